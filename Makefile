@@ -1,0 +1,37 @@
+# `make train` and `make test` do all the set-up themselves; `make help` lists the rest.
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.installed
+RUN := runs/quickstart/trust-region/seed-0
+export PYTHON
+
+.DEFAULT_GOAL := help
+.PHONY: help install train smoke test check wheel clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' Makefile
+
+train: $(STAMP) ## set up, then train the quickstart curriculum, render its videos and write its report
+	@$(BIN)/reconverge train --preset quickstart --overwrite --output-dir $(RUN)
+
+smoke: $(STAMP) ## train a tiny curriculum from end to end, in seconds
+	@$(BIN)/reconverge train --preset smoke --overwrite --output-dir runs/smoke/trust-region/seed-0
+
+test: $(STAMP) check ## set up, then lint, type-check and test
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 $(PYTEST_ARGS)
+
+check: $(STAMP) ## lint and type-check only
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+
+wheel: $(STAMP) ## build the wheel, install it in a clean environment and use it there
+	@bash .ci/wheel
+
+install: $(STAMP) ## set up .venv
+
+clean: ## remove the environments, caches and built files; runs are kept
+	rm -rf .venv .venv-wheel dist build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+$(STAMP): requirements.lock pyproject.toml .ci/install .ci/environment
+	@bash .ci/install
+	@touch $@

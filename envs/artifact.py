@@ -1,0 +1,163 @@
+"""A folder of arrays and JSON that is either whole or not there.
+
+    stage-03/
+      manifest.json        {"version": 1, "files": {"policy.safetensors": {"sha256": ..., "bytes": ...}}}
+      policy.safetensors   arrays, read without running any code
+      stage.json           everything else
+
+Writing goes to a hidden sibling folder, is flushed to disk, and becomes visible by one rename; reading
+checks every hash first, because a flipped bit in a safetensors file loads without complaint. Only
+safetensors, JSON and plain text are ever read: no pickle, hence no code from a file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load as load_arrays
+from safetensors.numpy import save as save_arrays
+
+from reconverge.envs.errors import DamagedFile
+
+Arrays = Mapping[str, np.ndarray]
+MANIFEST = "manifest.json"
+VERSION = 1
+
+
+def write_artifact(folder: Path, files: Mapping[str, Arrays | str | bytes | dict[str, Any]]) -> None:
+    """Write `files` as one artifact at `folder`, replacing what was there in a single rename.
+
+    The suffix of a name chooses its form: `.safetensors` takes arrays, `.json` a JSON value, anything
+    else text or bytes. The parent folder is created when missing.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    draft = folder.with_name(f".{folder.name}.writing-{os.getpid()}")
+    shutil.rmtree(draft, ignore_errors=True)
+    draft.mkdir()
+    try:
+        manifest: dict[str, Any] = {"version": VERSION, "files": {}}
+        for name, content in files.items():
+            data = _encode(name, content)
+            manifest["files"][name] = {"sha256": _sha256(data), "bytes": len(data)}
+            write_durably(draft / name, data)
+        write_durably(draft / MANIFEST, json.dumps(manifest, indent=1).encode())
+        _flush_folder(draft)
+        _swap_into_place(draft, folder)
+    except BaseException:
+        shutil.rmtree(draft, ignore_errors=True)
+        raise
+
+
+class Artifact:
+    """A verified artifact opened for reading; every file's hash was checked on opening."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._data = _read_verified(folder)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._data
+
+    @property
+    def names(self) -> list[str]:
+        return sorted(self._data)
+
+    def arrays(self, name: str) -> dict[str, np.ndarray]:
+        try:
+            return dict(load_arrays(self.bytes(name)))
+        except SafetensorError as error:
+            raise DamagedFile(f"{self.folder / name} is not a safetensors file ({error}); delete the folder and redo it") from error
+
+    def json(self, name: str) -> Any:
+        return json.loads(self.bytes(name))
+
+    def text(self, name: str) -> str:
+        return self.bytes(name).decode()
+
+    def bytes(self, name: str) -> bytes:
+        if name not in self._data:
+            raise DamagedFile(f"{self.folder} has no file '{name}'; it holds {', '.join(self.names)}")
+        return self._data[name]
+
+
+def write_file(path: Path, content: str | bytes) -> None:
+    """Replace one file atomically: a reader sees the old or the new content, never a part."""
+    draft = path.with_name(f".{path.name}.writing-{os.getpid()}")
+    try:
+        write_durably(draft, content.encode() if isinstance(content, str) else content)
+        os.replace(draft, path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def sweep_drafts(folder: Path) -> None:
+    """Remove what an interrupted write left behind in `folder`."""
+    for draft in folder.glob(".*.writing-*"):
+        shutil.rmtree(draft) if draft.is_dir() else draft.unlink()
+
+
+def write_durably(path: Path, data: bytes) -> None:
+    with open(path, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _read_verified(folder: Path) -> dict[str, bytes]:
+    try:
+        manifest = json.loads((folder / MANIFEST).read_bytes())
+        listed = {name: str(entry["sha256"]) for name, entry in manifest["files"].items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise DamagedFile(f"{folder} is missing or has no readable {MANIFEST}; delete the folder and redo it") from error
+    data = {}
+    for name, expected in listed.items():
+        if Path(name).name != name:
+            raise DamagedFile(f"{folder / MANIFEST} names '{name}', which leaves the folder; it was tampered with")
+        try:
+            content = (folder / name).read_bytes()
+        except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+            raise DamagedFile(f"{folder / name} is missing; delete {folder} and redo it") from error
+        if _sha256(content) != expected:
+            raise DamagedFile(f"{folder / name} does not match its hash; delete {folder} and redo it")
+        data[name] = content
+    return data
+
+
+def _encode(name: str, content: Arrays | str | bytes | dict[str, Any]) -> bytes:
+    if name.endswith(".safetensors"):
+        assert isinstance(content, Mapping)
+        return save_arrays({key: np.ascontiguousarray(value) for key, value in content.items()})
+    if isinstance(content, bytes):
+        return content
+    return content.encode() if isinstance(content, str) else json.dumps(content, indent=1).encode()
+
+
+def _swap_into_place(draft: Path, folder: Path) -> None:
+    if not folder.exists():
+        os.rename(draft, folder)
+    else:
+        old = folder.with_name(f".{folder.name}.writing-{os.getpid()}-old")
+        os.rename(folder, old)
+        os.rename(draft, folder)
+        shutil.rmtree(old)
+    _flush_folder(folder.parent)
+
+
+def _flush_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()

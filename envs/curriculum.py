@@ -1,0 +1,215 @@
+"""Curricula: which tasks come in which order, and how long each is trained.
+
+    cw10                  a named curriculum           point-reach:3      its first three stages
+    mine.yaml             a file of your own, checked fully before anything runs:
+
+        name: mine
+        tasks: [hammer-v3, {task: push-v3, updates: 3000}, hammer-v3]
+        updates: 1500               # per stage, optional; a stage's own value comes first
+        demonstrations: 100         # likewise
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from reconverge.envs.errors import CurriculumError, UnknownName
+from reconverge.envs.task import Task
+from reconverge.envs.tasks import find_task
+
+CW10 = (
+    "hammer-v3",
+    "push-wall-v3",
+    "faucet-close-v3",
+    "push-back-v3",
+    "stick-pull-v3",
+    "handle-press-side-v3",
+    "push-v3",
+    "shelf-place-v3",
+    "window-close-v3",
+    "peg-unplug-side-v3",
+)
+"""The ten tasks of Continual World (Wolczyk et al. 2021) in its order, on Meta-World v3."""
+
+CURRICULA: dict[str, tuple[str, ...]] = {
+    "cw10": CW10,
+    "cw20": CW10 + CW10,
+    "point-reach": tuple(f"point-reach-{number}" for number in range(5)),
+}
+
+FILE_KEYS = ("name", "tasks", "updates", "demonstrations")
+STAGE_KEYS = ("task", "updates", "demonstrations")
+LARGEST_FILE_BYTES = 64 * 1024
+DEEPEST_NESTING = 8
+MOST_STAGES = 1000
+LARGEST_NUMBER = 10**9
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One position in a curriculum.
+
+    Attributes:
+        number: 1-based.
+        updates: gradient updates; None: as the configuration says.
+        demonstrations: successful expert episodes; None: as the configuration says.
+    """
+
+    number: int
+    task: Task
+    updates: int | None = None
+    demonstrations: int | None = None
+
+
+@dataclass(frozen=True)
+class Curriculum:
+    name: str
+    stages: tuple[Stage, ...]
+
+    @property
+    def tasks(self) -> list[Task]:
+        """The distinct tasks in order of first appearance."""
+        return list(dict.fromkeys(stage.task for stage in self.stages))
+
+
+def load_curriculum(name_or_file: str) -> Curriculum:
+    """A curriculum by name (`cw10`), prefix (`cw10:3`) or file (`mine.yaml`).
+
+    Raises UnknownName for a name that does not exist, CurriculumError for anything else that cannot be run.
+    """
+    if name_or_file.endswith((".yaml", ".yml")):
+        return _from_file(Path(name_or_file))
+    name, _, prefix = name_or_file.partition(":")
+    if name not in CURRICULA:
+        raise UnknownName("curriculum", name, CURRICULA, "--curriculum (a file's name must end in .yaml)")
+    names = CURRICULA[name]
+    return _checked(name_or_file, [{"task": task} for task in names[: _prefix_length(name_or_file, prefix, len(names))]], {}, name_or_file)
+
+
+def _prefix_length(whole: str, prefix: str, most: int) -> int:
+    if ":" not in whole:
+        return most
+    if not (prefix.isascii() and prefix.isdigit() and len(prefix) < 6 and 1 <= int(prefix) <= most):
+        raise CurriculumError(f"curriculum '{whole}': the number after ':' must be between 1 and {most}")
+    return int(prefix)
+
+
+def _from_file(path: Path) -> Curriculum:
+    content = _parsed(path)
+    if not isinstance(content, dict):
+        raise CurriculumError(f"{path} must be a mapping with the keys {', '.join(FILE_KEYS)}")
+    _check_keys(content, FILE_KEYS, str(path))
+    entries = content.get("tasks")
+    if not isinstance(entries, list) or not entries:
+        raise CurriculumError(f"{path}: 'tasks' must be a list of at least one task name")
+    if len(entries) > MOST_STAGES:
+        raise CurriculumError(f"{path}: 'tasks' lists {len(entries)} stages; at most {MOST_STAGES} are accepted")
+    name = content.get("name", path.stem)
+    if not isinstance(name, str) or not name.strip():
+        raise CurriculumError(f"{path}: 'name' must be text, not {name!r}")
+    stages = [_stage_entry(entry, f"{path}, stage {number}") for number, entry in enumerate(entries, 1)]
+    return _checked(name, stages, content, str(path))
+
+
+def _stage_entry(entry: Any, place: str) -> dict[str, Any]:
+    if isinstance(entry, str):
+        return {"task": entry}
+    if not isinstance(entry, dict):
+        raise CurriculumError(f"{place}: {entry!r} is neither a task name nor a mapping with the keys {', '.join(STAGE_KEYS)}")
+    _check_keys(entry, STAGE_KEYS, place)
+    if not isinstance(entry.get("task"), str):
+        raise CurriculumError(f"{place}: 'task' must be the name of a task, not {entry.get('task')!r}")
+    return entry
+
+
+def _checked(name: str, entries: Sequence[Mapping[str, Any]], defaults: Mapping[str, Any], place: str) -> Curriculum:
+    fallback = {key: _amount(defaults, key, place) for key in ("updates", "demonstrations")}
+    stages = []
+    for number, entry in enumerate(entries, 1):
+        here = f"{place}, stage {number}"
+        own = {key: _amount(entry, key, here) for key in fallback}
+        amounts = {key: fallback[key] if own[key] is None else own[key] for key in fallback}
+        stages.append(Stage(number, _task(entry["task"], here), **amounts))
+    _check_sizes(stages, place)
+    return Curriculum(name, tuple(stages))
+
+
+def _task(name: str, place: str) -> Task:
+    try:
+        return find_task(name)
+    except UnknownName as error:
+        raise UnknownName(error.kind, error.name, error.known, place) from None
+
+
+def _amount(mapping: Mapping[str, Any], key: str, place: str) -> int | None:
+    value = mapping.get(key)
+    if value is None and key not in mapping:
+        return None
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= LARGEST_NUMBER:
+        raise CurriculumError(f"{place}: '{key}' must be a whole number of at least 1, not {str(value)[:40]!r}")
+    return value
+
+
+def _check_keys(mapping: Mapping[Any, Any], known: Sequence[str], place: str) -> None:
+    for key in mapping:
+        if key not in known:
+            raise UnknownName("curriculum key", str(key)[:80], known, place)
+
+
+def _check_sizes(stages: Sequence[Stage], place: str) -> None:
+    """One network serves all tasks, so their observations and actions must have the same sizes."""
+    first = stages[0].task
+    for task in (stage.task for stage in stages):
+        if (task.observation_size, task.action_size) != (first.observation_size, first.action_size):
+            raise CurriculumError(
+                f"{place}: '{task.name}' has {task.observation_size} observations and {task.action_size} actions, "
+                f"'{first.name}' has {first.observation_size} and {first.action_size}; a curriculum's tasks must agree"
+            )
+
+
+def _parsed(path: Path) -> Any:
+    """The YAML value of a file that may be hostile: bounded in size and depth, without aliases, tags or double keys."""
+    try:
+        with open(path, "rb") as file:
+            data = file.read(LARGEST_FILE_BYTES + 1)
+    except OSError as error:
+        raise CurriculumError(f"cannot read curriculum {path}: {error.strerror}") from error
+    if len(data) > LARGEST_FILE_BYTES:
+        raise CurriculumError(f"{path} is larger than {LARGEST_FILE_BYTES // 1024} KiB; that is no curriculum")
+    try:
+        text = data.decode("utf-8")
+        _check_structure(text, path)
+        return yaml.load(text, _PlainLoader)
+    except UnicodeDecodeError as error:
+        raise CurriculumError(f"{path} is not UTF-8 text (byte {error.start}); save it as UTF-8") from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise CurriculumError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+
+
+def _check_structure(text: str, path: Path) -> None:
+    """Refuse deep nesting and aliases on the flat stream of events, before anything is built."""
+    depth = 0
+    for event in yaml.parse(text, yaml.SafeLoader):
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+        if isinstance(event, yaml.AliasEvent) or depth > DEEPEST_NESTING:
+            raise CurriculumError(f"{path} line {event.start_mark.line + 1}: aliases and nesting beyond {DEEPEST_NESTING} levels are not accepted")
+
+
+class _PlainLoader(yaml.SafeLoader):
+    """SafeLoader that refuses a key given twice, of which YAML would silently keep the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if str(key.value) in seen:
+                raise yaml.YAMLError(f"key '{key.value}' is given twice, line {key.start_mark.line + 1}")
+            seen.add(str(key.value))
+        return super().construct_mapping(node, deep)

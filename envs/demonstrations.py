@@ -1,0 +1,162 @@
+"""Demonstrations: the first n successful episodes of a task's expert.
+
+    attempt      0   1   2   3   4   5   6         Attempts have fixed episode seeds and are taken in order, so the
+    success      x   x   -   x   x   -   x         same demonstrations come out for any number of workers and after
+    kept (n=4)   0   1       2   3                 any interruption. The share of successes among the attempts up to
+                                                   the last kept one is the task's ceiling: what imitation can reach.
+
+A collection with a folder is cached under a name that holds the task, n and a digest of everything it depends
+on. While it runs, finished batches lie beside it in `<name>.partial`, from where an interrupted run goes on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+
+from reconverge.envs.demonstrations_config import DemonstrationConfig
+from reconverge.envs.episodes import Episode, EpisodeStore, episode_seed
+from reconverge.envs.errors import DamagedFile, UnsupportedEnvironment
+from reconverge.envs.experts import Expert, run_expert
+from reconverge.envs.simulators import Simulators
+from reconverge.envs.task import Task
+from reconverge.envs.tasks import make_env, simulator_version
+
+BATCH = 20
+"""Attempts per batch: the unit of work, of storage and of what an interruption can lose."""
+LEAST_CEILING = 0.1
+"""Collecting gives up on an expert that succeeds less often than this."""
+FORMAT = 1
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Demonstrations:
+    """Successful episodes of one task, in attempt order.
+
+    Attributes:
+        attempts: episodes the expert tried, up to the last one kept.
+        successes: how many of them succeeded, which is how many are kept.
+    """
+
+    task: Task
+    episodes: list[Episode]
+    attempts: int
+    successes: int
+
+    @property
+    def ceiling(self) -> float:
+        """The expert's success rate, in (0, 1]."""
+        return self.successes / self.attempts
+
+
+def collect(
+    task: Task,
+    config: DemonstrationConfig,
+    episodes: int,
+    folder: Path | None = None,
+    progress: Progress | None = None,
+    simulators: Simulators | None = None,
+) -> Demonstrations:
+    """The first `episodes` successes of the task's expert, from `folder` if they are there already.
+
+    `progress` is called with (successes so far, episodes). `simulators` lends running workers; without it
+    `config.workers` are started and ended here. Raises UnsupportedEnvironment for an expert that hardly ever succeeds.
+    """
+    store = None if folder is None else EpisodeStore(folder / collection_name(task, config, episodes))
+    if store is not None and (found := _stored(store)) is not None:
+        return Demonstrations(task, found[0], found[1], len(found[0]))
+    with Simulators(config.workers) as own:
+        batches = _attempted(task, config, store, simulators or own)
+        kept, attempts = _first_successes(task, episodes, batches, progress)
+    if store is not None:
+        _finish(store, kept, attempts)
+    return Demonstrations(task, kept, attempts, len(kept))
+
+
+def collect_from(expert: Expert, task: Task, config: DemonstrationConfig, episodes: int, progress: Progress | None = None) -> Demonstrations:
+    """The same for an expert of your own, such as `Sb3Expert(model)`, in this process and without a cache."""
+    env = make_env(task)
+    try:
+        batches = (([run_expert(env, expert, seed, config.hold_steps) for seed in _seeds(task, config, batch)]) for batch in count())
+        kept, attempts = _first_successes(task, episodes, batches, progress)
+    finally:
+        env.close()
+    return Demonstrations(task, kept, attempts, len(kept))
+
+
+def collection_name(task: Task, config: DemonstrationConfig, episodes: int) -> str:
+    """Folder name: task, count and a digest of all that the episodes depend on, which the worker count is not."""
+    depends = [FORMAT, task.name, task.horizon, episodes, config.hold_steps, config.seed, simulator_version(task)]
+    digest = hashlib.sha256(json.dumps(depends).encode()).hexdigest()[:12]
+    return f"{task.name.replace('/', '_').replace(':', '-')}-{episodes}-{digest}"
+
+
+def _seeds(task: Task, config: DemonstrationConfig, batch: int) -> list[int]:
+    return [episode_seed("demonstration", config.seed, task.name, attempt) for attempt in range(batch * BATCH, (batch + 1) * BATCH)]
+
+
+def _attempted(task: Task, config: DemonstrationConfig, store: EpisodeStore | None, simulators: Simulators) -> Iterator[list[Episode | None]]:
+    """Batch after batch of attempts, None for a failed one; read from the partial folder where an earlier run got so far."""
+    for batch in count():
+        seeds = _seeds(task, config, batch)
+        shard = None if store is None else EpisodeStore(_partial(store) / f"batch-{batch:04d}")
+        found = None if shard is None else _stored(shard)
+        if found is not None:
+            succeeded = {episode.seed: episode for episode in found[0]}
+            yield [succeeded.get(seed) for seed in seeds]
+            continue
+        runs = simulators.run_expert(task, seeds, config.hold_steps)
+        if shard is not None:
+            shard.write([run for run in runs if run is not None], {"attempts": len(runs)})
+        yield runs
+
+
+def _first_successes(task: Task, wanted: int, batches: Iterator[list[Episode | None]], progress: Progress | None) -> tuple[list[Episode], int]:
+    """The first `wanted` successes and how many attempts they took."""
+    kept: list[Episode] = []
+    attempts = 0
+    while len(kept) < wanted:
+        for run in next(batches):
+            attempts += 1
+            if run is not None:
+                kept.append(run)
+            if len(kept) == wanted:
+                break
+        if attempts >= 5 * BATCH and len(kept) < LEAST_CEILING * attempts:
+            raise UnsupportedEnvironment(f"the expert of '{task.name}' reached its goal in {len(kept)} of {attempts} attempts; it cannot teach it")
+        if progress is not None:
+            progress(len(kept), wanted)
+    return kept, attempts
+
+
+def _stored(store: EpisodeStore) -> tuple[list[Episode], int] | None:
+    """What the store holds, or None if it is missing or damaged and must be collected (again)."""
+    if not store.folder.exists():
+        return None
+    try:
+        episodes, facts = store.read()
+        return episodes, int(facts["attempts"])
+    except (DamagedFile, KeyError):
+        shutil.rmtree(store.folder, ignore_errors=True)
+        return None
+
+
+def _finish(store: EpisodeStore, kept: list[Episode], attempts: int) -> None:
+    try:
+        store.write(kept, {"attempts": attempts})
+    except OSError:
+        # Another process that collects the same into the same folder may have been faster.
+        if _stored(store) is None:
+            raise
+    shutil.rmtree(_partial(store), ignore_errors=True)
+
+
+def _partial(store: EpisodeStore) -> Path:
+    return store.folder.with_name(f"{store.folder.name}.partial")

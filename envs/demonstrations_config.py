@@ -1,0 +1,19 @@
+"""Settings of the demonstrations. Frozen data without mujoco, so that `--help` answers at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class DemonstrationConfig:
+    episodes: int = 100
+    """Successful expert episodes per task, unless the curriculum gives its own."""
+    hold_steps: int = 5
+    """Steps kept after the first success."""
+    seed: int = 0
+    """Seed of the expert's episodes; all runs share them unless it is changed."""
+    workers: int = 2
+    """Simulator processes. The demonstrations do not depend on it."""
+    folder: str = "runs/demonstrations"
+    """Where finished demonstrations are kept, for all runs that need the same ones."""

@@ -1,0 +1,89 @@
+"""Episodes and their store.
+
+    step          0    1    2   ...  T-1   T
+    observation   o0   o1   o2       ...   oT      one more than actions
+    action        a0   a1   a2  ...  aT-1
+    success            s0   s1       ...   sT-1    success[t] is reported by the step that took actions[t]
+
+A store holds the episodes of one task end to end in three arrays, beside an index of their seeds and lengths.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from reconverge.envs.artifact import Artifact, write_artifact
+from reconverge.envs.errors import DamagedFile
+from reconverge.envs.seeding import Word, stream_key
+
+ARRAYS, INDEX = "episodes.safetensors", "episodes.json"
+
+
+@dataclass(frozen=True)
+class Episode:
+    """What happened in one episode of T steps.
+
+    Attributes:
+        task: name of the task.
+        seed: episode seed; with the actions it determines everything else.
+        observations: (T + 1, Do) float32.
+        actions: (T, Da) float32, in [-1, 1].
+        success: (T,) bool.
+    """
+
+    task: str
+    seed: int
+    observations: np.ndarray
+    actions: np.ndarray
+    success: np.ndarray
+
+
+def episode_seed(*words: Word) -> int:
+    """An episode seed for the given words, in [0, 2^31): small enough for every simulator's own seeding."""
+    return stream_key(*words) >> 32
+
+
+class EpisodeStore:
+    """A folder that holds episodes of one task and whatever facts about them the caller adds."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def write(self, episodes: Sequence[Episode], facts: Mapping[str, Any]) -> None:
+        """Write all episodes and facts (JSON values) in one atomic replacement."""
+        index = {"facts": dict(facts), "episodes": [{"task": e.task, "seed": e.seed, "steps": len(e.actions)} for e in episodes]}
+        write_artifact(self.folder, {ARRAYS: _stacked(episodes), INDEX: index})
+
+    def read(self) -> tuple[list[Episode], dict[str, Any]]:
+        """The episodes and the facts; raises DamagedFile unless every byte is as it was written."""
+        artifact = Artifact(self.folder)
+        arrays, index = artifact.arrays(ARRAYS), artifact.json(INDEX)
+        try:
+            return _split(arrays, index["episodes"]), index["facts"]
+        except (KeyError, TypeError, IndexError) as error:
+            raise DamagedFile(f"{self.folder} does not hold episodes ({error!r}); delete the folder and collect again") from error
+
+
+def _stacked(episodes: Sequence[Episode]) -> dict[str, np.ndarray]:
+    if not episodes:
+        return {}
+    return {
+        "observations": np.concatenate([e.observations for e in episodes]),
+        "actions": np.concatenate([e.actions for e in episodes]),
+        "success": np.concatenate([e.success for e in episodes]).astype(np.uint8),
+    }
+
+
+def _split(arrays: Mapping[str, np.ndarray], rows: Sequence[Mapping[str, Any]]) -> list[Episode]:
+    episodes, start = [], 0
+    for number, row in enumerate(rows):
+        stop, first = start + row["steps"], start + number
+        observations = arrays["observations"][first : stop + number + 1]
+        episodes.append(Episode(row["task"], row["seed"], observations, arrays["actions"][start:stop], arrays["success"][start:stop].astype(bool)))
+        start = stop
+    return episodes

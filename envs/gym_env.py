@@ -1,0 +1,136 @@
+"""Any Gymnasium environment with Box observations and bounded Box actions as a task, named `gym:<env-id>`.
+
+The id may name the module that registers it (`gym:my_package.tasks:Reach-v0`), which worker processes
+need. Success is what the environment reports as `info["success"]` or `info["is_success"]`.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium.spaces import Box
+
+from reconverge.envs.errors import RenderingUnavailable, UnknownName, UnsupportedEnvironment
+from reconverge.envs.task import ObservationLayout, Task
+from reconverge.envs.tasks import GYM_PREFIX
+
+DEFAULT_HORIZON = 200
+SUCCESS_KEYS = ("success", "is_success")
+
+
+@lru_cache(maxsize=256)
+def gym_task(name: str) -> Task:
+    """The task `gym:<env-id>`; makes the environment once to see its spaces, horizon and success report."""
+    env = _made(name)
+    try:
+        observation_size, action_size = _sizes(env, name)
+        horizon = (env.spec.max_episode_steps if env.spec else None) or DEFAULT_HORIZON
+        _check_reports_success(env, name, horizon)
+        seconds = float(getattr(env.unwrapped, "dt", 0.0) or 0.0)
+    finally:
+        env.close()
+    layout = ObservationLayout(frame=(0, observation_size))
+    return Task(name, "gym", observation_size, action_size, horizon, seconds, "the environment's own success flag", layout)
+
+
+class GymEnv(gymnasium.Env[np.ndarray, np.ndarray]):
+    """One task; actions in [-1, 1] are stretched to the environment's own bounds. Ends where the environment ends."""
+
+    def __init__(self, task: Task) -> None:
+        self.task = task
+        self._env = _made(task.name)
+        own = self._env.action_space
+        assert isinstance(own, Box)
+        self._low, self._high = own.low.astype(np.float64), own.high.astype(np.float64)
+        self._action_type = own.dtype
+        self._steps, self._invalid = 0, False
+        self._drawing: gymnasium.Env[Any, Any] | None = None
+        self.observation_space = Box(-np.inf, np.inf, (task.observation_size,), np.float64)
+        self.action_space = Box(-1.0, 1.0, (task.action_size,), np.float64)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict[str, Any]]:
+        """Start the episode of `seed`; without one, episode 0."""
+        observation, _ = self._env.reset(seed=seed or 0)
+        self._steps, self._invalid = 0, False
+        return np.array(observation, np.float64), {}
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        """Act, (Da,) in [-1, 1]; `truncated` also when the environment terminates."""
+        if not np.isfinite(action).all():
+            raise ValueError(f"action {action} is not finite")
+        share = (np.clip(action, -1.0, 1.0) + 1.0) / 2.0
+        observation, reward, terminated, truncated, info = self._env.step((self._low + share * (self._high - self._low)).astype(self._action_type))
+        self._steps += 1
+        self._invalid |= not np.isfinite(observation).all()
+        success = any(bool(info.get(key, False)) for key in SUCCESS_KEYS) and not self._invalid
+        ended = bool(terminated or truncated or self._steps >= self.task.horizon)
+        return np.array(observation, np.float64), float(reward), False, ended, {"success": success, "invalid": self._invalid}
+
+    def physics_state(self) -> np.ndarray:
+        """Joint positions and velocities of a MuJoCo environment, `state` of a classic one, otherwise nothing: (S,) float64."""
+        inner: Any = self._env.unwrapped
+        if hasattr(inner, "data") and hasattr(inner, "set_state"):
+            return np.concatenate([inner.data.qpos, inner.data.qvel])
+        state = getattr(inner, "state", None)
+        return np.empty(0) if state is None else np.array(state, np.float64).ravel()
+
+    def draw(self, state: np.ndarray, width: int, height: int) -> np.ndarray:
+        """A picture, uint8 (height, width, 3), by the environment's own `rgb_array` rendering."""
+        if not len(state):
+            raise RenderingUnavailable(f"'{self.task.name}' shows no physics state that could be drawn later; set video.render to false")
+        if self._drawing is None:
+            self._drawing = _made(self.task.name, render_mode="rgb_array")
+        self._drawing.reset(seed=0)
+        inner: Any = self._drawing.unwrapped
+        if hasattr(inner, "data") and hasattr(inner, "set_state"):
+            inner.set_state(state[: inner.model.nq], state[inner.model.nq :])
+        else:
+            inner.state = state.copy()
+        return _resized(np.asarray(self._drawing.render()), width, height)
+
+    def close(self) -> None:
+        self._env.close()
+        if self._drawing is not None:
+            self._drawing.close()
+
+
+def _made(name: str, **options: Any) -> gymnasium.Env[Any, Any]:
+    try:
+        return gymnasium.make(name.removeprefix(GYM_PREFIX), disable_env_checker=True, **options)
+    except gymnasium.error.UnregisteredEnv as error:
+        raise UnknownName("Gymnasium environment", name.removeprefix(GYM_PREFIX), gymnasium.registry) from error
+    except (gymnasium.error.Error, ImportError) as error:
+        raise UnsupportedEnvironment(f"'{name}' cannot be made: {error}") from error
+
+
+def _sizes(env: gymnasium.Env[Any, Any], name: str) -> tuple[int, int]:
+    seen, acted = env.observation_space, env.action_space
+    if not (isinstance(seen, Box) and len(seen.shape) == 1):
+        raise UnsupportedEnvironment(f"'{name}' observes {seen}; a task needs a one-dimensional Box (see gymnasium.wrappers.FlattenObservation)")
+    if not (isinstance(acted, Box) and len(acted.shape) == 1 and acted.is_bounded()):
+        raise UnsupportedEnvironment(f"'{name}' acts in {acted}; a task needs a one-dimensional Box with finite bounds")
+    return seen.shape[0], acted.shape[0]
+
+
+def _check_reports_success(env: gymnasium.Env[Any, Any], name: str, horizon: int) -> None:
+    """Act in the middle of the action range until a success flag is seen; some environments report it only at the end."""
+    space = env.action_space
+    assert isinstance(space, Box)
+    env.reset(seed=0)
+    for _ in range(horizon):
+        _, _, terminated, truncated, info = env.step(((space.low + space.high) / 2).astype(space.dtype))
+        if any(key in info for key in SUCCESS_KEYS):
+            return
+        if terminated or truncated:
+            break
+    raise UnsupportedEnvironment(f"'{name}' reports neither info['success'] nor info['is_success']; wrap it in an environment that does")
+
+
+def _resized(picture: np.ndarray, width: int, height: int) -> np.ndarray:
+    """Nearest neighbour, uint8 (height, width, 3)."""
+    rows = np.arange(height) * picture.shape[0] // height
+    columns = np.arange(width) * picture.shape[1] // width
+    return np.ascontiguousarray(picture[rows][:, columns, :3].astype(np.uint8))

@@ -1,0 +1,132 @@
+"""The tasks by name, and their simulators.
+
+Names are looked up in static tables, so that listing and checking a curriculum needs no simulator;
+`make_env` imports the one it needs.
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from typing import Any, Protocol
+
+import numpy as np
+
+from reconverge.envs.errors import UnknownName
+from reconverge.envs.point_reach import VERSION as POINT_REACH_VERSION
+from reconverge.envs.point_reach import PointReachEnv, point_reach_tasks
+from reconverge.envs.task import ObservationLayout, Task
+
+GYM_PREFIX = "gym:"
+
+# fmt: off
+METAWORLD_NAMES = (
+    "assembly", "basketball", "bin-picking", "box-close", "button-press-topdown", "button-press-topdown-wall", "button-press", "button-press-wall",
+    "coffee-button", "coffee-pull", "coffee-push", "dial-turn", "disassemble", "door-close", "door-lock", "door-open", "door-unlock", "hand-insert",
+    "drawer-close", "drawer-open", "faucet-open", "faucet-close", "hammer", "handle-press-side", "handle-press", "handle-pull-side", "handle-pull",
+    "lever-pull", "pick-place-wall", "pick-out-of-hole", "pick-place", "plate-slide", "plate-slide-side", "plate-slide-back", "plate-slide-back-side",
+    "peg-insert-side", "peg-unplug-side", "soccer", "stick-push", "stick-pull", "push", "push-wall", "push-back", "reach", "reach-wall",
+    "shelf-place", "sweep-into", "sweep", "window-open", "window-close",
+)
+# fmt: on
+
+METAWORLD_SUCCESS = {
+    "hammer": "nail driven more than 0.09 m deep",
+    "push-wall": "object within 0.07 m of the goal behind the wall",
+    "faucet-close": "faucet handle within 0.07 m of its closed position",
+    "push-back": "object within 0.07 m of the goal",
+    "stick-pull": "stick inserted and thermos handle within 0.12 m of the goal",
+    "handle-press-side": "handle within 0.02 m of its pressed position",
+    "push": "object within 0.05 m of the goal",
+    "shelf-place": "object within 0.07 m of the goal on the shelf",
+    "window-close": "window handle within 0.05 m of its closed position",
+    "peg-unplug-side": "peg within 0.07 m of the goal beside the box",
+}
+
+
+class TaskEnv(Protocol):
+    """What a simulator of a task offers; every adapter in this folder is also a `gymnasium.Env`.
+
+    Shapes: Do observation size, Da action size, S size of a physics state (the simulator's own).
+    """
+
+    task: Task
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict[str, Any]]:
+        """First observation, float64 (Do,): a pure function of (task, seed)."""
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        """Act, (Da,) in [-1, 1]. Never terminates; truncated at the horizon; info has `success` and `invalid`, bools."""
+
+    def physics_state(self) -> np.ndarray:
+        """Enough, float64 (S,), to draw this moment again after `reset` with the episode's seed."""
+
+    def draw(self, state: np.ndarray, width: int, height: int) -> np.ndarray:
+        """An upright picture, uint8 (height, width, 3), of a state of the episode that was reset last."""
+
+    def close(self) -> None:
+        """Release what the simulator holds."""
+
+
+def task_names() -> list[str]:
+    """Every built-in task; `gym:<env-id>` names any Gymnasium environment beside these."""
+    return list(_TASKS)
+
+
+def find_task(name: str) -> Task:
+    """The task of an official name; `hammer` stands for `hammer-v3`.
+
+    Raises UnknownName with the nearest match, or UnsupportedEnvironment for a `gym:` name whose spaces do not fit.
+    """
+    if name.startswith(GYM_PREFIX):
+        from reconverge.envs.gym_env import gym_task
+
+        return gym_task(name)
+    for candidate in (name, f"{name}-v3"):
+        if candidate in _TASKS:
+            return _TASKS[candidate]
+    raise UnknownName("task", name, _TASKS)
+
+
+def make_env(task: Task) -> TaskEnv:
+    """A simulator of the task. Several of one task in one process share memory: step them from one thread."""
+    if task.family == "point-reach":
+        return PointReachEnv(task)
+    if task.family == "metaworld":
+        from reconverge.envs.metaworld_env import MetaworldEnv
+
+        return MetaworldEnv(task)
+    if task.family == "gym":
+        from reconverge.envs.gym_env import GymEnv
+
+        return GymEnv(task)
+    raise UnknownName("task family", task.family, ("metaworld", "point-reach", "gym"))
+
+
+def simulator_version(task: Task) -> str:
+    """What an episode's numbers depend on beside this project's own code."""
+    if task.family == "point-reach":
+        return POINT_REACH_VERSION
+    packages = ("metaworld", "mujoco") if task.family == "metaworld" else ("gymnasium",)
+    return ", ".join(f"{package} {version(package)}" for package in packages)
+
+
+def _metaworld_task(name: str) -> Task:
+    """A Meta-World v3 task. One frame is hand 3, gripper 1, two objects of position 3 and quaternion 4 each."""
+    hand, gripper, quaternion = (0.0, 0.6, 0.15), (0.5,), (0.0,) * 4
+    centre = hand + gripper + (hand + quaternion) * 2
+    scale = (0.15,) * 3 + (0.5,) + ((0.15,) * 3 + (0.5,) * 4) * 2
+    return Task(
+        name=f"{name}-v3",
+        family="metaworld",
+        observation_size=39,
+        action_size=4,
+        horizon=200,
+        control_dt_s=0.0125,
+        success=METAWORLD_SUCCESS.get(name, "the success flag of Meta-World v3"),
+        layout=ObservationLayout(frame=(0, 18), previous=(18, 36), constant=(36, 39)),
+        observation_centre=centre * 2 + hand,
+        observation_scale=scale * 2 + (0.15,) * 3,
+    )
+
+
+_TASKS = {task.name: task for task in [*map(_metaworld_task, METAWORLD_NAMES), *point_reach_tasks()]}

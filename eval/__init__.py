@@ -1,0 +1,1 @@
+"""What is measured: rollouts, the success matrix, metrics, recovery, videos and the report."""

@@ -1,0 +1,41 @@
+"""Settings of what is measured. Frozen data without torch, so that `--help` answers at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    episodes: int = 50
+    """Episodes per cell of the success matrix; the same seeded episodes for every method."""
+    workers: int = 2
+    """Simulator processes. The tables do not depend on it."""
+    next_task: bool = True
+    """Also evaluate the untrained policy on every task, and each stage on the task that comes next (forward transfer)."""
+
+
+@dataclass(frozen=True)
+class RecoveryConfig:
+    episodes: int = 20
+    """Episodes per point of a recovery curve; they end at the first success."""
+    grid: tuple[int, ...] = (2, 6, 10, 25, 50, 100, 200, 400, 700, 1000)
+    """Updates after a task switch at which every earlier task is evaluated; empty turns the online measurement off."""
+    thresholds: tuple[int, ...] = (99, 90, 80)
+    """Percentages of a task's initial success that count as recovered."""
+    probe_updates: int = 500
+    """Longest probe: updates for which `recover` trains a copy on an earlier task."""
+
+
+@dataclass(frozen=True)
+class VideoConfig:
+    episodes: int = 1
+    """Episodes per cell of the success matrix whose physics states are kept for rendering."""
+    size: tuple[int, int] = (240, 180)
+    """Width and height of a frame in pixels, per cell of the grid."""
+    stride: int = 2
+    """Simulator steps per video frame."""
+    frames_per_second: int = 30
+    """Playback rate."""
+    render: bool = True
+    """Whether `train` renders the videos at its end (skipped with a note where there is no OpenGL)."""

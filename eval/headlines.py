@@ -1,0 +1,111 @@
+"""The handful of figures by which a run is judged, each with the noise of its finite number of evaluation episodes.
+
+The value of each is that of `metrics`; the interval follows from the Wilson bounds of the cells it is made of. It says how far
+the *same trained policy* could score elsewhere by luck of the episodes. How far another seed would land is a matter of several
+runs: see `intervals.mean_interval`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from reconverge.eval import recovery
+from reconverge.eval.intervals import Interval, combined_rates
+from reconverge.eval.run_results import Recovery, RunResults
+
+Term = tuple[float, int, str]
+"""(weight, stage, task) of a cell in a linear figure."""
+
+
+@dataclass(frozen=True)
+class RecoveryHeadline:
+    """Recovery at one threshold over all (old task, transition) pairs of a run whose old task had been learned at all.
+
+    Attributes:
+        median: Kaplan-Meier median of updates; None = more than half never recovered.
+        never: pairs that did not recover as long as one looked; `no_dip`: pairs that never fell below the threshold.
+        mean_dip: mean depth of the dip, in [0, 1]; NaN without pairs.
+    """
+
+    threshold: int
+    pairs: int
+    median: float | None
+    never: int
+    no_dip: int
+    mean_dip: float
+
+
+def final_success(run: RunResults) -> Interval:
+    """`metrics.average_success`: mean over the tasks learned so far, after the last finished stage."""
+    return _linear(run, ([(1.0, run.stages_done, task)] for task, _ in _learned(run)))
+
+
+def forgetting(run: RunResults) -> Interval:
+    """`metrics.forgetting_end_of_own_task`."""
+    return _linear(run, ([(1.0, own, task), (-1.0, run.stages_done, task)] for task, own in _learned(run)))
+
+
+def backward_transfer(run: RunResults) -> Interval:
+    """`metrics.backward_transfer`."""
+    return _linear(run, ([(1.0, run.stages_done, task), (-1.0, own, task)] for task, own in _learned(run) if own < run.stages_done))
+
+
+def forward_transfer(run: RunResults) -> Interval:
+    """`metrics.forward_transfer`."""
+    pairs = zip(run.tasks, run.own_stage, strict=True)
+    return _linear(run, ([(1.0, own - 1, task), (-1.0, 0, task)] for task, own in pairs if 1 < own <= run.stages_done + 1))
+
+
+def recovery_headline(run: RunResults, threshold: int = 90, kind: str = "online") -> RecoveryHeadline:
+    """Recovery of a run at `threshold` percent, or at the measured threshold nearest to it."""
+    measured = sorted({row.threshold for row in run.recoveries if row.kind == kind}, key=lambda found: abs(found - threshold))
+    nearest = measured[0] if measured else threshold
+    rows = [row for row in run.recoveries if row.kind == kind and row.threshold == nearest and row.reference_rate > 0]
+    return RecoveryHeadline(
+        threshold=nearest,
+        pairs=len(rows),
+        median=recovery.median_recovery([row.updates for row in rows], [last_point(run, row) for row in rows]),
+        never=sum(row.updates is None for row in rows),
+        no_dip=sum(is_steady(run, row) for row in rows),
+        mean_dip=sum(row.dip for row in rows) / len(rows) if rows else math.nan,
+    )
+
+
+def last_point(run: RunResults, row: Recovery) -> int:
+    """The update at which observation of a recovery ended; 0 when its curve is not in the folder."""
+    curve = run.curves.get((row.kind, row.stage, row.task))
+    return int(curve.updates[-1]) if curve else row.updates or 0
+
+
+def is_steady(run: RunResults, row: Recovery) -> bool:
+    """Whether the task never fell below the threshold, so that its `updates` is the floor of the grid and not a recovery."""
+    curve = run.curves.get((row.kind, row.stage, row.task))
+    if curve is None or curve.updates[0] != 0:
+        return row.dip <= (1 - row.threshold / 100) * row.reference_rate
+    return recovery.no_dip(curve, row.reference_rate, row.threshold)
+
+
+def _learned(run: RunResults) -> list[tuple[str, int]]:
+    """(task, own stage) of the tasks learned so far."""
+    return [(task, own) for task, own in zip(run.tasks, run.own_stage, strict=True) if own <= run.stages_done]
+
+
+def _linear(run: RunResults, contributions: Iterable[list[Term]]) -> Interval:
+    """Mean over tasks of a signed sum of cells; tasks that lack a cell are left out, nothing at all is NaN."""
+    measured = [terms for terms in contributions if all(_has(run, stage, task) for _, stage, task in terms)]
+    if not measured:
+        return Interval(math.nan, math.nan, math.nan, 0)
+    weights: dict[tuple[int, str], float] = defaultdict(float)
+    for terms in measured:
+        for weight, stage, task in terms:
+            weights[stage, task] += weight / len(measured)  # a cell that is subtracted from itself cancels
+    cells = [run.cell_at[place] for place in weights]
+    return combined_rates(list(weights.values()), [cell.successes for cell in cells], [cell.episodes for cell in cells])
+
+
+def _has(run: RunResults, stage: int, task: str) -> bool:
+    cell = run.cell_at.get((stage, task))
+    return cell is not None and cell.episodes > 0

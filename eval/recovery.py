@@ -1,0 +1,120 @@
+"""How fast an earlier task comes back after the curriculum moved on.
+
+Training switches to a new task; an earlier task is evaluated after 0, 2, 6, ... updates. Its reference is its success just
+after it was learned. A worked trace, reference 0.80:
+
+    updates            0     2     6    10    25    50   100
+    success rate     0.80  0.70  0.40  0.20  0.60  0.72  0.80
+
+    threshold 99 %    0.792   first reached after 100 updates
+    threshold 90 %    0.720   first reached after  50
+    threshold 80 %    0.640   first reached after   2    (before the bottom of the dip: see below)
+    dip               0.80 - 0.20                                                        = 0.60
+    dip area          0.05*2 + 0.25*4 + 0.5*4 + 0.4*15 + 0.14*25 + 0.04*50 (trapezoids)  = 14.6  success x updates
+    settled, 80 %     stays at or above 0.640 from 50 on
+
+`recovery_updates` is the figure of arXiv 2602.02417, Table 2: the *first* grid point after 0 at or above the threshold. A task
+that has not begun to fall at the first grid point counts as recovered there, whatever happens later, and with no dip
+at all the figure is the floor of the grid. So the dip, its area and `settled_updates` belong beside it. `None` means that the
+threshold was never reached: censored at the last point of the curve, not infinite.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+# A rate is a ratio of small integers, the threshold a product of two: 63/70 and 90 % of 1.0 must compare equal.
+TOLERANCE = 1e-9
+
+
+class Curve(NamedTuple):
+    """Success of one task while something else is trained.
+
+    Attributes:
+        updates: (n,) ascending, beginning with 0.
+        rates: (n,) success rate in [0, 1] after so many updates.
+    """
+
+    updates: Sequence[int]
+    rates: Sequence[float]
+
+
+def paper_grid(updates: int) -> tuple[int, ...]:
+    """Evaluation points up to `updates`: 2, 4, 6, 8, 10, every 5 to 100, every 50 to 1,000, then every 1,000 (arXiv 2602.02417)."""
+    points = [*range(2, 10, 2), *range(10, 100, 5), *range(100, 1000, 50), *range(1000, updates + 1, 1000)]
+    return tuple(point for point in points if point <= updates)
+
+
+def recovery_updates(curve: Curve | tuple[Sequence[int], Sequence[float]], reference: float, threshold: float) -> int | None:
+    """First grid point after 0 at which the rate is at least `threshold` percent of `reference`; None = never on this curve.
+
+    A reference of 0 is met everywhere: a task that was never learned has nothing to recover, and the reader must be told so.
+    """
+    updates, rates = _checked(curve)
+    reached = np.flatnonzero(_meets(rates[1:], reference, threshold))
+    return int(updates[1 + reached[0]]) if len(reached) else None
+
+
+def settled_updates(curve: Curve | tuple[Sequence[int], Sequence[float]], reference: float, threshold: float) -> int | None:
+    """First grid point after 0 from which the rate stays at or above the threshold to the end of the curve; None = never."""
+    updates, rates = _checked(curve)
+    below = np.flatnonzero(~_meets(rates, reference, threshold))
+    first = max(1, int(below[-1]) + 1) if len(below) else 1
+    return int(updates[first]) if first < len(updates) else None
+
+
+def dip(curve: Curve | tuple[Sequence[int], Sequence[float]], reference: float) -> float:
+    """max(0, reference - lowest rate on the curve), in [0, 1]."""
+    return max(0.0, reference - float(_checked(curve)[1].min()))
+
+
+def dip_area(curve: Curve | tuple[Sequence[int], Sequence[float]], reference: float) -> float:
+    """Area between the reference and the curve where the curve is lower: trapezoids of max(reference - rate, 0); success x updates."""
+    updates, rates = _checked(curve)
+    return float(np.trapezoid(np.maximum(reference - rates, 0.0), updates))
+
+
+def no_dip(curve: Curve | tuple[Sequence[int], Sequence[float]], reference: float, threshold: float) -> bool:
+    """Whether no point of the curve lies below `threshold` percent of `reference`, so that there was nothing to recover from."""
+    return bool(_meets(_checked(curve)[1], reference, threshold).all())
+
+
+def median_recovery(updates: Sequence[int | None], last_points: Sequence[int]) -> float | None:
+    """Kaplan-Meier median of updates to recovery; None when more than half are still unrecovered wherever one has looked.
+
+    `updates[k]` is None when curve k never recovered; `last_points[k]` is then where its observation ended. With one common
+    last point this is the ordinary lower median with "never" as infinity. Dropping the Nones instead would make a method that
+    rarely recovers look fast.
+
+    >>> median_recovery([2, 50, None], [1000, 1000, 1000])
+    50.0
+    """
+    if len(updates) != len(last_points):
+        raise ValueError(f"one last point per recovery, got {len(last_points)} for {len(updates)}")
+    times = np.array([last if update is None else update for update, last in zip(updates, last_points, strict=True)], dtype=float)
+    recovered = np.array([update is not None for update in updates], dtype=bool)
+    unrecovered = 1.0
+    for time in np.unique(times[recovered]):
+        at_risk = (times >= time).sum()
+        unrecovered *= 1 - (times[recovered] == time).sum() / at_risk
+        if unrecovered <= 0.5 + TOLERANCE:
+            return float(time)
+    return None
+
+
+def _meets(rates: np.ndarray, reference: float, threshold: float) -> np.ndarray:
+    return rates >= threshold / 100 * reference - TOLERANCE
+
+
+def _checked(curve: Curve | tuple[Sequence[int], Sequence[float]]) -> tuple[np.ndarray, np.ndarray]:
+    updates, rates = np.asarray(curve[0], dtype=float), np.asarray(curve[1], dtype=float)
+    if updates.ndim != 1 or updates.shape != rates.shape or len(updates) == 0:
+        raise ValueError(f"a curve has as many updates as rates, at least one; got shapes {updates.shape} and {rates.shape}")
+    if updates[0] != 0 or (np.diff(updates) <= 0).any():
+        raise ValueError(f"updates of a curve ascend from 0, got {updates.tolist()}")
+    if np.isnan(rates).any():
+        raise ValueError("a curve holds measured rates only; leave out the points that were not measured")
+    return updates, rates

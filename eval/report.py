@@ -1,0 +1,419 @@
+"""One self-contained page about one run or several: no network, no script, videos inside.
+
+`write_report` reads the folders, turns each into the plain records that `report_template.html` lays out, and writes the page
+atomically. All judgement is in `metrics`, `headlines` and `recovery`; here is only arranging and wording.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+from matplotlib.figure import Figure
+from PIL import Image
+
+from reconverge.envs.artifact import write_file
+from reconverge.envs.errors import RunFolderError
+from reconverge.eval import headlines, metrics, plots, recovery
+from reconverge.eval.intervals import Interval, mean_interval, paired_difference
+from reconverge.eval.published_results import published_recovery, published_success, same_tasks_in_order
+from reconverge.eval.run_results import Recovery, RunResults, read_run
+
+PUBLISHED_METHODS = ("trust-region", "replay")
+"""Published methods shown beside a run's own recovery."""
+VIDEO_LIMIT_BYTES = 24_000_000
+LOW_SPLIT_HALF_COSINE = 0.3
+"""Below this the two halves of the draws hardly agree on the direction that the Fisher protects."""
+SENTENCES = {
+    "success": "Mean over the tasks learned so far, after the last finished stage.",
+    "forgetting": "Success just after learning a task minus success at the end, mean over tasks.",
+    "backward": "Change of the earlier tasks since each was learned; above zero, later tasks helped.",
+    "forward": "Success on a task just before it is learned, above the untrained policy's.",
+}
+
+
+@dataclass(frozen=True)
+class Headline:
+    """One figure of the summary: its text, its interval's text, and one sentence on what it is."""
+
+    title: str
+    value: str
+    interval: str
+    sentence: str
+
+
+@dataclass(frozen=True)
+class RecoveryCell:
+    """Updates at one threshold: the run's own, whether there was a dip at all, from where on it lasted, and the published ones."""
+
+    own: str
+    steady: bool
+    settled: str
+    published: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class RecoveryRow:
+    stage: int
+    new_task: str
+    task: str
+    reference: float
+    cells: tuple[RecoveryCell, ...]
+    dip: float
+    dip_area: float
+    learned: bool
+
+
+@dataclass(frozen=True)
+class LedgerStage:
+    """What is kept after a stage: bytes per item of the ledger, in all, and of past tasks' data."""
+
+    stage: int
+    sizes: tuple[int, ...]
+    total: int
+    past: int
+
+
+@dataclass(frozen=True)
+class Video:
+    title: str
+    source: str
+    poster: str = ""
+
+
+def write_report(runs: Sequence[Path], output: Path, video_limit_bytes: int = VIDEO_LIMIT_BYTES) -> Path:
+    """Write the page about `runs` to `output` and return it.
+
+    Args:
+        runs: run folders; more than one are compared, grouped by method.
+        output: the HTML file; its folder is created.
+        video_limit_bytes: videos beyond this size in all are named instead of embedded.
+
+    Raises DamagedFile for a folder or file that cannot be read, RunFolderError without any run.
+    """
+    if not runs:
+        raise RunFolderError("a report needs at least one run folder; `reconverge report RUN...`")
+    results = [read_run(Path(folder)) for folder in runs]
+    sections = [_section(run, index, video_limit_bytes // len(results)) for index, run in enumerate(results, start=1)]
+    page = _template().render(
+        title=_title(results),
+        sections=sections,
+        comparison=_comparison(results) if len(results) > 1 else None,
+        published=published_success() if all(same_tasks_in_order(run.stages) for run in results) else {},
+    )
+    output.parent.mkdir(parents=True, exist_ok=True)
+    write_file(output, page)
+    return output
+
+
+# One run -----------------------------------------------------------------------------------------------------------------------
+
+
+def _section(run: RunResults, number: int, video_limit_bytes: int) -> dict[str, Any]:
+    """Everything the template shows about one run."""
+    figures = {
+        "matrix": plots.success_matrix(run),
+        "curves": plots.task_curves(run),
+        "strips": plots.retained_strips(run),
+        "dips": plots.recovery_dips(run),
+        "probe_dips": plots.recovery_dips(run, kind="probe"),
+        "loss": plots.training_loss(run),
+        "cost": plots.cost_bar(run.cost.get("phases") or {}),
+    }
+    return {
+        "id": f"run-{number}",
+        "run": run,
+        "progress": f"{run.stages_done} of {len(run.stages)} stages",
+        "headlines": _headlines(run),
+        "figures": {name: None if figure is None else _inline(figure) for name, figure in figures.items()},
+        "recovery": {kind: _recovery_table(run, kind) for kind in ("online", "probe")},
+        "thresholds": {kind: _thresholds(run, kind) for kind in ("online", "probe")},
+        "published_methods": PUBLISHED_METHODS if same_tasks_in_order(run.stages) else (),
+        "ledger": _ledger(run),
+        "ledger_items": _ledger_items(run),
+        "past_data": max((stage.past for stage in _ledger(run)), default=0),
+        "cost": _cost(run),
+        "videos": _videos(run, video_limit_bytes),
+        "settings": _flat(run.config),
+        "low_cosine": LOW_SPLIT_HALF_COSINE,
+        "episodes": _episode_note(run),
+    }
+
+
+def _headlines(run: RunResults) -> list[Headline]:
+    success, lost = headlines.final_success(run), headlines.forgetting(run)
+    backward, forward = headlines.backward_transfer(run), headlines.forward_transfer(run)
+    return [
+        Headline("Final success", percent(success.mean), _bounds(success), SENTENCES["success"]),
+        Headline("Forgetting", points(lost.mean), _bounds(lost, points), SENTENCES["forgetting"]),
+        Headline("Backward transfer", points(backward.mean), _bounds(backward, points), SENTENCES["backward"]),
+        Headline("Forward transfer", points(forward.mean), _bounds(forward, points), SENTENCES["forward"]),
+        _recovery_figure(headlines.recovery_headline(run)),
+    ]
+
+
+def _recovery_figure(back: headlines.RecoveryHeadline) -> Headline:
+    if not back.pairs:
+        return Headline("Recovery", "–", "not measured", "Updates until an earlier task is back after the curriculum moved on.")
+    value = "never" if back.median is None else f"{back.median:,.0f}"
+    counts = f"{back.never} of {back.pairs} never · {back.no_dip} without a dip"
+    sentence = f"Median updates until an earlier task is back at {back.threshold} % of its own success; never counts as longer than observed."
+    return Headline("Recovery", value, counts, sentence)
+
+
+def _episode_note(run: RunResults) -> str:
+    """How many episodes stand behind the matrix, in words."""
+    counts = sorted({cell.episodes for cell in run.cells})
+    if not counts:
+        return "nothing has been evaluated yet"
+    per_cell = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+    invalid = sum(row.invalid for row in run.episodes)
+    note = f"{per_cell} episodes per cell, {sum(cell.episodes for cell in run.cells):,} in all"
+    return f"{note}; {invalid} more were invalid and left out" if invalid else note
+
+
+def _thresholds(run: RunResults, kind: str) -> list[int]:
+    return sorted({row.threshold for row in run.recoveries if row.kind == kind}, reverse=True)
+
+
+def _recovery_table(run: RunResults, kind: str) -> list[RecoveryRow]:
+    """One row per (transition, old task) in that order."""
+    found = {(row.stage, row.task, row.threshold): row for row in run.recoveries if row.kind == kind}
+    places = sorted({(stage, task) for stage, task, _ in found}, key=lambda place: (place[0], _rank(run, place[1])))
+    return [_recovery_row(run, [found.get((stage, task, threshold)) for threshold in _thresholds(run, kind)]) for stage, task in places]
+
+
+def _recovery_row(run: RunResults, rows: Sequence[Recovery | None]) -> RecoveryRow:
+    any_row = next(row for row in rows if row is not None)
+    in_curriculum = 1 <= any_row.stage <= len(run.stages)
+    return RecoveryRow(
+        stage=any_row.stage,
+        new_task=run.stages[any_row.stage - 1] if in_curriculum else "",
+        task=any_row.task,
+        reference=any_row.reference_rate,
+        cells=tuple(_recovery_cell(run, row) if row else RecoveryCell("·", False, "", ()) for row in rows),
+        dip=any_row.dip,
+        dip_area=any_row.dip_area,
+        learned=any_row.reference_rate > 0,
+    )
+
+
+def _recovery_cell(run: RunResults, row: Recovery) -> RecoveryCell:
+    curve = run.curves.get((row.kind, row.stage, row.task))
+    settled = recovery.settled_updates(curve, row.reference_rate, row.threshold) if curve and curve.updates[0] == 0 else row.updates
+    differs = row.updates is not None and settled != row.updates
+    published = tuple(_published(run, row, method) for method in PUBLISHED_METHODS) if same_tasks_in_order(run.stages) else ()
+    return RecoveryCell(_updates(row.updates), headlines.is_steady(run, row), _updates(settled) if differs else "", published)
+
+
+def _published(run: RunResults, row: Recovery, method: str) -> str:
+    key = (method, _rank(run, row.task) + 1, row.stage, row.threshold)
+    table = published_recovery()
+    return _updates(table[key]) if row.kind == "online" and key in table else "·"
+
+
+def _updates(updates: int | None) -> str:
+    return "never" if updates is None else f"{updates:,}"
+
+
+def _rank(run: RunResults, task: str) -> int:
+    return run.tasks.index(task) if task in run.tasks else len(run.tasks)
+
+
+def _ledger(run: RunResults) -> list[LedgerStage]:
+    """One row per stage with a size for each of `_ledger_items`."""
+    stages = []
+    for stage in sorted({entry.stage for entry in run.ledger}):
+        kept = [entry for entry in run.ledger if entry.stage == stage]
+        sizes = tuple(sum(entry.bytes for entry in kept if entry.item == item) for item in _ledger_items(run))
+        stages.append(LedgerStage(stage, sizes, sum(sizes), sum(entry.bytes for entry in kept if entry.past_task_data)))
+    return stages
+
+
+def _ledger_items(run: RunResults) -> list[str]:
+    return list(dict.fromkeys(entry.item for entry in run.ledger))
+
+
+def _cost(run: RunResults) -> dict[str, Any]:
+    phases = {str(phase): float(seconds) for phase, seconds in (run.cost.get("phases") or {}).items()}
+    spent = sum(phases.values())
+    total = float(run.cost.get("total_s") or spent)
+    updates = run.stage_starts[run.stages_done]
+    return {
+        "rows": [(phase, seconds, seconds / total if total else 0.0) for phase, seconds in phases.items() if seconds > 0],
+        "total_s": total,
+        "other_s": max(0.0, total - spent),
+        "episodes": run.cost.get("episodes_evaluated"),
+        "update_ms": 1000 * phases["update"] / updates if updates and phases.get("update") else None,
+    }
+
+
+def _flat(config: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """Nested settings as dotted names."""
+    rows: list[tuple[str, str]] = []
+    for key, value in config.items():
+        rows += _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else [(f"{prefix}{key}", str(value))]
+    return rows
+
+
+# Videos ------------------------------------------------------------------------------------------------------------------------
+
+
+def _videos(run: RunResults, limit_bytes: int) -> dict[str, Any]:
+    """The grid and then the single cells, latest stage first, as data URIs until the limit is reached; the rest by name."""
+    folder, cells, left_out, room = run.folder / "videos", [], [], limit_bytes
+    grid = None
+    paths = [folder / "grid.mp4", *sorted(folder.glob("stage-*.mp4"), reverse=True)]
+    for path in (path for path in paths if path.is_file()):
+        size = path.stat().st_size * 4 // 3
+        if size > room:
+            left_out.append(path.name)
+            continue
+        room -= size
+        video = Video(path.stem.replace("stage-", "stage ").replace("-v3", ""), _data_uri(path.read_bytes(), "video/mp4"), _poster(path))
+        if path.name == "grid.mp4":
+            grid = video
+        else:
+            cells.append(video)
+    return {"grid": grid, "cells": cells, "left_out": left_out, "folder": str(folder)}
+
+
+def _poster(video: Path) -> str:
+    picture = video.with_suffix(".png")
+    if not picture.is_file():
+        return ""
+    stream = io.BytesIO()
+    Image.open(picture).convert("RGB").save(stream, "JPEG", quality=82)
+    return _data_uri(stream.getvalue(), "image/jpeg")
+
+
+def _data_uri(data: bytes, kind: str) -> str:
+    return f"data:{kind};base64,{base64.b64encode(data).decode()}"
+
+
+# Several runs ------------------------------------------------------------------------------------------------------------------
+
+
+def _comparison(runs: Sequence[RunResults]) -> dict[str, Any]:
+    """One row per run, one per method over its seeds, and paired differences against the first method."""
+    methods = list(dict.fromkeys(run.method for run in runs))
+    figures = [(run, _figures(run)) for run in runs]
+    groups = []
+    for method in methods:
+        of_method = [values for run, values in figures if run.method == method]
+        groups.append({
+            "method": method,
+            "seeds": len(of_method),
+            "figures": {key: mean_interval([values[key] for values in of_method]) for key in ("success", "forgetting", "backward", "forward")},
+        })  # fmt: skip
+    return {
+        "rows": figures,
+        "groups": groups,
+        "pairs": [pair for method in methods[1:] if (pair := _pair(figures, methods[0], method))],
+        "curves": _inline(plots.average_over_stages(runs)) if any(run.stages_done for run in runs) else None,
+        "warnings": _unlike(runs),
+    }
+
+
+def _figures(run: RunResults) -> dict[str, Any]:
+    rates, own = run.matrix, run.own_stage
+    return {
+        "success": metrics.average_success(rates, own),
+        "forgetting": metrics.forgetting_end_of_own_task(rates, own),
+        "peak": metrics.forgetting_peak(rates, own),
+        "backward": metrics.backward_transfer(rates, own),
+        "forward": metrics.forward_transfer(rates, own),
+        "recovery": headlines.recovery_headline(run),
+        "kept": next(((stage.total, stage.past) for stage in reversed(_ledger(run))), None),
+        "total_s": float(run.cost.get("total_s") or 0),
+    }
+
+
+def _pair(figures: Sequence[tuple[RunResults, Mapping[str, Any]]], first: str, second: str) -> dict[str, Any] | None:
+    """second - first over the seeds that both have; None without a common seed."""
+    by_seed = {method: {run.seed: values for run, values in figures if run.method == method} for method in (first, second)}
+    seeds = sorted(by_seed[first].keys() & by_seed[second].keys())
+    if not seeds:
+        return None
+    differences = {
+        key: paired_difference([by_seed[second][seed][key] for seed in seeds], [by_seed[first][seed][key] for seed in seeds])
+        for key in ("success", "forgetting")
+    }
+    return {"first": first, "second": second, "seeds": len(seeds), **differences}
+
+
+def _unlike(runs: Sequence[RunResults]) -> list[str]:
+    """What makes the runs not like for like."""
+    aspects: dict[str, set[Any]] = {
+        "curricula": {run.stages for run in runs},
+        "updates per stage": {run.stage_updates for run in runs},
+        "progress": {run.stages_done for run in runs},
+        "simulators": {str(run.fingerprint.get("simulator")) for run in runs},
+        "numbers of parameters": {run.fingerprint.get("parameters") for run in runs},
+        "episodes per cell": {tuple(sorted({cell.episodes for cell in run.cells})) for run in runs},
+    }
+    return [aspect for aspect, values in aspects.items() if len(values) > 1]
+
+
+# Wording -----------------------------------------------------------------------------------------------------------------------
+
+
+def percent(rate: float | None) -> str:
+    """A rate in [0, 1] as percent with one decimal; a dash when it was not measured."""
+    return "–" if rate is None or math.isnan(rate) else f"{100 * rate:.1f}\N{NARROW NO-BREAK SPACE}%"
+
+
+def points(difference: float | None) -> str:
+    """A difference of rates as signed percentage points, without a unit."""
+    if difference is None or math.isnan(difference):
+        return "–"
+    text = f"{100 * difference:+.1f}"
+    return "0.0" if text in ("+0.0", "-0.0") else text.replace("-", "−")
+
+
+def size(count: int) -> str:
+    """Bytes in decimal units."""
+    value, units = float(count), ["B", "kB", "MB", "GB", "TB"]
+    while value >= 1000 and len(units) > 1:
+        value, units = value / 1000, units[1:]
+    return f"{value:.0f} {units[0]}" if units[0] == "B" else f"{value:.1f} {units[0]}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a reader says them."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
+
+
+def _bounds(interval: Interval, wording: Any = percent) -> str:
+    if math.isnan(interval.low):
+        return ""
+    return f"{wording(interval.low)} to {wording(interval.high)}"
+
+
+def _title(runs: Sequence[RunResults]) -> str:
+    curricula = ", ".join(dict.fromkeys(run.curriculum for run in runs))
+    return f"{curricula}: {runs[0].name}" if len(runs) == 1 else f"{curricula}: {len(runs)} runs compared"
+
+
+def _inline(figure: Figure) -> Markup:
+    return Markup(plots.svg(figure))
+
+
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
+    environment.filters.update(percent=percent, points=points, size=size, duration=duration, short=plots.short_name)
+    environment.filters["interval"] = lambda interval: _bounds(interval)
+    environment.filters["points_interval"] = lambda interval: _bounds(interval, points)
+    return environment.from_string((files("reconverge.eval") / "report_template.html").read_text(encoding="utf-8"))

@@ -1,0 +1,1 @@
+"""How it is run: configuration, presets, the curriculum loop, checkpoints and the command line."""

@@ -1,0 +1,178 @@
+"""`reconverge COMMAND ...`: finds the command, reads its flags, and turns errors into one or two lines.
+
+Exit codes: 0 done, 2 something the user can mend, 130 interrupted. Anything else is a bug and keeps its traceback.
+Neither torch nor a simulator is imported before a command runs, so help is there at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import inspect
+import io
+import itertools
+import os
+import re
+import shlex
+import signal
+import sys
+import typing
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+import tyro
+
+from reconverge.envs.errors import ConfigError, ReconvergeError, UnknownName
+from reconverge.launch.commands import COMMANDS, Command, Train
+from reconverge.launch.config_file import flat
+from reconverge.launch.presets import PRESETS, find_preset
+from reconverge.launch.run_folder import RunFolder
+
+INTERRUPTED = 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code; `argv` is without the program's name."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        with _termination_as_interrupt():
+            return _dispatch(words)
+    except ReconvergeError as error:
+        print(f"reconverge: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt as interrupt:
+        print(f"\nreconverge: interrupted{f'; {interrupt}' if str(interrupt) else ''}", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:  # the reader, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _dispatch(words: list[str]) -> int:
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(_overview())
+        return 0
+    if words[0] == "--version":
+        print(f"reconverge {version('reconverge')}")
+        return 0
+    name, rest = words[0], words[1:]
+    if name not in COMMANDS:
+        raise UnknownName("command", name, COMMANDS)
+    command = parse(COMMANDS[name], rest, f"reconverge {name}")
+    return 0 if command is None else command.run(shlex.join(["reconverge", *words]))
+
+
+def parse(kind: type[Command], words: Sequence[str], program: str) -> Command | None:
+    """The command that the flags describe; None when they asked for help, which is printed then.
+
+    Raises UnknownName for an unknown flag or choice, ConfigError for a value that does not fit.
+    """
+    if not {"-h", "--help"} & set(words):
+        _refuse_unknown_flags(kind, words)
+    # What tyro says on standard error is kept back, and shortened when it is an error after all.
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            return tyro.cli(
+                kind,
+                args=list(words),
+                prog=program,
+                description=inspect.getdoc(kind),
+                default=_base(kind, words),
+                config=(tyro.conf.FlagCreatePairsOff,),
+            )
+    except SystemExit as end:
+        if not end.code:
+            return None
+        raise _shortened(said.getvalue(), program) from None
+
+
+def _base(kind: type[Command], words: Sequence[str]) -> Command | None:
+    """What the flags override: for `train`, the preset or the resumed run's own configuration."""
+    if kind is not Train:
+        return tyro.MISSING_NONPROP
+    preset, resumed = _value_of("--preset", words), _value_of("--resume", words)
+    if resumed and not preset:
+        return Train(config=RunFolder.open(Path(resumed)).config)
+    return Train(config=find_preset(preset or Train.preset))
+
+
+def _value_of(flag: str, words: Sequence[str]) -> str | None:
+    """The value given to a flag, in either form, before the flags are parsed; the last one counts."""
+    value = None
+    for index, word in enumerate(words):
+        if word.startswith(f"{flag}="):
+            value = word.partition("=")[2]
+        elif word == flag and index + 1 < len(words):
+            value = words[index + 1]
+    return value
+
+
+def _refuse_unknown_flags(kind: type[Command], words: Sequence[str]) -> None:
+    known = _flags(kind)
+    for word in words:
+        flag = word.partition("=")[0].replace("_", "-")
+        if flag.startswith("--") and flag not in known:
+            raise UnknownName("option", word.partition("=")[0], known)
+
+
+def _flags(kind: type[Command]) -> set[str]:
+    """Every long flag of a command; those of a nested configuration carry its dotted keys."""
+    hints = typing.get_type_hints(kind)
+    names: set[str] = {"help"}
+    for field in dataclasses.fields(kind):
+        if dataclasses.is_dataclass(hints[field.name]):
+            names.update(flat(hints[field.name]()))
+        else:
+            names.add(field.name)
+    return {f"--{name.replace('_', '-')}" for name in names}
+
+
+def _shortened(said: str, program: str) -> ReconvergeError:
+    """tyro's boxed message as one line: what stands between title and first rule, and the nearest choice where there is one.
+
+    The box is drawn with lines, or with blanks where the terminal is not UTF-8.
+    """
+    rows = [re.sub(r"\x1b\[[0-9;]*m", "", line).strip("│ ") for line in said.splitlines()[1:]]
+    start = 1 if rows and not rows[0].strip("─-") else 0
+    text = " ".join(itertools.takewhile(lambda row: row.strip("─-"), rows[start:]))
+    choice = re.match(r"invalid choice '(.*)' for argument '(?:--)?(\S+)'\. Expected one of \((.*)\)", text)
+    if choice:
+        return UnknownName(choice[2], choice[1], re.findall(r"'([^']*)'", choice[3]))
+    return ConfigError(f"{text.rstrip('.')}; see {program} --help")
+
+
+@contextlib.contextmanager
+def _termination_as_interrupt() -> typing.Iterator[None]:
+    """Let SIGTERM end a run as Ctrl-C does: workers are closed and the folder is given back."""
+    try:
+        earlier = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    except ValueError:  # not in the main thread
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, earlier)
+
+
+def _overview() -> str:
+    commands = "\n".join(f"  {name:<10}{kind.summary}" for name, kind in COMMANDS.items())
+    presets = "\n".join(f"  {name:<12}{preset.description}" for name, preset in PRESETS.items())
+    return f"""usage: reconverge COMMAND [OPTIONS]
+
+Train one robot policy on a curriculum of tasks, watch what it forgets, and measure how fast it comes back.
+
+commands:
+{commands}
+
+presets of `train`:
+{presets}
+
+examples:
+  reconverge train --preset quickstart
+  reconverge train --preset cw10 --method replay --seed 1 --train.updates 3000
+  reconverge report runs/cw10/*/seed-0
+
+`reconverge COMMAND --help` lists a command's options; every setting has one, such as --policy.window."""

@@ -1,0 +1,406 @@
+"""The commands: their options as frozen data, and what each one does.
+
+Heavy imports stand inside the functions, so that help and lists answer without torch or a simulator.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from reconverge.envs.curriculum import CURRICULA, load_curriculum
+from reconverge.envs.demonstrations_config import DemonstrationConfig
+from reconverge.envs.errors import ConfigError, RenderingUnavailable
+from reconverge.envs.tasks import find_task, task_names
+from reconverge.launch.config import METHODS, RunConfig, check
+from reconverge.launch.config_file import config_text
+from reconverge.launch.presets import PRESETS
+from reconverge.launch.progress import Progress
+from reconverge.launch.run_folder import RunFolder
+
+Columns = Mapping[str, str | Callable[[Mapping[str, Any]], str]]
+Run = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+
+
+@dataclass(frozen=True)
+class Command:
+    """What every command has: a line for the overview, and `run`, which returns the exit code."""
+
+    summary: ClassVar[str] = ""
+
+    def run(self, command_line: str) -> int:
+        """`command_line` is what the user typed, shell-quoted; a run folder keeps it."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Train(Command):
+    """Train on a curriculum, evaluate after every stage, render the videos and write the report.
+
+    A preset is the base; every setting can be overridden by its dotted name.
+
+    Examples:
+      reconverge train --preset quickstart
+      reconverge train --preset cw10 --method replay --seed 1 --output-dir runs/mine
+      reconverge train --curriculum mine.yaml --policy.window 4 --train.updates 1500
+      reconverge train --resume runs/cw10/replay/seed-1
+    """
+
+    summary: ClassVar[str] = "train on a curriculum, evaluate, render, report"
+
+    preset: str = "quickstart"
+    """Configuration to start from; `reconverge list presets` shows them."""
+    output_dir: Path | None = None
+    """Run folder; runs/PRESET/METHOD/seed-N when left out."""
+    overwrite: bool = False
+    """Delete the run that the folder holds, and start afresh."""
+    resume: Path | None = None
+    """Go on with an interrupted run, in its folder and with its configuration."""
+    print_config: bool = False
+    """Print the resolved configuration and do nothing."""
+    quiet: bool = False
+    """Show no progress."""
+    config: Annotated[RunConfig, tyro.conf.arg(name=""), tyro.conf.FlagConversionOff] = field(default_factory=RunConfig)
+
+    def run(self, command_line: str) -> int:
+        check(self.config)
+        load_curriculum(self.config.curriculum)
+        if self.print_config:
+            print(config_text(self.config), end="")
+            return 0
+        with self._folder(command_line) as folder, Progress.in_terminal(self.quiet) as progress:
+            try:
+                self._train(folder, progress)
+            except KeyboardInterrupt:
+                raise KeyboardInterrupt(f"go on with: reconverge train --resume {folder.path}") from None
+        _print_outcome(folder)
+        return 0
+
+    def _folder(self, command_line: str) -> RunFolder:
+        if self.resume is not None:
+            if self.overwrite or self.output_dir is not None:
+                raise ConfigError("--resume goes on in the run's own folder; leave --overwrite and --output-dir out")
+            return RunFolder.resume(self.resume, self.config)
+        path = self.output_dir or Path("runs", self.preset, self.config.method, f"seed-{self.config.seed}")
+        return RunFolder.create(path, self.config, command_line, self.overwrite)
+
+    def _train(self, folder: RunFolder, progress: Progress) -> None:
+        from reconverge.launch.curriculum_run import train
+
+        for change in folder.version_changes() if self.resume is not None else []:
+            progress.note(f"resuming with {change}: results may differ in the last digits")
+        progress.note(f"run folder: {folder.path}")
+        train(self.config, folder, progress)
+        if self.config.video.render and self.config.video.episodes:
+            try:
+                _render(folder, progress)
+            except RenderingUnavailable as missing:
+                progress.note(f"no videos: {missing}; then: reconverge render {folder.path}")
+        _report([folder], folder.report_html, progress)
+
+
+@dataclass(frozen=True)
+class Evaluate(Command):
+    """Measure the success of a run's checkpoint again, for instance on more episodes.
+
+    Examples:
+      reconverge evaluate runs/cw10/replay/seed-0
+      reconverge evaluate runs/cw10/replay/seed-0 --stage 3 --tasks hammer push --episodes 100
+    """
+
+    summary: ClassVar[str] = "success of a checkpoint, per task"
+
+    path: Run
+    """Run folder."""
+    stage: int | None = None
+    """Checkpoint of this stage; the last one when left out."""
+    tasks: tuple[str, ...] = ()
+    """Tasks; all of the run's when left out."""
+    episodes: int | None = None
+    """Episodes per task; as in the run's configuration when left out."""
+    quiet: bool = False
+    """Show no progress."""
+
+    def run(self, command_line: str) -> int:
+        _at_least("--stage", self.stage, 0)
+        _at_least("--episodes", self.episodes, 1)
+        tasks = [find_task(name).name for name in self.tasks] or None
+        folder = RunFolder.open(self.path)
+        from reconverge.launch.curriculum_run import evaluate
+
+        with Progress.in_terminal(self.quiet) as progress:
+            rows = evaluate(folder, self.stage, tasks, self.episodes, progress)
+        _print_table(rows, {"stage": "stage", "task": "task", "success %": _success, "95 % interval": _interval, "episodes": "episodes"})
+        return 0
+
+
+@dataclass(frozen=True)
+class Recover(Command):
+    """Train a copy of each stage's checkpoint on the earlier tasks, and count the updates until they are back.
+
+    Examples:
+      reconverge recover runs/cw10/replay/seed-0 --updates 200
+    """
+
+    summary: ClassVar[str] = "how fast earlier tasks come back, from each checkpoint"
+
+    path: Run
+    """Run folder."""
+    updates: int | None = None
+    """Longest probe in updates; as in the run's configuration when left out."""
+    episodes: int | None = None
+    """Episodes per point of a curve; as in the run's configuration when left out."""
+    quiet: bool = False
+    """Show no progress."""
+
+    def run(self, command_line: str) -> int:
+        _at_least("--updates", self.updates, 0)
+        _at_least("--episodes", self.episodes, 1)
+        with RunFolder.resume(self.path) as folder, Progress.in_terminal(self.quiet) as progress:
+            from reconverge.launch.recovery_probe import recover
+
+            rows = recover(folder, progress, self.updates, self.episodes)
+            _report([folder], folder.report_html, progress)
+        columns: Columns = {"stage": "stage", "task": "task", "threshold %": "threshold", "updates": _updates, "dip, points": _dip}
+        _print_table(rows, columns)
+        print(f"report: {folder.report_html}")
+        return 0
+
+
+@dataclass(frozen=True)
+class Render(Command):
+    """Render the recorded rollouts of a run: a video per stage and task, and the grid of all.
+
+    Examples:
+      reconverge render runs/cw10/replay/seed-0
+      reconverge render runs/cw10/replay/seed-0 --tasks hammer --stages 1 5 10
+    """
+
+    summary: ClassVar[str] = "rollout videos and the task x stage grid"
+
+    path: Run
+    """Run folder."""
+    tasks: tuple[str, ...] = ()
+    """Only these tasks."""
+    stages: tuple[int, ...] = ()
+    """Only these stages."""
+    quiet: bool = False
+    """Show no progress."""
+
+    def run(self, command_line: str) -> int:
+        with RunFolder.resume(self.path) as folder, Progress.in_terminal(self.quiet) as progress:
+            _render(folder, progress, [find_task(name).name for name in self.tasks], self.stages)
+            _report([folder], folder.report_html, progress)
+        print(f"videos: {folder.videos}\nreport: {folder.report_html}")
+        return 0
+
+
+@dataclass(frozen=True)
+class Report(Command):
+    """Write one self-contained HTML page about a run, or one that compares several.
+
+    Examples:
+      reconverge report runs/cw10/replay/seed-0
+      reconverge report runs/cw10/*/seed-0 --output runs/methods.html
+    """
+
+    summary: ClassVar[str] = "one self-contained HTML page; several runs are compared"
+
+    runs: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN...")]
+    """Run folders."""
+    output: Path | None = None
+    """The page; RUN/report.html for one run, runs/comparison.html for several, when left out."""
+
+    def run(self, command_line: str) -> int:
+        if not self.runs:
+            raise ConfigError("report needs at least one run folder, such as runs/quickstart/trust-region/seed-0")
+        folders = [RunFolder.open(path) for path in self.runs]
+        output = self.output or (folders[0].report_html if len(folders) == 1 else Path("runs", "comparison.html"))
+        output.parent.mkdir(parents=True, exist_ok=True)
+        _report(folders, output, Progress("quiet"))
+        print(f"report: {output}")
+        return 0
+
+
+@dataclass(frozen=True)
+class Collect(Command):
+    """Collect the expert's demonstrations of every task of a curriculum ahead of training, and show the expert's own success.
+
+    Training finds them in the default folder. An interrupted collection goes on where it stopped.
+
+    Examples:
+      reconverge collect cw10 --episodes 100
+      reconverge collect mine.yaml --workers 8
+    """
+
+    summary: ClassVar[str] = "expert demonstrations of a curriculum, ahead of training"
+
+    curriculum: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="CURRICULUM")]
+    """Name of a curriculum, a prefix such as `cw10:3`, or a YAML file."""
+    episodes: int = DemonstrationConfig.episodes
+    """Successful episodes per task, unless the curriculum gives its own."""
+    hold_steps: int = DemonstrationConfig.hold_steps
+    """Steps kept after the first success."""
+    seed: int = DemonstrationConfig.seed
+    """Seed of the expert's episodes."""
+    workers: int = DemonstrationConfig.workers
+    """Simulator processes. The demonstrations do not depend on it."""
+    output_dir: Path = Path(DemonstrationConfig.folder)
+    """Folder of the demonstrations."""
+    overwrite: bool = False
+    """Collect again what the folder already holds."""
+    quiet: bool = False
+    """Show no progress."""
+
+    def run(self, command_line: str) -> int:
+        config = DemonstrationConfig(self.episodes, self.hold_steps, self.seed, self.workers, str(self.output_dir))
+        check(RunConfig(demonstrations=config))
+        curriculum = load_curriculum(self.curriculum)
+        from reconverge.envs.demonstrations import collect, collection_name
+        from reconverge.eval.intervals import wilson
+
+        rows = []
+        with Progress.in_terminal(self.quiet) as progress:
+            for number, stage in enumerate(curriculum.stages, 1):
+                progress.stage(number, len(curriculum.stages), stage.task.name)
+                episodes = stage.demonstrations or self.episodes
+                if self.overwrite:
+                    shutil.rmtree(self.output_dir / collection_name(stage.task, config, episodes), ignore_errors=True)
+                with progress.phase("demonstrations", episodes) as tick:
+                    found = collect(stage.task, config, episodes, self.output_dir, tick.at)
+                low, high = wilson(found.successes, found.attempts)
+                row = {"task": stage.task.name, "kept": len(found.episodes), "attempts": found.attempts}
+                rows.append({**row, "rate": found.ceiling, "wilson_low": low, "wilson_high": high})
+        columns: Columns = {"task": "task", "kept": "kept", "attempts": "attempts", "expert's success %": _success, "95 % interval": _interval}
+        _print_table(rows, columns)
+        return 0
+
+
+@dataclass(frozen=True)
+class List(Command):
+    """List what can be named on the command line.
+
+    Examples:
+      reconverge list tasks
+      reconverge list presets
+    """
+
+    summary: ClassVar[str] = "tasks, curricula, methods or presets"
+
+    what: Annotated[Literal["tasks", "curricula", "methods", "presets"], tyro.conf.Positional]
+    """Which list."""
+
+    def run(self, command_line: str) -> int:
+        for name, description in self._entries():
+            print(f"{name:<29} {description}".rstrip())
+        return 0
+
+    def _entries(self) -> Iterable[tuple[str, str]]:
+        if self.what == "tasks":
+            return [(name, find_task(name).success) for name in task_names()]
+        if self.what == "curricula":
+            return [(name, f"{len(tasks)} stages: {' '.join(tasks)}") for name, tasks in CURRICULA.items()]
+        if self.what == "methods":
+            return list(METHODS.items())
+        return [(name, preset.description) for name, preset in PRESETS.items()]
+
+
+@dataclass(frozen=True)
+class Doctor(Command):
+    """Check versions, off-screen rendering and speed on this machine, and print the exact fix of what is wrong.
+
+    Examples:
+      reconverge doctor
+    """
+
+    summary: ClassVar[str] = "versions, rendering, speed; prints the exact fix"
+
+    def run(self, command_line: str) -> int:
+        from reconverge.launch.doctor import examine
+
+        findings = examine()
+        for finding in findings:
+            print(finding)
+        return 0 if all(finding.fine for finding in findings) else 2
+
+
+COMMANDS: dict[str, type[Command]] = {
+    "train": Train,
+    "evaluate": Evaluate,
+    "recover": Recover,
+    "render": Render,
+    "report": Report,
+    "collect": Collect,
+    "list": List,
+    "doctor": Doctor,
+}
+
+
+def _render(folder: RunFolder, progress: Progress, tasks: Collection[str] = (), stages: Collection[int] = ()) -> None:
+    from reconverge.eval.video import render_videos
+
+    config = folder.config
+    with progress.phase("render") as tick:
+        render_videos(folder.path, config.video, tasks or None, stages or None, config.evaluation.workers, tick.at)
+
+
+def _report(folders: list[RunFolder], output: Path, progress: Progress) -> None:
+    from reconverge.eval.report import write_report
+
+    with progress.phase("report"):
+        write_report([folder.path for folder in folders], output)
+
+
+def _print_outcome(folder: RunFolder) -> None:
+    """The last row of the success matrix beside each task's success just after it was learned, and where to look."""
+    from reconverge.eval.run_results import read_run
+
+    results = read_run(folder.path)
+    rows = []
+    for task, own in zip(results.tasks, results.own_stage, strict=True):
+        learned, final = results.cell_at.get((own, task)), results.cell_at.get((results.stages_done, task))
+        if learned is not None and final is not None and own <= results.stages_done:
+            rows.append({"task": task, "learned": f"{100 * learned.rate:.0f}", **vars(final)})
+    columns: Columns = {"task": "task", "just learned %": "learned", "at the end %": _success, "95 % interval": _interval, "episodes": "episodes"}
+    _print_table(rows, columns)
+    if (folder.videos / "grid.mp4").exists():
+        print(f"videos: {folder.videos / 'grid.mp4'}")
+    print(f"report: {folder.report_html}")
+
+
+def _print_table(rows: Iterable[Mapping[str, Any]], columns: Columns) -> None:
+    """Print rows under headings; a column is a key of the row or a function of it."""
+    table = Table(box=None, pad_edge=False)
+    for heading in columns:
+        table.add_column(heading, justify="left" if heading == "task" else "right", no_wrap=True)
+    for row in rows:
+        table.add_row(*(str(row[column]) if isinstance(column, str) else column(row) for column in columns.values()))
+    Console(highlight=False).print(table)
+
+
+def _success(row: Mapping[str, Any]) -> str:
+    return f"{100 * row['rate']:.0f}"
+
+
+def _interval(row: Mapping[str, Any]) -> str:
+    return f"{100 * row['wilson_low']:.0f} to {100 * row['wilson_high']:.0f}"
+
+
+def _updates(row: Mapping[str, Any]) -> str:
+    return "never" if row["updates"] in (None, "") else str(row["updates"])
+
+
+def _dip(row: Mapping[str, Any]) -> str:
+    return f"{100 * row['dip']:.0f}"
+
+
+def _at_least(flag: str, value: int | None, low: int) -> None:
+    if value is not None and value < low:
+        raise ConfigError(f"{flag} is {value}; it must be at least {low}")

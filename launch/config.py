@@ -1,0 +1,149 @@
+"""The whole configuration of a run: frozen data, one docstring per field, saved resolved beside the results."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from itertools import pairwise
+from math import inf, isfinite
+from operator import attrgetter
+from typing import Literal
+
+from reconverge.envs.demonstrations_config import DemonstrationConfig
+from reconverge.envs.errors import ConfigError
+from reconverge.eval.config import EvaluationConfig, RecoveryConfig, VideoConfig
+from reconverge.policy.config import PolicyConfig, TrainConfig
+from reconverge.replay.config import ReplayConfig
+
+MethodName = Literal["finetune", "replay", "ewc", "trust-region", "joint"]
+METHODS: dict[MethodName, str] = {
+    "finetune": "plain training on each task in turn: the lower line",
+    "replay": "replayed windows of earlier tasks, distilled from the frozen teacher",
+    "ewc": "a rank-1 Fisher penalty around each task's optimum, without replay",
+    "trust-region": "replay and the rank-1 penalty together",
+    "joint": "all tasks at once: the upper line",
+}
+"""Every method with one line of description."""
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    curriculum: str = "cw10:3"
+    """Name of a curriculum, a prefix such as `cw10:3`, or a YAML file."""
+    method: MethodName = "trust-region"
+    """Continual-learning method."""
+    seed: int = 0
+    """Seed of the run: initial weights, data order, noise and generated replay. Evaluation episodes do not depend on it."""
+    device: str = "cpu"
+    """Torch device of the policy and the generator: `cpu`, `cuda`, `cuda:1`."""
+    threads: int = 2
+    """Torch threads on the CPU."""
+    policy: PolicyConfig = field(default_factory=PolicyConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    replay: ReplayConfig = field(default_factory=ReplayConfig)
+    demonstrations: DemonstrationConfig = field(default_factory=DemonstrationConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    recovery: RecoveryConfig = field(default_factory=RecoveryConfig)
+    video: VideoConfig = field(default_factory=VideoConfig)
+
+
+def check(config: RunConfig) -> None:
+    """Raise ConfigError for the first setting that is outside its range, or two that contradict each other."""
+    for key, low, high in _RANGES:
+        value = attrgetter(key)(config)
+        if not (isfinite(value) and low <= value <= high):
+            raise ConfigError(f"{key} is {value}; it must be {_range_in_words(low, high)}")
+    _check_timeline(config)
+    _check_recovery(config)
+    _check_networks(config)
+    if not _DEVICE.fullmatch(config.device):
+        raise ConfigError(f"device is '{config.device}'; use cpu, cuda or cuda:1")
+
+
+_DEVICE = re.compile(r"cpu|cuda(:\d+)?|mps")
+_RANGES: tuple[tuple[str, float, float], ...] = (
+    ("seed", 0, 2**31 - 1),
+    ("threads", 1, inf),
+    ("policy.window", 1, inf),
+    ("policy.horizon", 1, inf),
+    ("policy.executed", 1, inf),
+    ("policy.past_actions", 0, inf),
+    ("policy.mlp.width", 1, inf),
+    ("policy.mlp.blocks", 1, inf),
+    ("policy.mlp.timestep_features", 2, inf),
+    ("policy.unet.kernel", 1, inf),
+    ("policy.unet.groups", 1, inf),
+    ("policy.unet.timestep_features", 2, inf),
+    ("policy.unet.attention_heads", 0, inf),
+    ("policy.timesteps", 2, inf),
+    ("policy.sampling_steps", 1, inf),
+    ("policy.ema_decay", 0, 1),
+    ("train.updates", 0, inf),
+    ("train.batch_size", 1, inf),
+    ("train.replay_ratio", 0, inf),
+    ("train.replay_weight", 0, inf),
+    ("train.optimizer.learning_rate", 0, inf),
+    ("train.optimizer.weight_decay", 0, inf),
+    ("train.optimizer.warmup_fraction", 0, 1),
+    ("train.optimizer.max_gradient_norm", 0, inf),
+    ("train.trust_region.strength", 0, inf),
+    ("train.trust_region.draws", 2, inf),
+    ("train.log_every", 1, inf),
+    ("replay.windows_per_task", 1, inf),
+    ("replay.generator.width", 1, inf),
+    ("replay.generator.blocks", 1, inf),
+    ("replay.generator.timesteps", 2, inf),
+    ("replay.generator.sampling_steps", 1, inf),
+    ("replay.generator.updates", 0, inf),
+    ("replay.generator.batch_size", 1, inf),
+    ("replay.generator.learning_rate", 0, inf),
+    ("demonstrations.episodes", 1, inf),
+    ("demonstrations.hold_steps", 0, inf),
+    ("demonstrations.seed", 0, inf),
+    ("demonstrations.workers", 0, inf),
+    ("evaluation.episodes", 1, inf),
+    ("evaluation.workers", 0, inf),
+    ("recovery.episodes", 1, inf),
+    ("recovery.probe_updates", 0, inf),
+    ("video.episodes", 0, inf),
+    ("video.stride", 1, inf),
+    ("video.frames_per_second", 1, inf),
+)
+"""Dotted key, lowest and highest value, both allowed."""
+
+
+def _check_timeline(config: RunConfig) -> None:
+    policy = config.policy
+    if policy.past_actions + policy.executed > policy.horizon:
+        raise ConfigError(
+            f"policy.past_actions {policy.past_actions} + policy.executed {policy.executed} exceed policy.horizon {policy.horizon}; "
+            "the executed steps must lie within the predicted ones"
+        )
+    if policy.sampling_steps > policy.timesteps:
+        raise ConfigError(f"policy.sampling_steps {policy.sampling_steps} exceeds policy.timesteps {policy.timesteps}; lower it")
+    generator = config.replay.generator
+    if generator.sampling_steps > generator.timesteps:
+        raise ConfigError(f"replay.generator.sampling_steps {generator.sampling_steps} exceeds its timesteps {generator.timesteps}; lower it")
+
+
+def _check_recovery(config: RunConfig) -> None:
+    for threshold in config.recovery.thresholds:
+        if not 1 <= threshold <= 100:
+            raise ConfigError(f"recovery.thresholds holds {threshold}; thresholds are percentages, 1 to 100")
+    grid = config.recovery.grid
+    if any(update < 1 for update in grid) or any(b <= a for a, b in pairwise(grid)):
+        raise ConfigError(f"recovery.grid is {grid}; it must list increasing numbers of updates from 1 on")
+
+
+def _check_networks(config: RunConfig) -> None:
+    unet = config.policy.unet
+    if not unet.channels or min(unet.channels) < 1 or any(channels % unet.groups for channels in unet.channels):
+        raise ConfigError(f"policy.unet.channels are {unet.channels}; each must be a multiple of policy.unet.groups {unet.groups}")
+    if unet.kernel % 2 == 0:
+        raise ConfigError(f"policy.unet.kernel is {unet.kernel}; it must be odd, so that a convolution keeps the length")
+    if min(config.video.size) < 16 or any(side % 2 for side in config.video.size):
+        raise ConfigError(f"video.size is {config.video.size}; width and height must be even and at least 16 pixels")
+
+
+def _range_in_words(low: float, high: float) -> str:
+    return f"at least {low:g}" if high == inf else f"from {low:g} to {high:g}"

@@ -1,0 +1,308 @@
+"""The curriculum loop, and the two measurements that go back to its checkpoints.
+
+    stage        0            1                     2                            K
+    learn     untrained   hammer [update ...]   push-wall [update ...]          ...
+    online                                      . .  .   .     .   earlier tasks, while the new one is trained
+    matrix       x            x                     x                            x
+    checkpoint   x            x                     x                            x
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from reconverge.envs.artifact import sweep_drafts, write_file
+from reconverge.envs.curriculum import Curriculum, load_curriculum
+from reconverge.envs.demonstrations import Demonstrations, collect
+from reconverge.envs.simulators import Simulators
+from reconverge.envs.task import Task
+from reconverge.envs.tasks import find_task
+from reconverge.eval.rollout import Recording, evaluation_seeds, rollout
+from reconverge.launch.assembly import Assembly, assemble, make_windows
+from reconverge.launch.checkpoint import finished_stages, load_checkpoint, read_record, save_checkpoint
+from reconverge.launch.config import RunConfig
+from reconverge.launch.progress import Progress
+from reconverge.launch.run_folder import RunFolder
+from reconverge.launch.run_tables import CEILING_COLUMNS, StageRecord, rate_columns, write_csv, write_tables
+from reconverge.policy.diffusion_policy import DiffusionPolicy
+from reconverge.policy.random_streams import RandomStreams
+from reconverge.policy.windows import WindowTable
+from safetensors.numpy import save as save_arrays
+
+
+@dataclass(frozen=True)
+class StagePlan:
+    """One stage as it will be trained. `joint` has one stage of all tasks, numbered as the last."""
+
+    number: int
+    tasks: tuple[Task, ...]
+    updates: int
+    demonstrations: tuple[int, ...]
+
+    @property
+    def title(self) -> str:
+        return self.tasks[0].name if len(self.tasks) == 1 else f"all {len(self.tasks)} tasks"
+
+
+def plan_stages(config: RunConfig, curriculum: Curriculum) -> list[StagePlan]:
+    """The stages of a run, with the budgets of the curriculum's file or else of the configuration."""
+    single = [
+        StagePlan(stage.number, (stage.task,), stage.updates or config.train.updates, (stage.demonstrations or config.demonstrations.episodes,))
+        for stage in curriculum.stages
+    ]
+    if config.method != "joint":
+        return single
+    demonstrations = {plan.tasks[0]: plan.demonstrations[0] for plan in single}
+    return [StagePlan(len(single), tuple(demonstrations), sum(plan.updates for plan in single), tuple(demonstrations.values()))]
+
+
+def train(config: RunConfig, folder: RunFolder, progress: Progress) -> None:
+    """Train on the curriculum, from the folder's last checkpoint where there is one, and write every table."""
+    torch.set_num_threads(config.threads)
+    with Simulators(config.evaluation.workers) as simulators:
+        CurriculumRun(config, folder, progress, simulators).run()
+
+
+class CurriculumRun:
+    """One run: what it knows (plans, demonstrations, learner, records) and the verbs of a stage."""
+
+    def __init__(self, config: RunConfig, folder: RunFolder, progress: Progress, simulators: Simulators) -> None:
+        self.config, self.folder, self.progress, self.simulators = config, folder, progress, simulators
+        self.curriculum = load_curriculum(config.curriculum)
+        self.plans = plan_stages(config, self.curriculum)
+        self.tasks = self.curriculum.tasks
+        self.records: list[StageRecord] = []
+
+    def run(self) -> None:
+        self._write_curriculum()
+        demonstrations = self.collect_demonstrations()
+        self.assembly = assemble(self.config, self.tasks, demonstrations[self.tasks[0]])
+        policy = self.assembly.learner.policy
+        self.folder.describe_policy(policy.parameter_count, self.config.policy.denoiser)
+        self.progress.note(f"policy: {self.config.policy.denoiser}, {policy.parameter_count / 1e6:.2f} M parameters")
+        self._restore()
+        if not self.records:
+            self.begin()
+        for plan in self.plans:
+            if plan.number > self.records[-1].stage:
+                self.run_stage(plan, demonstrations)
+
+    # the verbs
+
+    def collect_demonstrations(self) -> dict[Task, Demonstrations]:
+        """Every task's demonstrations, from earlier runs where they are the same, and the expert's success rates."""
+        wanted = {task: count for plan in self.plans for task, count in zip(plan.tasks, plan.demonstrations, strict=True)}
+        for plan in self.plans:  # a task that comes twice with different budgets is collected once, at the larger one
+            for task, count in zip(plan.tasks, plan.demonstrations, strict=True):
+                wanted[task] = max(wanted[task], count)
+        collected = {}
+        with self.progress.phase("demonstrations", sum(wanted.values())) as tick:
+            for task, count in wanted.items():
+                before = tick.done
+                collected[task] = collect_task(task, count, self.config, self.simulators, lambda done, _, before=before: tick.at(before + done))
+                tick.at(before + count)
+        rows = [{"task": task.name, **_ceiling(found)} for task, found in collected.items()]
+        write_csv(self.folder.ceilings_csv, CEILING_COLUMNS, rows)
+        return collected
+
+    def begin(self) -> None:
+        """Stage 0: the untrained policy, as the baseline of forward transfer."""
+        record = StageRecord(0, [], 0)
+        if self.config.evaluation.next_task:
+            self.evaluate(record, self.tasks)
+        self.finish(record)
+
+    def run_stage(self, plan: StagePlan, demonstrations: dict[Task, Demonstrations]) -> None:
+        """Train one stage, consolidate, evaluate, keep."""
+        self.progress.stage(plan.number, len(self.curriculum.stages), plan.title)
+        record = StageRecord(plan.number, [task.name for task in plan.tasks], plan.updates)
+        windows = self._windows(plan, demonstrations)
+        self.learn(plan, windows, record)
+        self.consolidate(plan, windows, record)
+        self.evaluate(record, self._tasks_to_evaluate(plan))
+        self.finish(record)
+
+    def learn(self, plan: StagePlan, windows: WindowTable, record: StageRecord) -> None:
+        """All updates of a stage, with the earlier tasks evaluated on the recovery grid."""
+        learner, config = self.assembly.learner, self.config
+        earlier = [task for task in self._seen_before(plan) if task not in plan.tasks]
+        grid = {update for update in config.recovery.grid if update < plan.updates} if earlier else set()
+        learner.begin_stage(plan.number, windows, plan.updates)
+        with self.progress.phase("update", plan.updates) as tick, open(self.folder.metrics_jsonl, "a") as live:
+            for update in range(1, plan.updates + 1):
+                figures = learner.update()
+                if update % config.train.log_every == 0 or update == plan.updates:
+                    record.training.append({"stage": plan.number, "update": update, **figures.row()})
+                    _stop_if_diverged(record.training[-1], self.folder)
+                    live.write(json.dumps(record.training[-1]) + "\n")
+                    live.flush()
+                if update in grid:
+                    self._measure_recovery(record, update, earlier)
+                tick()
+
+    def consolidate(self, plan: StagePlan, windows: WindowTable, record: StageRecord) -> None:
+        """Fix the optimum, estimate its Fisher, freeze the teacher, teach the generator, and note what is kept."""
+        learner, source = self.assembly.learner, self.assembly.source
+        with self.progress.phase("fisher"):
+            learner.end_stage()
+        for fisher in learner.method.fishers():
+            figures = {name: getattr(fisher, name) for name in ("draws", "mu_norm", "curvature", "split_half_cosine", "collinearity", "spectral_ratio")}
+            record.fisher.append({"stage": plan.number, "task": plan.title, **figures})
+        if source is not None:
+            assert learner.teacher is not None
+            with self.progress.phase("generator", self.config.replay.generator.updates) as tick:
+                label = learner.policy.task_index(plan.tasks[0])
+                source.remember(label, windows.to(learner.policy.device), learner.teacher, RandomStreams(self.config.seed, plan.number), tick)
+        record.ledger = self._ledger(plan)
+
+    def evaluate(self, record: StageRecord, tasks: Sequence[Task]) -> None:
+        """One row of the success matrix; the first episodes of every cell are recorded for the videos."""
+        policy, settings = self.assembly.learner.acting_policy(), self.config.evaluation
+        with self.progress.phase("evaluate", len(tasks) * settings.episodes) as tick:
+            for task in tasks:
+                seeds = evaluation_seeds(task, settings.episodes)
+                results, recordings = rollout(policy, task, seeds, self.simulators, record=seeds[: self.config.video.episodes], tick=tick)
+                record.add_episodes("matrix", record.updates, results)
+                if record.stage > 0:
+                    _write_recordings(self.folder.stage_rollouts(record.stage) / f"{task.name}.safetensors", recordings)
+
+    def finish(self, record: StageRecord) -> None:
+        """Checkpoint, then the tables: what the tables say is always covered by a checkpoint."""
+        self.records.append(record)
+        with self.progress.phase("checkpoint"):
+            save_checkpoint(self.folder.checkpoint(record.stage), self.assembly, record, self.progress.seconds)
+            self._write_tables()
+
+    # parts
+
+    def _restore(self) -> None:
+        sweep_drafts(self.folder.path)
+        if self.folder.checkpoints.exists():
+            sweep_drafts(self.folder.checkpoints)
+        stages = finished_stages(self.folder.checkpoints)
+        for stage in stages:
+            record, seconds = read_record(self.folder.checkpoint(stage))
+            self.records.append(record)
+        if stages:
+            load_checkpoint(self.folder.checkpoint(stages[-1]), self.assembly, stages[-1])
+            self.progress.seconds = {name: self.progress.seconds.get(name, 0.0) + seconds.get(name, 0.0) for name in {*self.progress.seconds, *seconds}}
+            self._write_tables()
+            self.progress.note(f"resumed after stage {stages[-1]}")
+
+    def _windows(self, plan: StagePlan, demonstrations: dict[Task, Demonstrations]) -> WindowTable:
+        policy = self.assembly.learner.policy
+        tables = []
+        for task, count in zip(plan.tasks, plan.demonstrations, strict=True):
+            found = demonstrations[task]
+            chosen = Demonstrations(task, found.episodes[:count], found.attempts, found.successes)
+            tables.append(make_windows(chosen, policy.task_index(task), self.config.policy))
+        return WindowTable.union(tables)
+
+    def _measure_recovery(self, record: StageRecord, update: int, earlier: Sequence[Task]) -> None:
+        policy, episodes = self.assembly.learner.acting_policy(), self.config.recovery.episodes
+        with self.progress.phase("recovery", len(earlier) * episodes) as tick:
+            for task in earlier:
+                results, _ = rollout(policy, task, evaluation_seeds(task, episodes), self.simulators, stop_at_success=True, tick=tick)
+                record.add_episodes("recovery", update, results)
+
+    def _seen_before(self, plan: StagePlan) -> list[Task]:
+        return list(dict.fromkeys(task for other in self.plans if other.number < plan.number for task in other.tasks))
+
+    def _tasks_to_evaluate(self, plan: StagePlan) -> list[Task]:
+        tasks = [*self._seen_before(plan), *plan.tasks]
+        if self.config.evaluation.next_task and plan.number < len(self.curriculum.stages):
+            tasks.append(self.curriculum.stages[plan.number].task)
+        return [task for task in self.tasks if task in tasks]
+
+    def _ledger(self, plan: StagePlan) -> list[dict[str, Any]]:
+        learner, source = self.assembly.learner, self.assembly.source
+        policy_bytes = learner.parameters.values.numel() * learner.parameters.values.element_size()
+        kept: list[tuple[str, int, bool]] = [("policy, which is also the next teacher", policy_bytes, False)]
+        kept += [(item, size, False) for hook in learner.method.hooks for item, size in hook.kept().items()]
+        kept += [(entry.item, entry.bytes, entry.past_task_data) for entry in (source.ledger() if source is not None else [])]
+        return [{"stage": plan.number, "item": item, "bytes": size, "past_task_data": past} for item, size, past in kept]
+
+    def _write_curriculum(self) -> None:
+        content = {
+            "name": self.curriculum.name,
+            "tasks": [stage.task.name for stage in self.curriculum.stages],
+            "updates": [stage.updates or self.config.train.updates for stage in self.curriculum.stages],
+        }
+        write_file(self.folder.curriculum_yaml, yaml.safe_dump(content, sort_keys=False))
+
+    def _write_tables(self) -> None:
+        write_tables(self.folder.path, self.records, read_probes(self.folder), self.config.recovery.episodes, self.config.recovery.thresholds)
+        write_cost(self.folder, self.progress, sum(len(record.episodes) for record in self.records))
+
+
+def collect_task(
+    task: Task, count: int, config: RunConfig, simulators: Simulators, progress: Callable[[int, int], None] | None = None
+) -> Demonstrations:
+    return collect(task, config.demonstrations, count, Path(config.demonstrations.folder), progress, simulators)
+
+
+def write_cost(folder: RunFolder, progress: Progress, episodes: int) -> None:
+    phases = {name: round(seconds, 2) for name, seconds in progress.seconds.items()}
+    content = {"phases": phases, "total_s": round(progress.total_s, 2), "episodes_evaluated": episodes}
+    write_file(folder.cost_json, json.dumps(content, indent=1) + "\n")
+
+
+def read_probes(folder: RunFolder) -> list[dict[str, Any]]:
+    """Curve rows that `recover` measured."""
+    path = folder.path / "probes.json"
+    return json.loads(path.read_text()) if path.exists() else []
+
+
+def evaluate(
+    folder: RunFolder, stage: int | None, tasks: list[str] | None, episodes: int | None, progress: Progress
+) -> list[dict[str, Any]]:
+    """Evaluate a stage's policy (the last by default) on some tasks (all by default); nothing in the folder changes."""
+    config = folder.config
+    torch.set_num_threads(config.threads)
+    stage = finished_stages(folder.checkpoints)[-1] if stage is None else stage
+    policy = DiffusionPolicy.load(folder.checkpoint(stage), config.device)
+    chosen = [find_task(name) for name in tasks or policy.tasks]
+    count = episodes or config.evaluation.episodes
+    rows = []
+    with Simulators(config.evaluation.workers) as simulators, progress.phase("evaluate", len(chosen) * count) as tick:
+        for task in chosen:
+            policy.task_index(task)
+            results, _ = rollout(policy, task, evaluation_seeds(task, count), simulators, tick=tick)
+            valid = [result.success_any for result in results if not result.invalid]
+            rows.append({"stage": stage, "task": task.name, **rate_columns(sum(valid), len(valid))})
+    return rows
+
+
+def restore_learner(config: RunConfig, folder: RunFolder, stage: int, first: Demonstrations) -> Assembly:
+    """A learner as it was at the end of `stage`."""
+    assembly = assemble(config, load_curriculum(config.curriculum).tasks, first)
+    load_checkpoint(folder.checkpoint(stage), assembly, stage)
+    return assembly
+
+
+def _ceiling(found: Demonstrations) -> dict[str, Any]:
+    columns = rate_columns(found.successes, found.attempts)
+    return {"attempts": columns.pop("episodes"), **columns}
+
+
+def _write_recordings(path: Path, recordings: dict[int, Recording]) -> None:
+    arrays = {}
+    for seed, recording in recordings.items():
+        arrays[f"{seed}.states"], arrays[f"{seed}.success"] = recording.states, recording.success.astype("uint8")
+    if arrays:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_file(path, save_arrays(arrays))
+
+
+def _stop_if_diverged(row: dict[str, Any], folder: RunFolder) -> None:
+    if not torch.isfinite(torch.tensor(row["loss"])):
+        raise FloatingPointError(
+            f"the loss is {row['loss']} at stage {row['stage']}, update {row['update']}; the last checkpoint is intact. "
+            f"Lower train.optimizer.learning_rate or train.trust_region.strength and start anew (folder {folder.path})"
+        )

@@ -1,0 +1,80 @@
+"""Named configurations: the base that `reconverge train --preset NAME` starts from and flags override.
+
+Measured on two CPU cores; see the README for what each run gives.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from reconverge.envs.demonstrations_config import DemonstrationConfig
+from reconverge.envs.errors import UnknownName
+from reconverge.eval.config import EvaluationConfig, RecoveryConfig, VideoConfig
+from reconverge.eval.recovery import paper_grid
+from reconverge.launch.config import RunConfig
+from reconverge.policy.config import OptimizerConfig, PolicyConfig, ResidualMLPConfig, TrainConfig, TrustRegionConfig, UnetConfig
+from reconverge.replay.config import GeneratorConfig, ReplayConfig
+
+
+@dataclass(frozen=True)
+class Preset:
+    description: str
+    config: RunConfig
+
+
+PRESETS: dict[str, Preset] = {
+    "smoke": Preset(
+        "three conflicting point-mass tasks, seconds: does everything work here?",
+        RunConfig(
+            curriculum="point-reach:3",
+            threads=1,
+            policy=PolicyConfig(mlp=ResidualMLPConfig(width=64, blocks=2), timesteps=50, sampling_steps=5),
+            train=TrainConfig(updates=300, batch_size=128, trust_region=TrustRegionConfig(draws=1024), log_every=10),
+            replay=ReplayConfig(windows_per_task=1024, generator=GeneratorConfig(width=64, blocks=2, sampling_steps=10, updates=200, batch_size=256)),
+            demonstrations=DemonstrationConfig(episodes=20),
+            evaluation=EvaluationConfig(episodes=20),
+            recovery=RecoveryConfig(episodes=10, grid=(2, 10, 50, 150), probe_updates=50),
+            video=VideoConfig(size=(160, 120)),
+        ),
+    ),
+    "quickstart": Preset("the first three tasks of Continual World 10, minutes", RunConfig(curriculum="cw10:3")),
+    "cw10": Preset("Continual World 10 with the small network", RunConfig(curriculum="cw10")),
+    "cw10-paper": Preset(
+        "Continual World 10 with the published network and budget; a day on a GPU",
+        RunConfig(
+            curriculum="cw10",
+            device="cuda",
+            policy=PolicyConfig(
+                window=6,
+                horizon=8,
+                executed=2,
+                past_actions=5,
+                denoiser="unet",
+                unet=UnetConfig(channels=(256, 512, 1024), kernel=5, groups=8, timestep_features=512, attention_heads=8),
+                task_conditioned=False,
+                timesteps=1000,
+                sampler="ddim",
+                sampling_steps=50,
+            ),
+            train=TrainConfig(
+                updates=50_000,
+                batch_size=256,
+                replay_ratio=1.0,
+                optimizer=OptimizerConfig(learning_rate=2e-4, weight_decay=0.0, schedule="constant", max_gradient_norm=0.0),
+                trust_region=TrustRegionConfig(strength=12.0, draws=20_000),
+            ),
+            # 2,500 replayed rollouts per task; a window of each of their 200 steps would not fit, so ten per rollout stand for it.
+            replay=ReplayConfig(windows_per_task=25_000, generator=GeneratorConfig(updates=50_000, learning_rate=2e-4)),
+            demonstrations=DemonstrationConfig(episodes=2500),
+            evaluation=EvaluationConfig(episodes=100),
+            recovery=RecoveryConfig(episodes=100, grid=paper_grid(50_000)),
+        ),
+    ),
+}
+
+
+def find_preset(name: str) -> RunConfig:
+    """The configuration of a preset; UnknownName, with the nearest one, otherwise."""
+    if name not in PRESETS:
+        raise UnknownName("preset", name, PRESETS)
+    return PRESETS[name].config

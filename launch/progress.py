@@ -1,0 +1,178 @@
+"""What is going on and for how long still: bars in a terminal, plain lines elsewhere, and a count of the seconds.
+
+    stage 2/3 push-wall-v3  update 500/2000  38.1/s  eta 0:40
+
+The seconds of each phase go to cost.json. A phase inside another one stops the outer one's clock, so the
+phases add up to the time they took together:
+
+    update    0 ....... 10            20 ..... 25      update 15 s
+    evaluate            10 .......... 20               evaluate 10 s
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Literal, TextIO
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn
+from rich.progress import Progress as Bars
+from rich.text import Text
+
+Mode = Literal["bars", "plain", "quiet"]
+PLAIN_INTERVAL_S = 5.0
+
+
+class Tick:
+    """Counts what a phase has done; `tick()` after each piece, `tick(n)` after n of them."""
+
+    def __init__(self, phase: str, total: int | None, done: int, changed: Callable[[Tick], None], clock: Callable[[], float]) -> None:
+        self.phase, self.total, self.done = phase, total, done
+        self._first, self._started_s = done, clock()
+        self._changed, self._clock = changed, clock
+        self.bar: TaskID | None = None
+
+    def __call__(self, n: int = 1) -> None:
+        self.at(self.done + n)
+
+    def at(self, done: int, total: int | None = None) -> None:
+        """Set the count itself; fits callbacks of the form (done, total)."""
+        self.done, self.total = done, self.total if total is None else total
+        self._changed(self)
+
+    @property
+    def elapsed_s(self) -> float:
+        return self._clock() - self._started_s
+
+    @property
+    def rate(self) -> float | None:
+        """Pieces per second since the phase began; None until one is done."""
+        return (self.done - self._first) / self.elapsed_s if self.done > self._first and self.elapsed_s > 0 else None
+
+    @property
+    def eta_s(self) -> float | None:
+        """Seconds left at the present rate."""
+        return (self.total - self.done) / self.rate if self.total is not None and self.rate else None
+
+    def __str__(self) -> str:
+        parts = [f"{self.phase} {self.done}" if self.total is None else f"{self.phase} {self.done}/{self.total}"]
+        if self.rate is not None:
+            parts += [f"{self.rate:.1f}/s"]
+        if self.eta_s is not None and self.done < (self.total or 0):
+            parts += [f"eta {clock_text(self.eta_s)}"]
+        return "  ".join(parts)
+
+
+class Progress:
+    """Where a run is. Stages are announced, phases are entered, notes are printed between.
+
+    with Progress.in_terminal() as progress:
+        progress.stage(2, 3, "push-wall-v3")
+        with progress.phase("update", 2000) as tick:
+            ...
+            tick()
+
+    Attributes:
+        seconds: seconds spent per phase so far; a resumed run may put the earlier ones in.
+    """
+
+    def __init__(self, mode: Mode = "plain", stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+        self.mode = mode
+        self.seconds: dict[str, float] = {}
+        self._console = Console(file=stream or sys.stderr, highlight=False, soft_wrap=True)
+        self._clock = clock
+        self._stage = ""
+        self._open: list[Tick] = []
+        self._resumed_s = self._printed_s = clock()
+        self._bars = self._make_bars() if mode == "bars" else None
+
+    @classmethod
+    def in_terminal(cls, quiet: bool = False) -> Progress:
+        """Bars where standard error is a terminal, plain lines where it is a file or a pipe."""
+        return cls("quiet" if quiet else "bars" if Console(stderr=True).is_terminal else "plain")
+
+    def __enter__(self) -> Progress:
+        if self._bars is not None:
+            self._bars.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bars is not None:
+            self._bars.stop()
+
+    def stage(self, number: int, of: int, task: str) -> None:
+        """Announce the stage that begins; 1 is the first."""
+        self._stage = f"stage {number}/{of} {task}"
+        self.note(self._stage)
+
+    @contextmanager
+    def phase(self, name: str, total: int | None = None, done: int = 0) -> Iterator[Tick]:
+        """Time a phase and show its progress; `done` of `total` may be behind it already when a run is resumed."""
+        self._settle()
+        tick = Tick(name, total, done, self._show, self._clock)
+        if self._bars is not None:
+            tick.bar = self._bars.add_task(self._label(tick), total=total, completed=done, speed="")
+        self._open.append(tick)
+        try:
+            yield tick
+        finally:
+            self._settle()
+            self._open.pop()
+            self._end(tick)
+
+    def note(self, text: str) -> None:
+        """Print one line, above the bars when there are any."""
+        if self.mode != "quiet":
+            (self._bars.console if self._bars is not None else self._console).print(Text(text))
+
+    @property
+    def total_s(self) -> float:
+        """Seconds in all phases together."""
+        self._settle()
+        return sum(self.seconds.values())
+
+    def _settle(self) -> None:
+        """Book the time since the last booking on the innermost open phase."""
+        now = self._clock()
+        if self._open:
+            name = self._open[-1].phase
+            self.seconds[name] = self.seconds.get(name, 0.0) + now - self._resumed_s
+        self._resumed_s = now
+
+    def _show(self, tick: Tick) -> None:
+        if self._bars is not None and tick.bar is not None:
+            speed = "" if tick.rate is None else f"{tick.rate:.1f}/s  eta {clock_text(tick.eta_s)}"
+            self._bars.update(tick.bar, completed=tick.done, total=tick.total, speed=speed)
+        elif self.mode == "plain" and self._clock() - self._printed_s >= PLAIN_INTERVAL_S:
+            self._print(tick)
+
+    def _end(self, tick: Tick) -> None:
+        if self._bars is not None and tick.bar is not None:
+            self._bars.remove_task(tick.bar)
+        if tick.elapsed_s >= PLAIN_INTERVAL_S:
+            count = tick.done if tick.total is None else f"{tick.done}/{tick.total}"
+            self.note(f"{self._label(tick)} {count} in {clock_text(tick.elapsed_s)}")
+            self._printed_s = self._clock()
+
+    def _print(self, tick: Tick) -> None:
+        self._printed_s = self._clock()
+        self.note(f"{self._stage}  {tick}".strip())
+
+    def _label(self, tick: Tick) -> str:
+        return f"{self._stage}  {tick.phase}".strip()
+
+    def _make_bars(self) -> Bars:
+        columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(), TextColumn("{task.fields[speed]}"))
+        return Bars(*columns, console=self._console, transient=True)
+
+
+def clock_text(seconds: float | None) -> str:
+    """Seconds as 0:40, 12:05 or 1:02:03; `-` when unknown."""
+    if seconds is None:
+        return "-"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

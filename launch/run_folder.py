@@ -1,0 +1,235 @@
+"""The folder of one run: where each file lies, who may write in it, and which configuration it belongs to.
+
+    runs/quickstart/trust-region/seed-0/
+      config.yaml  curriculum.yaml  command.txt  fingerprint.json      what was run
+      ceilings.csv  episodes.csv  success_matrix.csv  recovery*.csv    what was measured
+      metrics.jsonl  fisher.csv  ledger.csv  cost.json                 how it went
+      checkpoints/stage-03/  rollouts/stage-03/  videos/  report.html
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from reconverge.envs.artifact import write_file
+from reconverge.envs.errors import DamagedFile, RunFolderError
+from reconverge.launch.config import RunConfig, check
+from reconverge.launch.config_file import HEADER, Difference, config_text, differences, read_config
+from reconverge.launch.fingerprint import fingerprint, package_versions
+from reconverge.launch.run_lock import RunLock
+
+FREE_ON_RESUME = ("demonstrations.workers", "demonstrations.folder", "evaluation.workers", "video.render")
+"""Settings on which no result depends; a resumed run may change them."""
+
+
+class RunFolder:
+    """One run's folder; made by `create`, `resume` or `open`. The first two hold its lock until closed.
+
+    with RunFolder.create(Path("runs/mine"), config, command="reconverge train ...") as folder:
+        folder.metrics_jsonl.write_text(...)
+    """
+
+    def __init__(self, path: Path, lock: RunLock | None = None) -> None:
+        self.path = path
+        self._lock = lock
+
+    @classmethod
+    def create(cls, path: Path, config: RunConfig, command: str, overwrite: bool = False) -> RunFolder:
+        """Start a run in a new or empty folder; with `overwrite`, in one that holds an earlier run, which is deleted.
+
+        Raises RunFolderError when the folder holds a run (and not `overwrite`), holds anything else, or is in use.
+        """
+        check(config)
+        refuse_foreign(path)
+        if holds_run(path) and not overwrite:
+            raise RunFolderError(
+                f"{path} already holds a run; continue it with --resume {path}, replace it with --overwrite, or choose another --output-dir"
+            )
+        path.mkdir(parents=True, exist_ok=True)
+        folder = cls(path, RunLock(path))
+        try:
+            folder._start(config, command, overwrite)
+        except BaseException:
+            folder.close()
+            raise
+        return folder
+
+    @classmethod
+    def resume(cls, path: Path, config: RunConfig | None = None) -> RunFolder:
+        """Go on in a folder that holds a run. With `config`, refuse one that differs from the saved configuration."""
+        saved = cls.open(path).config
+        changed = [] if config is None else [found for found in differences(saved, config) if found.key not in FREE_ON_RESUME]
+        if changed:
+            raise RunFolderError(
+                f"{path} was started with another configuration: {_listed(changed)}; "
+                "leave these out to resume, or start afresh in another --output-dir"
+            )
+        return cls(path, RunLock(path))
+
+    @classmethod
+    def open(cls, path: Path) -> RunFolder:
+        """A folder that holds a run, to read from."""
+        if not holds_run(path):
+            raise RunFolderError(f"{path} holds no run (no config.yaml written by reconverge); give the folder that `train` printed")
+        return cls(path)
+
+    @property
+    def config(self) -> RunConfig:
+        """The resolved configuration of the run."""
+        return read_config(self.config_yaml)
+
+    def describe_policy(self, parameters: int, denoiser: str) -> None:
+        """Add what is known of the policy once it is built to the fingerprint."""
+        self._write_json(self.fingerprint_json, {**self._read_fingerprint(), "parameters": parameters, "denoiser": denoiser})
+
+    def version_changes(self) -> list[str]:
+        """Packages whose version is another than when the run began, such as `torch 2.12.0 -> 2.13.0`."""
+        before, now = self._read_fingerprint().get("versions", {}), package_versions()
+        return [f"{name} {before[name]} -> {now[name]}" for name in now if name in before and before[name] != now[name]]
+
+    def checkpoint(self, stage: int) -> Path:
+        """Folder of a stage's checkpoint; stage 1 is the first, 0 the untrained policy."""
+        return self.checkpoints / f"stage-{stage:02d}"
+
+    def stage_rollouts(self, stage: int) -> Path:
+        """Folder of the recorded physics states of a stage's evaluation."""
+        return self.rollouts / f"stage-{stage:02d}"
+
+    def close(self) -> None:
+        """Let other processes in."""
+        if self._lock is not None:
+            self._lock.release()
+
+    def __enter__(self) -> RunFolder:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def _start(self, config: RunConfig, command: str, overwrite: bool) -> None:
+        # Looked at again under the lock: another process may have come first.
+        if holds_run(self.path):
+            if not overwrite:
+                raise RunFolderError(f"{self.path} was taken by another run just now; choose another --output-dir")
+            _empty(self.path)
+        write_file(self.command_txt, command.strip() + "\n")
+        self._write_json(self.fingerprint_json, fingerprint())
+        write_file(self.config_yaml, config_text(config))
+
+    def _read_fingerprint(self) -> dict[str, Any]:
+        try:
+            return dict(json.loads(self.fingerprint_json.read_text()))
+        except (OSError, ValueError, TypeError) as error:
+            raise DamagedFile(f"{self.fingerprint_json} cannot be read; start the run afresh with --overwrite") from error
+
+    def _write_json(self, path: Path, content: dict[str, Any]) -> None:
+        write_file(path, json.dumps(content, indent=1) + "\n")
+
+    @property
+    def config_yaml(self) -> Path:
+        return self.path / "config.yaml"
+
+    @property
+    def curriculum_yaml(self) -> Path:
+        return self.path / "curriculum.yaml"
+
+    @property
+    def command_txt(self) -> Path:
+        return self.path / "command.txt"
+
+    @property
+    def fingerprint_json(self) -> Path:
+        return self.path / "fingerprint.json"
+
+    @property
+    def ceilings_csv(self) -> Path:
+        return self.path / "ceilings.csv"
+
+    @property
+    def episodes_csv(self) -> Path:
+        return self.path / "episodes.csv"
+
+    @property
+    def success_matrix_csv(self) -> Path:
+        return self.path / "success_matrix.csv"
+
+    @property
+    def recovery_curves_csv(self) -> Path:
+        return self.path / "recovery_curves.csv"
+
+    @property
+    def recovery_csv(self) -> Path:
+        return self.path / "recovery.csv"
+
+    @property
+    def ledger_csv(self) -> Path:
+        return self.path / "ledger.csv"
+
+    @property
+    def metrics_jsonl(self) -> Path:
+        return self.path / "metrics.jsonl"
+
+    @property
+    def fisher_csv(self) -> Path:
+        return self.path / "fisher.csv"
+
+    @property
+    def cost_json(self) -> Path:
+        return self.path / "cost.json"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def rollouts(self) -> Path:
+        return self.path / "rollouts"
+
+    @property
+    def videos(self) -> Path:
+        return self.path / "videos"
+
+    @property
+    def report_html(self) -> Path:
+        return self.path / "report.html"
+
+
+def holds_run(path: Path) -> bool:
+    """Whether a folder is recognisably a run's: its config.yaml begins with the line that `create` writes."""
+    try:
+        with open(path / "config.yaml") as file:
+            return file.readline() == HEADER
+    except (OSError, UnicodeDecodeError):
+        return False
+
+
+def refuse_foreign(path: Path) -> None:
+    """Raise RunFolderError when `path` is a file, or a folder that holds anything but a run."""
+    if path.exists() and not path.is_dir():
+        raise RunFolderError(f"{path} is a file; choose a folder with --output-dir")
+    if path.is_dir() and not holds_run(path) and any(not _passing(entry) for entry in path.iterdir()):
+        raise RunFolderError(f"{path} holds files that are not a run's; nothing there is touched, choose another --output-dir")
+
+
+def _passing(entry: Path) -> bool:
+    """Locks, drafts, and the two files that are written before config.yaml makes a folder a run's."""
+    return entry.name.startswith(".") or entry.name in ("command.txt", "fingerprint.json")
+
+
+def _empty(path: Path) -> None:
+    """Delete everything but the locks, config.yaml last: until then the folder stays recognisable."""
+    entries = [entry for entry in path.iterdir() if not entry.name.startswith(".lock-")]
+    for entry in sorted(entries, key=lambda entry: entry.name == "config.yaml"):
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry)
+        else:
+            entry.unlink()
+
+
+def _listed(changed: list[Difference], limit: int = 4) -> str:
+    shown = "; ".join(str(difference) for difference in changed[:limit])
+    return shown if len(changed) <= limit else f"{shown}; and {len(changed) - limit} more"

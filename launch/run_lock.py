@@ -1,0 +1,146 @@
+"""One process at a time in a run folder, also on network file systems, also after a crash.
+
+    .lock-1/owner.json      {"pid": 812, "host": "a", "process_start": "83422", "token": ...}
+
+A lock is a folder that appears with its content by one rename; renaming onto a folder that holds
+something fails, so only one process can win. A lock is stale when its process is gone on this host, or
+when another host has not refreshed it for `STALE_AFTER_S`. A stale lock is not removed but *outbid*: the
+next number up is taken in the same way, so two processes that reclaim at once cannot both succeed, and
+neither can remove the other's fresh lock. The highest number holds.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import threading
+import uuid
+from pathlib import Path
+from typing import Any
+
+from reconverge.envs.errors import RunFolderError
+
+HEARTBEAT_S = 15.0
+STALE_AFTER_S = 180.0
+PREFIX = ".lock-"
+
+
+class RunLock:
+    """The right to write in `folder`, held from construction until `release`."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._owner = {"pid": os.getpid(), "host": socket.gethostname(), "process_start": _process_start(os.getpid()), "token": uuid.uuid4().hex}
+        self.path = self._acquire()
+        self._released = threading.Event()
+        self._heart = threading.Thread(target=self._beat, name="run-lock", daemon=True)
+        self._heart.start()
+
+    def release(self) -> None:
+        """Give the folder back; calling it again does nothing."""
+        if self._released.is_set():
+            return
+        self._released.set()
+        self._heart.join()
+        for stale in _locks(self._folder)[:-1]:
+            if _number(stale) < _number(self.path):
+                _vanish(stale)
+        _vanish(self.path)
+
+    def _acquire(self) -> Path:
+        while True:
+            standing = _locks(self._folder)
+            if standing and (owner := _live_owner(standing[-1])) is not None:
+                raise RunFolderError(
+                    f"{self._folder} is in use by process {owner['pid']} on {owner['host']}; wait for it, or choose another --output-dir"
+                )
+            lock = self._folder / f"{PREFIX}{_number(standing[-1]) + 1 if standing else 1}"
+            if self._raise_lock(lock):
+                # A higher lock was taken since the folder was listed: this one is worth nothing.
+                if _locks(self._folder)[-1] == lock:
+                    return lock
+                _vanish(lock)
+
+    def _raise_lock(self, lock: Path) -> bool:
+        draft = self._folder / f".locking-{self._owner['token']}"
+        draft.mkdir()
+        (draft / "owner.json").write_text(json.dumps(self._owner))
+        try:
+            os.rename(draft, lock)
+        except OSError:
+            shutil.rmtree(draft)
+            return False
+        return True
+
+    def _beat(self) -> None:
+        while not self._released.wait(HEARTBEAT_S):
+            try:
+                os.utime(self.path / "owner.json")
+            except OSError:
+                return  # The folder was deleted under the run; its next write will say so.
+
+
+def _locks(folder: Path) -> list[Path]:
+    return sorted((path for path in folder.glob(f"{PREFIX}*") if path.name[len(PREFIX) :].isdigit()), key=_number)
+
+
+def _number(lock: Path) -> int:
+    return int(lock.name[len(PREFIX) :])
+
+
+def _live_owner(lock: Path) -> dict[str, Any] | None:
+    """The owner of a lock that still counts, or None when it is stale or gone."""
+    try:
+        owner = json.loads((lock / "owner.json").read_text())
+        age_s = _now_s(lock.parent) - (lock / "owner.json").stat().st_mtime
+    except (OSError, ValueError):
+        return None
+    if not isinstance(owner, dict) or not isinstance(owner.get("host"), str) or not isinstance(owner.get("pid"), int):
+        return None
+    if owner["host"] != socket.gethostname():
+        return owner if age_s < STALE_AFTER_S else None
+    return owner if _is_running(owner) else None
+
+
+def _is_running(owner: dict[str, Any]) -> bool:
+    pid = owner["pid"]
+    if pid < 1:  # to kill(2), a group of processes
+        return False
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        pass
+    # A later process may have been given the same number.
+    return bool(owner.get("process_start") == _process_start(pid))
+
+
+def _process_start(pid: int) -> str | None:
+    """Clock ticks since boot at which a process started, where Linux tells."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    except (OSError, IndexError):
+        return None
+
+
+def _now_s(folder: Path) -> float:
+    """The file system's own clock, which is what the age of a file must be compared with."""
+    probe = folder / f".clock-{uuid.uuid4().hex}"
+    probe.touch()
+    try:
+        return probe.stat().st_mtime
+    finally:
+        probe.unlink()
+
+
+def _vanish(lock: Path) -> None:
+    """Remove a lock in one rename, so that nobody meets half of it."""
+    gone = lock.with_name(f".unlocking-{uuid.uuid4().hex}")
+    try:
+        os.rename(lock, gone)
+    except OSError:
+        return
+    shutil.rmtree(gone, ignore_errors=True)

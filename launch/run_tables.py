@@ -1,0 +1,159 @@
+"""The tables of a run. Only what happened is recorded; rates, curves and recovery are derived from it.
+
+    recorded per stage      episodes, training figures, Fisher health, ledger
+    derived                 success_matrix.csv   from the episodes of purpose `matrix`
+                            recovery_curves.csv  from those of purpose `recovery`, and the matrix before the switch
+                            recovery.csv         from the curves
+
+Each stage's records lie in its checkpoint, and the files at the top of the run folder are written anew from all of
+them: a run that was killed and resumed cannot have a row twice or half a row.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from reconverge.envs.artifact import write_file
+from reconverge.eval.intervals import wilson
+from reconverge.eval.recovery import Curve, dip, dip_area, recovery_updates
+from reconverge.eval.rollout import EpisodeResult
+
+Row = dict[str, Any]
+
+CEILING_COLUMNS = ("task", "attempts", "successes", "rate", "wilson_low", "wilson_high")
+EPISODE_COLUMNS = (
+    "purpose", "stage", "update", "task", "episode_seed", "success_any", "success_final", "first_success_step", "steps", "invalid",
+)  # fmt: skip
+MATRIX_COLUMNS = ("stage", "task", "episodes", "successes", "rate", "wilson_low", "wilson_high")
+CURVE_COLUMNS = ("kind", "stage", "task", "update", "episodes", "successes")
+RECOVERY_COLUMNS = ("kind", "stage", "task", "threshold", "updates", "dip", "dip_area", "reference_rate")
+LEDGER_COLUMNS = ("stage", "item", "bytes", "past_task_data")
+FISHER_COLUMNS = ("stage", "task", "draws", "mu_norm", "curvature", "split_half_cosine", "collinearity", "spectral_ratio")
+
+
+@dataclass
+class StageRecord:
+    """What happened in one stage; plain JSON values only. Stage 0 is the untrained policy."""
+
+    stage: int
+    tasks: list[str]
+    updates: int
+    episodes: list[Row] = field(default_factory=list)
+    training: list[Row] = field(default_factory=list)
+    fisher: list[Row] = field(default_factory=list)
+    ledger: list[Row] = field(default_factory=list)
+
+    def add_episodes(self, purpose: str, update: int, results: Iterable[EpisodeResult]) -> None:
+        for result in results:
+            self.episodes.append({"purpose": purpose, "stage": self.stage, "update": update, **asdict(result)})
+
+
+def success_rates(episodes: Iterable[Mapping[str, Any]]) -> list[Row]:
+    """The success matrix: one row per (stage, task), over valid episodes of purpose `matrix`."""
+    cells: dict[tuple[int, str], list[bool]] = defaultdict(list)
+    for row in episodes:
+        if row["purpose"] == "matrix" and not row["invalid"]:
+            cells[row["stage"], row["task"]].append(bool(row["success_any"]))
+    return [{"stage": stage, "task": task, **rate_columns(sum(flags), len(flags))} for (stage, task), flags in cells.items()]
+
+
+def rate_columns(successes: int, episodes: int) -> Row:
+    low, high = wilson(successes, episodes)
+    rate = successes / episodes if episodes else float("nan")
+    return {"episodes": episodes, "successes": successes, "rate": rate, "wilson_low": low, "wilson_high": high}
+
+
+def online_curves(records: Sequence[StageRecord], episodes_per_point: int) -> list[Row]:
+    """Success of every earlier task after each switch, on the same episodes at every point.
+
+    The point at update 0 is the value before the switch, the last one that at the stage's end; both come from the
+    matrix, cut to the episodes of a recovery point.
+    """
+    rows: list[Row] = []
+    for before, record in zip(records, records[1:], strict=False):
+        points = [row for row in record.episodes if row["purpose"] == "recovery"]
+        for task in dict.fromkeys(row["task"] for row in points):
+            of_task = [row for row in points if row["task"] == task]
+            by_update = {0: first_episodes(before, task, episodes_per_point)}
+            by_update |= {update: [row for row in of_task if row["update"] == update] for update in sorted({row["update"] for row in of_task})}
+            by_update[record.updates] = first_episodes(record, task, episodes_per_point)
+            rows += [_curve_row("online", record.stage, task, update, at) for update, at in sorted(by_update.items())]
+    return rows
+
+
+def first_episodes(record: StageRecord, task: str, count: int) -> list[Row]:
+    """The first `count` matrix episodes of a task at the end of a stage: those a recovery point uses."""
+    return [row for row in record.episodes if row["purpose"] == "matrix" and row["task"] == task][:count]
+
+
+def _curve_row(kind: str, stage: int, task: str, update: int, episodes: Sequence[Row]) -> Row:
+    valid = [bool(row["success_any"]) for row in episodes if not row["invalid"]]
+    return {"kind": kind, "stage": stage, "task": task, "update": update, "episodes": len(valid), "successes": sum(valid)}
+
+
+def probe_curve_row(stage: int, task: str, update: int, results: Sequence[EpisodeResult]) -> Row:
+    return _curve_row("probe", stage, task, update, [asdict(result) for result in results])
+
+
+def recoveries(curves: Sequence[Row], references: Mapping[tuple[int, str], float], thresholds: Sequence[int]) -> list[Row]:
+    """One row per (kind, stage, task, threshold); `references` gives each task's rate just after it was learned, by (stage, task)."""
+    grouped: dict[tuple[str, int, str], list[Row]] = defaultdict(list)
+    for row in curves:
+        if row["episodes"]:
+            grouped[row["kind"], row["stage"], row["task"]].append(row)
+    rows = []
+    for (kind, stage, task), points in grouped.items():
+        reference = references[stage, task]
+        curve = Curve([point["update"] for point in points], [point["successes"] / point["episodes"] for point in points])
+        fell = {"dip": dip(curve, reference), "dip_area": dip_area(curve, reference), "reference_rate": reference}
+        for threshold in thresholds:
+            updates = recovery_updates(curve, reference, threshold)
+            rows.append({"kind": kind, "stage": stage, "task": task, "threshold": threshold, "updates": updates, **fell})
+    return rows
+
+
+def reference_rates(records: Sequence[StageRecord], episodes_per_point: int) -> dict[tuple[int, str], float]:
+    """(stage, earlier task) -> success just after the task was last learned before that stage."""
+    references: dict[tuple[int, str], float] = {}
+    learned: dict[str, float] = {}
+    for record in records:
+        references |= {(record.stage, task): rate for task, rate in learned.items()}
+        for task in record.tasks:
+            valid = [bool(row["success_any"]) for row in first_episodes(record, task, episodes_per_point) if not row["invalid"]]
+            learned[task] = sum(valid) / len(valid) if valid else 0.0
+    return references
+
+
+def write_tables(folder: Path, records: Sequence[StageRecord], probes: Sequence[Row], episodes_per_point: int, thresholds: Sequence[int]) -> None:
+    """Write every table of the run folder that follows from the stages so far and the probe curves."""
+    episodes = [row for record in records for row in record.episodes]
+    curves = [*online_curves(records, episodes_per_point), *probes]
+    recovered = recoveries(curves, reference_rates(records, episodes_per_point), thresholds)
+    write_csv(folder / "episodes.csv", EPISODE_COLUMNS, episodes)
+    write_csv(folder / "success_matrix.csv", MATRIX_COLUMNS, success_rates(episodes))
+    write_csv(folder / "recovery_curves.csv", CURVE_COLUMNS, curves)
+    write_csv(folder / "recovery.csv", RECOVERY_COLUMNS, recovered)
+    write_csv(folder / "ledger.csv", LEDGER_COLUMNS, [row for record in records for row in record.ledger])
+    write_csv(folder / "fisher.csv", FISHER_COLUMNS, [row for record in records for row in record.fisher])
+    write_file(folder / "metrics.jsonl", "".join(json.dumps(row) + "\n" for record in records for row in record.training))
+
+
+def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({key: _cell(value) for key, value in row.items()} for row in rows)
+    write_file(path, text.getvalue())
+
+
+def _cell(value: Any) -> Any:
+    if isinstance(value, bool):
+        return int(value)
+    return "" if value is None else value

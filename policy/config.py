@@ -1,0 +1,100 @@
+"""Settings of what learns. Frozen data without torch, so that `--help` answers at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class ResidualMLPConfig:
+    width: int = 256
+    """Units of the residual stream."""
+    blocks: int = 3
+    """Residual blocks."""
+    timestep_features: int = 32
+    """Sinusoidal features of the diffusion timestep."""
+
+
+@dataclass(frozen=True)
+class UnetConfig:
+    channels: tuple[int, ...] = (256, 512, 1024)
+    """Channels of each level."""
+    kernel: int = 5
+    """Kernel of the convolutions along the action sequence."""
+    groups: int = 8
+    """Groups of GroupNorm."""
+    timestep_features: int = 512
+    """Sinusoidal features of the diffusion timestep; their MLP is four times as wide inside."""
+    attention_heads: int = 8
+    """Heads of the self-attention layers at the two deepest levels and the bottleneck; 0 leaves attention out."""
+
+
+@dataclass(frozen=True)
+class PolicyConfig:
+    window: int = 2
+    """To: observation steps given to the policy."""
+    horizon: int = 4
+    """H: action steps predicted."""
+    executed: int = 4
+    """Ha: action steps executed before the next prediction."""
+    past_actions: int = 0
+    """Predicted steps that lie before the current one (the published indexing uses To - 1)."""
+    denoiser: Literal["residual-mlp", "unet"] = "residual-mlp"
+    """Network that predicts the noise."""
+    mlp: ResidualMLPConfig = field(default_factory=ResidualMLPConfig)
+    """Used by `residual-mlp`."""
+    unet: UnetConfig = field(default_factory=UnetConfig)
+    """Used by `unet`."""
+    task_conditioned: bool = True
+    """Whether the policy is told which task it is in (a one-hot vector beside the observations)."""
+    timesteps: int = 100
+    """N: diffusion timesteps in training."""
+    sampler: Literal["ddpm", "ddim", "dpm-solver++"] = "ddim"
+    """Sampler used to act."""
+    sampling_steps: int = 10
+    """Denoising steps of the sampler."""
+    ema_decay: float = 0.99
+    """Decay of the exponential moving average of the weights, with which the policy acts."""
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    learning_rate: float = 1e-3
+    """Peak learning rate of AdamW."""
+    weight_decay: float = 1e-4
+    """Decoupled weight decay."""
+    schedule: Literal["one-cycle", "constant"] = "one-cycle"
+    """Learning rate within a stage: cosine warm-up and decay, or constant as published."""
+    warmup_fraction: float = 0.1
+    """Share of the stage over which one-cycle warms up."""
+    max_gradient_norm: float = 1.0
+    """Gradients are clipped to this norm; 0 turns clipping off."""
+
+
+@dataclass(frozen=True)
+class TrustRegionConfig:
+    strength: float = 12.0
+    """lambda of the penalty (lambda / 2) * sum_i c_i (mu_i . (theta - theta_i*))^2, under a mean-reduced loss."""
+    draws: int = 4096
+    """(window, timestep, noise) draws from which mu and c are estimated."""
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    updates: int = 2000
+    """Gradient updates per stage, unless the curriculum gives its own."""
+    batch_size: int = 256
+    """Windows of the current task per update."""
+    replay_ratio: float = 1.0
+    """Replayed windows per current window, once there are earlier tasks."""
+    replay_weight: float = 1.0
+    """beta: weight of the replay loss against the current task's."""
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    """AdamW, re-created at every stage."""
+    trust_region: TrustRegionConfig = field(default_factory=TrustRegionConfig)
+    """Used by `ewc` and `trust-region`."""
+    distillation: Literal["teacher", "noise"] = "teacher"
+    """Target of replayed windows: the frozen teacher's predicted noise, or the noise that was added."""
+    log_every: int = 25
+    """Updates between two rows of metrics.jsonl."""

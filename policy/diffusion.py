@@ -1,0 +1,63 @@
+"""Denoising diffusion over a vector or a chunk: schedule, training pairs and samplers.
+
+The schedules and samplers are those of `diffusers`; this file only holds them together, so that the same
+class serves the policy (actions, clipped to [-1, 1]) and the trajectory generator (standardised windows).
+
+    forward process    x_t = sqrt(alphabar_t) x_0 + sqrt(1 - alphabar_t) eps,   t in 0..N-1
+    training           predict eps by mean squared error, mean over all elements
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler
+from torch import Tensor
+
+Sampler = Literal["ddpm", "ddim", "dpm-solver++"]
+Denoise = Callable[[Tensor, Tensor], Tensor]  # (x_t, t (B,)) -> predicted noise
+
+
+class Diffusion:
+    """A squared-cosine noise schedule of `timesteps` steps and a sampler of `sampling_steps` steps."""
+
+    def __init__(self, timesteps: int, sampler: Sampler, sampling_steps: int, clip: float) -> None:
+        """`clip` bounds the predicted clean sample in every sampling step."""
+        if not 1 <= sampling_steps <= timesteps:
+            raise ValueError(f"sampling_steps must be in 1..{timesteps} (the diffusion timesteps), got {sampling_steps}")
+        self.timesteps, self.sampler, self.sampling_steps, self.clip = timesteps, sampler, sampling_steps, clip
+        self._schedule = DDPMScheduler(num_train_timesteps=timesteps, beta_schedule="squaredcos_cap_v2")
+        alphas_bar = self._schedule.alphas_cumprod
+        self._signal, self._noise = alphas_bar.sqrt(), (1 - alphas_bar).sqrt()
+
+    def draw(self, shape: tuple[int, ...], generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Timesteps (B,) uniform in 0..N-1 and standard normal noise of `shape`."""
+        return torch.randint(self.timesteps, (shape[0],), generator=generator), torch.randn(shape, generator=generator)
+
+    def add_noise(self, clean: Tensor, noise: Tensor, timestep: Tensor) -> Tensor:
+        shape = (-1, *[1] * (clean.dim() - 1))
+        signal, noise_scale = (table.to(clean)[timestep].view(shape) for table in (self._signal, self._noise))
+        return signal * clean + noise_scale * noise
+
+    @torch.no_grad()
+    def sample(self, denoise: Denoise, noise: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Denoise `noise` (B, ...) in `sampling_steps` steps; only `ddpm` draws from `generator` on the way."""
+        scheduler = self._make_scheduler()
+        scheduler.set_timesteps(self.sampling_steps)
+        extra = {"generator": generator} if self.sampler == "ddpm" else {}
+        sample = noise
+        for timestep in scheduler.timesteps:
+            predicted = denoise(sample, timestep.to(noise.device).expand(len(noise)))
+            sample = scheduler.step(predicted, timestep, sample, **extra).prev_sample
+        return sample.clamp(-self.clip, self.clip)
+
+    def _make_scheduler(self) -> DDPMScheduler | DDIMScheduler | DPMSolverMultistepScheduler:
+        common = {"num_train_timesteps": self.timesteps, "beta_schedule": "squaredcos_cap_v2"}
+        clipped = {"clip_sample": True, "clip_sample_range": self.clip}
+        if self.sampler == "ddpm":
+            return DDPMScheduler(**common, **clipped)
+        if self.sampler == "ddim":
+            return DDIMScheduler(**common, **clipped, timestep_spacing="trailing")
+        return DPMSolverMultistepScheduler(**common, algorithm_type="dpmsolver++", timestep_spacing="trailing")

@@ -1,0 +1,222 @@
+"""The diffusion policy: p(next H actions | last To observations, task).
+
+    observed   o[k-To+1] ... o[k]
+    predicted              a[k-past] ... a[k] ... a[k-past+H-1]        one chunk, H steps
+    executed                             a[k] ... a[k+Ha-1]            the first Ha from now on
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from reconverge.envs.artifact import Artifact, write_artifact
+from reconverge.envs.errors import DamagedFile, UnknownName
+from reconverge.envs.task import Task
+from reconverge.policy.config import PolicyConfig, ResidualMLPConfig, UnetConfig
+from reconverge.policy.denoiser import build_denoiser
+from reconverge.policy.diffusion import Diffusion
+from reconverge.policy.normalizer import Normalizer
+from reconverge.policy.random_streams import torch_stream
+from reconverge.policy.windows import WindowBatch
+
+ACTION_BOUND = 1.0
+
+
+class DiffusionPolicy(nn.Module):
+    """Acts in the tasks that it was made for; see `select_action` and `predict`.
+
+    Args:
+        config: sizes of window and chunk, network, sampler.
+        tasks: names of the tasks of the curriculum, in order; a window carries an index into them.
+        observation_size, action_size: Do and Da.
+        normalizer: fixed observation scaling.
+        seed: seed of the initial weights.
+    """
+
+    def __init__(
+        self, config: PolicyConfig, tasks: Sequence[str], observation_size: int, action_size: int, normalizer: Normalizer, seed: int
+    ) -> None:
+        super().__init__()
+        self.config, self.tasks = config, tuple(tasks)
+        self.observation_size, self.action_size = observation_size, action_size
+        self.normalizer = normalizer
+        condition_size = config.window * observation_size + (len(self.tasks) if config.task_conditioned else 0)
+        with torch.random.fork_rng(devices=[]):  # torch initialises layers from its global generator only
+            torch.manual_seed(torch_stream("initial weights", seed).initial_seed())
+            self.denoiser = build_denoiser(config, action_size, condition_size)
+        self.diffusion = Diffusion(config.timesteps, config.sampler, config.sampling_steps, ACTION_BOUND)
+        self.reset()
+
+    @property
+    def parameter_count(self) -> int:
+        return sum(parameter.numel() for parameter in self.denoiser.parameters())
+
+    @property
+    def device(self) -> torch.device:
+        return self.normalizer.centre.device
+
+    def task_index(self, task: str | Task) -> int:
+        name = task if isinstance(task, str) else task.name
+        if name not in self.tasks:
+            raise UnknownName("task", name, self.tasks, "this policy")
+        return self.tasks.index(name)
+
+    # learning
+
+    def condition(self, observations: Tensor, task: Tensor) -> Tensor:
+        """(B, To, Do) in the task's units and (B,) task indices -> (B, C), the denoiser's condition."""
+        seen = self.normalizer(observations).flatten(1)
+        if not self.config.task_conditioned:
+            return seen
+        return torch.cat([seen, nn.functional.one_hot(task, len(self.tasks)).to(seen.dtype)], dim=-1)
+
+    def predict_noise(self, noisy: Tensor, timestep: Tensor, condition: Tensor) -> Tensor:
+        return self.denoiser(noisy, timestep, condition)
+
+    # acting
+
+    def sample_chunk(self, observations: Tensor, task: Tensor, noise: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """One chunk per row: (B, To, Do), (B,), noise (B, H, Da) -> actions (B, H, Da) in [-1, 1]."""
+        with torch.no_grad():
+            condition = self.condition(observations, task)
+            return self.diffusion.sample(lambda noisy, timestep: self.predict_noise(noisy, timestep, condition), noise, generator)
+
+    def executed(self, chunk: Tensor) -> Tensor:
+        """The Ha actions of a chunk (B, H, Da) that are executed."""
+        return chunk[:, self.config.past_actions : self.config.past_actions + self.config.executed]
+
+    def reset(self, environments: Sequence[int] | None = None) -> None:
+        """Forget the observations and queued actions of some environments, or of all; call it when an episode starts."""
+        if environments is None:
+            self._acting: ActingState = ActingState({}, {}, {})
+        else:
+            for environment in environments:
+                self._acting.forget(environment)
+
+    def select_action(self, observations: np.ndarray, task: str | Task, seed: int = 0) -> np.ndarray:
+        """The next action of every environment, (n, Do) -> (n, Da).
+
+        Each environment has its own queue of executed actions; a new chunk is sampled where the queue is
+        empty. Noise is a pure function of (seed, environment, chunk).
+        """
+        return self._act(self._acting, np.asarray(observations), self.task_index(task), seed)
+
+    def predict(
+        self,
+        observation: np.ndarray,
+        state: ActingState | None = None,
+        episode_start: np.ndarray | None = None,
+        deterministic: bool = False,
+        *,
+        task: str | Task | None = None,
+    ) -> tuple[np.ndarray, ActingState]:
+        """The signature of stable-baselines3: (Do,) or (n, Do) -> actions of the same leading shape, and the next state.
+
+        `task` may be left out for a policy of one task. The policy samples, so `deterministic` changes nothing:
+        the noise is fixed by the environment's number and the number of chunks sampled since the episode started.
+        """
+        if task is None and len(self.tasks) > 1:
+            raise ValueError(f"this policy knows {len(self.tasks)} tasks: pass task=..., one of {', '.join(self.tasks)}")
+        batch = np.atleast_2d(observation)
+        state = state.copy() if state is not None else ActingState({}, {}, {})
+        for environment in np.flatnonzero(episode_start) if episode_start is not None else ():
+            state.forget(int(environment))
+        actions = self._act(state, batch, self.task_index(task or self.tasks[0]), seed=0)
+        return (actions if np.ndim(observation) == 2 else actions[0]), state
+
+    def _act(self, state: ActingState, observations: np.ndarray, task: int, seed: int) -> np.ndarray:
+        for environment, observation in enumerate(observations):
+            state.observe(environment, observation, self.config.window)
+        empty = [environment for environment in range(len(observations)) if not state.queues.get(environment)]
+        if empty:
+            seen = torch.from_numpy(np.stack([np.stack(state.histories[environment]) for environment in empty])).float()
+            noise = torch.stack([self._acting_noise(seed, environment, state.chunks.get(environment, 0)) for environment in empty])
+            labels = torch.full((len(empty),), task, device=self.device)
+            chunk = self.executed(self.sample_chunk(seen.to(self.device), labels, noise.to(self.device)))
+            for environment, actions in zip(empty, chunk.cpu().numpy(), strict=True):
+                state.queues[environment] = list(actions)
+                state.chunks[environment] = state.chunks.get(environment, 0) + 1
+        return np.stack([state.queues[environment].pop(0) for environment in range(len(observations))])
+
+    def _acting_noise(self, seed: int, environment: int, chunk: int) -> Tensor:
+        return torch.randn(self.config.horizon, self.action_size, generator=torch_stream("acting", seed, environment, chunk))
+
+    # keeping
+
+    def clone(self) -> DiffusionPolicy:
+        """A frozen copy: the teacher, or the averaged weights to act with."""
+        return copy.deepcopy(self).requires_grad_(False)
+
+    def description(self) -> dict[str, Any]:
+        return {
+            "config": asdict(self.config),
+            "tasks": list(self.tasks),
+            "observation_size": self.observation_size,
+            "action_size": self.action_size,
+        }
+
+    def save(self, folder: Path) -> None:
+        """Write `policy.safetensors` and `policy.json` to `folder`, hashed and atomically."""
+        write_artifact(folder, {"policy.safetensors": arrays_of(self.state_dict()), "policy.json": self.description()})
+
+    @classmethod
+    def load(cls, folder: Path, device: str | torch.device = "cpu") -> DiffusionPolicy:
+        """Read what `save` wrote; raises DamagedFile when a file is missing or changed."""
+        return cls.from_artifact(Artifact(folder)).to(device)
+
+    @classmethod
+    def from_artifact(cls, artifact: Artifact) -> DiffusionPolicy:
+        described, arrays = artifact.json("policy.json"), artifact.arrays("policy.safetensors")
+        policy = cls(
+            policy_config(described["config"]),
+            described["tasks"],
+            described["observation_size"],
+            described["action_size"],
+            Normalizer(torch.from_numpy(arrays["normalizer.centre"]), torch.from_numpy(arrays["normalizer.scale"])),
+            seed=0,
+        )
+        try:
+            policy.load_state_dict({name: torch.from_numpy(array) for name, array in arrays.items()})
+        except RuntimeError as error:
+            raise DamagedFile(f"{artifact.folder}: the weights do not fit the policy described in policy.json; redo the run") from error
+        return policy
+
+
+class ActingState:
+    """What acting remembers of each environment: the last To observations, queued actions, chunks sampled so far."""
+
+    def __init__(
+        self, histories: dict[int, list[np.ndarray]], queues: dict[int, list[np.ndarray]], chunks: dict[int, int]
+    ) -> None:
+        self.histories, self.queues, self.chunks = histories, queues, chunks
+
+    def observe(self, environment: int, observation: np.ndarray, window: int) -> None:
+        history = self.histories.get(environment) or [observation] * window
+        self.histories[environment] = [*history[1:], observation]
+
+    def forget(self, environment: int) -> None:
+        for memory in (self.histories, self.queues, self.chunks):
+            memory.pop(environment, None)  # type: ignore[attr-defined]
+
+    def copy(self) -> ActingState:
+        lists = ({key: list(value) for key, value in memory.items()} for memory in (self.histories, self.queues))
+        return ActingState(*lists, dict(self.chunks))
+
+
+def arrays_of(tensors: dict[str, Tensor]) -> dict[str, np.ndarray]:
+    """Tensors as NumPy arrays on the CPU, ready to be written."""
+    return {name: tensor.detach().cpu().numpy() for name, tensor in tensors.items()}
+
+
+def policy_config(values: dict[str, Any]) -> PolicyConfig:
+    """PolicyConfig from its JSON form."""
+    mlp, unet = ResidualMLPConfig(**values["mlp"]), {**values["unet"], "channels": tuple(values["unet"]["channels"])}
+    return PolicyConfig(**{**values, "mlp": mlp, "unet": UnetConfig(**unet)})

@@ -1,0 +1,139 @@
+"""The rank-1 Fisher of a diffusion model (arXiv 2509.23593, section 3.3).
+
+    mu = E[g]                            g: gradient of one draw's denoising loss at theta*
+    c  = E[(mu . g)^2] / ||mu||^4        F ~ c mu mu^T
+
+Per-draw gradients are never formed. mu is the gradient of a mean loss (one backward pass), and the
+projections mu . g of all draws are one forward-mode derivative of the vector of losses along mu.
+With the same draws in both passes mean(mu . g) = ||mu||^2 to round-off, which is checked.
+
+At an optimum mu is nearly zero plus sampling noise; the health figures say which of the two it is. A
+split-half cosine near zero means that the penalty will protect a random direction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.func import functional_call, grad, jvp, vmap
+from torch.nn.functional import cosine_similarity
+
+from reconverge.policy.diffusion_policy import DiffusionPolicy
+from reconverge.policy.flat_parameters import FlatParameters
+from reconverge.policy.random_streams import RandomStreams
+from reconverge.policy.windows import WindowBatch, WindowTable
+
+Draws = tuple[Tensor, ...]  # tensors whose first axis counts draws
+DrawLosses = Callable[[Tensor, Draws], Tensor]  # (theta (P,), draws) -> losses (n,)
+
+CHUNK = 1024  # draws per pass; bounds the memory, not the result
+HEALTH_FLOATS = 60_000_000  # per-draw gradients are formed for the spectrum of so few draws that they fit in this
+
+
+@dataclass(frozen=True)
+class Rank1Fisher:
+    """F ~ curvature * mu mu^T around one task's optimum, and figures that say how far to trust it.
+
+    Attributes:
+        mu: (P,) mean gradient.
+        curvature: c, in 1 / loss units; 0 when mu is zero, so that the penalty is off.
+        draws: number of draws.
+        split_half_cosine: cosine between mu of the first and of the second half of the draws, in [-1, 1].
+        collinearity: ||E g||^2 / E ||g||^2 over a few draws, in [0, 1]; 1 means all gradients agree.
+        spectral_ratio: second over first eigenvalue of E[g g^T] over the same draws, in [0, 1]; 0 means rank one.
+    """
+
+    mu: Tensor
+    curvature: float
+    draws: int
+    split_half_cosine: float
+    collinearity: float
+    spectral_ratio: float
+
+    @property
+    def mu_norm(self) -> float:
+        return float(self.mu.norm())
+
+
+def rank1_fisher(losses: DrawLosses, theta: Tensor, draws: Draws) -> Rank1Fisher:
+    """Estimate the rank-1 Fisher at `theta` (P,) from the given draws.
+
+    Raises:
+        FloatingPointError: a draw's projection is not finite, or mean(mu . g) disagrees with ||mu||^2.
+    """
+    count = len(draws[0])
+    halves = [_mean_gradient(losses, theta, half) for half in _split(draws, (count + 1) // 2)]
+    sizes = [(count + 1) // 2, count // 2]
+    mu = sum(half * (size / count) for half, size in zip(halves, sizes, strict=True))
+    assert isinstance(mu, Tensor)
+    squared_norm = float(mu.double().square().sum())
+    projections = torch.cat([jvp(lambda point, part=part: losses(point, part), (theta,), (mu,))[1] for part in _split(draws, CHUNK)])
+    _check(projections, squared_norm)
+    collinearity, spectral_ratio = _gradient_spectrum(losses, theta, draws)
+    return Rank1Fisher(
+        mu=mu,
+        curvature=float(projections.double().square().mean()) / squared_norm**2 if squared_norm > 0 else 0.0,
+        draws=count,
+        split_half_cosine=float(cosine_similarity(halves[0], halves[1], dim=0)),
+        collinearity=collinearity,
+        spectral_ratio=spectral_ratio,
+    )
+
+
+def denoising_losses(policy: DiffusionPolicy, parameters: FlatParameters) -> DrawLosses:
+    """The policy's loss per draw as a function of theta; draws are (clean actions, condition, timestep, noise)."""
+
+    def losses(theta: Tensor, draws: Draws) -> Tensor:
+        clean, condition, timestep, noise = draws
+        noisy = policy.diffusion.add_noise(clean, noise, timestep)
+        predicted = functional_call(policy.denoiser, parameters.unflatten(theta), (noisy, timestep, condition))
+        return (predicted - noise).square().flatten(1).mean(1)
+
+    return losses
+
+
+def denoising_draws(policy: DiffusionPolicy, windows: WindowTable, count: int, streams: RandomStreams) -> Draws:
+    """`count` draws of (clean actions, condition, timestep, noise) from a table of windows."""
+    batch: WindowBatch = windows.draw(count, streams.generator("fisher windows"))
+    timestep, noise = policy.diffusion.draw(tuple(batch.actions.shape), streams.generator("fisher noise"))
+    condition = policy.condition(batch.observations, batch.task)
+    return batch.actions, condition, timestep.to(condition.device), noise.to(condition.device)
+
+
+def _mean_gradient(losses: DrawLosses, theta: Tensor, draws: Draws) -> Tensor:
+    total = torch.zeros_like(theta)
+    count = len(draws[0])
+    for part in _split(draws, CHUNK):
+        point = theta.detach().clone().requires_grad_()
+        (gradient,) = torch.autograd.grad(losses(point, part).sum() / max(count, 1), point)
+        total += gradient
+    return total
+
+
+def _gradient_spectrum(losses: DrawLosses, theta: Tensor, draws: Draws) -> tuple[float, float]:
+    count = min(len(draws[0]), max(8, min(64, HEALTH_FLOATS // len(theta))))
+    few = tuple(part[:count] for part in draws)
+    gradients = vmap(grad(lambda point, one: losses(point, tuple(part[None] for part in one))[0]), in_dims=(None, 0))(theta, few)
+    gram = (gradients @ gradients.T).double() / count
+    eigenvalues = torch.linalg.eigvalsh(gram).clamp_min(0).flip(0)
+    mean_square = float(gram.diagonal().sum())
+    if mean_square == 0:
+        return 0.0, 0.0
+    ratio = float(eigenvalues[1] / eigenvalues[0]) if count > 1 else 0.0
+    return float(gram.sum()) / count / mean_square, ratio
+
+
+def _split(draws: Draws, size: int) -> list[Draws]:
+    return list(zip(*(part.split(size) for part in draws), strict=True))
+
+
+def _check(projections: Tensor, squared_norm: float) -> None:
+    if not bool(projections.isfinite().all()):
+        raise FloatingPointError(f"{int((~projections.isfinite()).sum())} of {len(projections)} Fisher draws are not finite")
+    scale = float(projections.double().square().mean().sqrt())
+    difference = abs(float(projections.double().mean()) - squared_norm)
+    if difference > 1e-3 * max(squared_norm, scale):
+        raise FloatingPointError(f"mean(mu . g) and ||mu||^2 = {squared_norm:.3e} differ by {difference:.3e}")

@@ -1,0 +1,186 @@
+"""The learner: the one place where parameters change while a stage is trained.
+
+    objective (arXiv 2602.02417, equation 8)
+        L(theta; current windows) + beta * L_replay(theta) + trust-region penalty
+
+`Learner.update` is that equation from top to bottom. What differs between methods enters through hooks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import mse_loss
+
+from reconverge.policy.config import OptimizerConfig, TrainConfig
+from reconverge.policy.diffusion_policy import DiffusionPolicy
+from reconverge.policy.flat_parameters import FlatParameters
+from reconverge.policy.hooks import Method
+from reconverge.policy.random_streams import RandomStreams
+from reconverge.policy.windows import WindowBatch, WindowTable
+
+
+@dataclass(frozen=True)
+class UpdateFigures:
+    """What one update did; tensors of one element stay on the device until somebody reads them."""
+
+    loss: Tensor
+    replay_loss: Tensor | None
+    penalty: Tensor | None
+    gradient_norm: Tensor
+    learning_rate: float
+
+    def row(self) -> dict[str, float | None]:
+        return {
+            "loss": float(self.loss),
+            "replay_loss": None if self.replay_loss is None else float(self.replay_loss),
+            "penalty": None if self.penalty is None else float(self.penalty),
+            "gradient_norm": float(self.gradient_norm),
+            "learning_rate": self.learning_rate,
+        }
+
+
+class Learner:
+    """Learns one stage after the other.
+
+    Attributes:
+        policy: the network in training; its parameters are `parameters.values`.
+        averaged: (P,) exponential moving average of the parameters: what acts, teaches and is handed over.
+        teacher: the frozen policy of the end of the previous stage; None in the first.
+    """
+
+    def __init__(self, policy: DiffusionPolicy, method: Method, config: TrainConfig, seed: int) -> None:
+        self.policy, self.method, self.config, self.seed = policy, method, config, seed
+        self.parameters = FlatParameters(policy.denoiser)
+        self.averaged = self.parameters.values.clone()
+        self.teacher: DiffusionPolicy | None = None
+        self.stage = 0
+
+    # a stage
+
+    def begin_stage(self, stage: int, windows: WindowTable, updates: int) -> None:
+        """Start stage `stage` (1-based) on the current task's windows, for `updates` updates."""
+        self.stage, self.updates, self.update_index = stage, updates, 0
+        self.windows = windows.to(self.policy.device)
+        self.streams = RandomStreams(self.seed, stage)
+        self.optimizer, self.schedule = _make_optimizer(self.parameters, self.config.optimizer, updates)
+        for hook in self.method.hooks:
+            hook.on_stage_start(self)
+
+    def update(self) -> UpdateFigures:
+        """One gradient update of the objective."""
+        self.update_index += 1
+        generator = lambda purpose: self.streams.generator(purpose, self.update_index)  # noqa: E731
+
+        # what is learned now, and what is rehearsed
+        current = self.windows.draw(self.config.batch_size, generator("windows"))
+        replayed = self._replay_batch(generator("replay"))
+        batch = current if replayed is None else WindowBatch.concatenate([current, replayed])
+
+        # one forward pass for both
+        timestep, noise = self.policy.diffusion.draw(tuple(batch.actions.shape), generator("noise"))
+        timestep, noise = timestep.to(batch.actions.device), noise.to(batch.actions.device)
+        noisy = self.policy.diffusion.add_noise(batch.actions, noise, timestep)
+        condition = self.policy.condition(batch.observations, batch.task)
+        predicted = self.policy.predict_noise(noisy, timestep, condition)
+
+        # diffusion loss on the current task, distillation loss on the earlier ones
+        new = len(current)
+        loss = mse_loss(predicted[:new], noise[:new])
+        replay_loss = None
+        if replayed is not None:
+            target = self._replay_target(noisy[new:], timestep[new:], condition[new:], noise[new:])
+            replay_loss = mse_loss(predicted[new:], target)
+
+        # gradient of the objective, the trust region's part in closed form
+        self.parameters.gradient.zero_()
+        (loss if replay_loss is None else loss + self.config.replay_weight * replay_loss).backward()
+        penalty = self._add_penalty_gradients()
+        for hook in self.method.hooks:
+            hook.adjust_gradients(self)
+
+        # step
+        gradient_norm = self._clip_gradient()
+        learning_rate = self.schedule.get_last_lr()[0]
+        self.optimizer.step()
+        self.schedule.step()
+        self.averaged.lerp_(self.parameters.values, 1 - self.policy.config.ema_decay)
+        return UpdateFigures(loss.detach(), None if replay_loss is None else replay_loss.detach(), penalty, gradient_norm, learning_rate)
+
+    def end_stage(self) -> None:
+        """Hand over: the averaged weights are this stage's optimum, the next stage starts from them."""
+        self.parameters.values.copy_(self.averaged)
+        for hook in self.method.hooks:
+            hook.on_stage_end(self)
+        self.teacher = self.policy.clone()
+
+    def acting_policy(self) -> DiffusionPolicy:
+        """A frozen copy with the averaged weights."""
+        copy = self.policy.clone()
+        for parameter, value in zip(copy.denoiser.parameters(), self.parameters.unflatten(self.averaged).values(), strict=True):
+            parameter.data.copy_(value)
+        return copy
+
+    # parts of an update
+
+    def _replay_batch(self, generator: torch.Generator) -> WindowBatch | None:
+        count = round(self.config.batch_size * self.config.replay_ratio)
+        batches = [hook.replay_batch(self, count, generator) for hook in self.method.hooks]
+        drawn = [batch for batch in batches if batch is not None]
+        return WindowBatch.concatenate(drawn) if drawn else None
+
+    def _replay_target(self, noisy: Tensor, timestep: Tensor, condition: Tensor, noise: Tensor) -> Tensor:
+        if self.config.distillation == "noise" or self.teacher is None:
+            return noise
+        with torch.no_grad():
+            return self.teacher.predict_noise(noisy, timestep, condition)
+
+    def _add_penalty_gradients(self) -> Tensor | None:
+        total = None
+        for hook in self.method.hooks:
+            if (contribution := hook.penalty_gradient(self)) is not None:
+                penalty, gradient = contribution
+                self.parameters.gradient.add_(gradient)
+                total = penalty if total is None else total + penalty
+        return total
+
+    def _clip_gradient(self) -> Tensor:
+        norm = self.parameters.gradient.norm()
+        if self.config.optimizer.max_gradient_norm > 0:
+            self.parameters.gradient.mul_((self.config.optimizer.max_gradient_norm / (norm + 1e-6)).clamp_max(1.0))
+        return norm
+
+    # checkpoints, at the end of a stage
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        arrays = {"parameters": self.parameters.values.cpu().numpy()}
+        for hook in self.method.hooks:
+            arrays |= {f"{hook.name}.{name}": array for name, array in hook.arrays().items()}
+        return arrays
+
+    def load_arrays(self, stage: int, arrays: dict[str, np.ndarray]) -> None:
+        """Continue after the end of `stage` from what `arrays` gave there."""
+        self.stage = stage
+        self.parameters.values.copy_(torch.from_numpy(arrays["parameters"]))
+        self.averaged.copy_(self.parameters.values)
+        for hook in self.method.hooks:
+            prefix = f"{hook.name}."
+            hook.load_arrays({name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)})
+        self.teacher = self.policy.clone()
+
+
+def _make_optimizer(
+    parameters: FlatParameters, config: OptimizerConfig, updates: int
+) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
+    theta = torch.nn.Parameter(parameters.values)
+    theta.grad = parameters.gradient
+    optimizer = torch.optim.AdamW([theta], lr=config.learning_rate, weight_decay=config.weight_decay, fused=True)
+    if config.schedule == "constant":
+        return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, lambda update: 1.0)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, config.learning_rate, total_steps=updates + 1, pct_start=config.warmup_fraction, cycle_momentum=False
+    )
+    return optimizer, schedule

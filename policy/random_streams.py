@@ -1,0 +1,28 @@
+"""Torch generators that are a pure function of (seed, stage, update, purpose).
+
+Draws are made on the CPU and moved, so that a GPU run sees the same numbers as a CPU run.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from reconverge.envs.seeding import Word, stream_key
+
+
+def torch_stream(*words: Word) -> torch.Generator:
+    """A fresh CPU generator for the given words."""
+    return torch.Generator().manual_seed(stream_key(*words))
+
+
+@dataclass(frozen=True)
+class RandomStreams:
+    """The streams of one stage of one run."""
+
+    seed: int
+    stage: int
+
+    def generator(self, purpose: str, update: int = 0) -> torch.Generator:
+        return torch_stream("learning", self.seed, self.stage, update, purpose)

@@ -1,0 +1,1 @@
+"""What is remembered: sources of replay windows for earlier tasks."""

@@ -1,0 +1,79 @@
+"""Data-free replay: windows from the trajectory generator, labelled with actions by the frozen teacher.
+
+At the end of a stage the generator learns the stage's windows beside its own memories, then makes a pool of
+windows for the task, which the policy that has just learned the task labels. Two rules for the pools of
+older tasks:
+
+    freshest    a task's pool is made once, by the generator and the teacher that have just learned it
+    redrawn     every pool is made again at every stage, by the newest generator and teacher
+
+Redrawing keeps only the generator between stages, and copies its copies; the freshest pool never drifts, at
+the price of keeping synthetic windows. Neither keeps an observation or an action of a past task.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+from reconverge.policy.diffusion_policy import DiffusionPolicy
+from reconverge.policy.random_streams import RandomStreams
+from reconverge.policy.windows import WindowBatch, WindowTable
+from reconverge.replay.config import ReplayConfig
+from reconverge.replay.source import LedgerItem, WindowPools
+from reconverge.replay.trajectory_generator import TrajectoryGenerator
+
+LABELLED_AT_ONCE = 4096  # windows per pass through the teacher's sampler; bounds the memory
+
+
+class GeneratedWindows:
+    """The `generator` replay source."""
+
+    def __init__(self, config: ReplayConfig, generator: TrajectoryGenerator) -> None:
+        self.config, self.generator = config, generator
+        self.pools = WindowPools()
+
+    def draw(self, count: int, generator: torch.Generator) -> WindowBatch | None:
+        return self.pools.draw(count, generator)
+
+    def remember(
+        self, task: int, windows: WindowTable, teacher: DiffusionPolicy, streams: RandomStreams, tick: Callable[[int], None]
+    ) -> None:
+        earlier = [(old, pool.observations, self.pools.times[old]) for old, pool in self.pools.pools.items() if old != task]
+        self.generator.learn(task, windows.all().observations, windows.times, earlier, streams, tick)
+        renewed = [task] if self.config.pool == "freshest" else [*self.pools.pools, task]
+        for each in dict.fromkeys(renewed):
+            self.pools[each] = self._make_pool(each, teacher, streams)
+
+    def _make_pool(self, task: int, teacher: DiffusionPolicy, streams: RandomStreams) -> tuple[WindowBatch, torch.Tensor]:
+        count = self.config.windows_per_task
+        observations, times = self.generator.generate(task, count, streams.generator("generated windows", task))
+        labels = torch.full((count,), task, device=observations.device)
+        noise = torch.randn(count, teacher.config.horizon, teacher.action_size, generator=streams.generator("labels", task))
+        actions = torch.cat(
+            [
+                teacher.sample_chunk(*part)
+                for part in zip(*(column.split(LABELLED_AT_ONCE) for column in (observations, labels, noise.to(observations))), strict=True)
+            ]
+        )
+        return WindowBatch(observations, actions, labels), times
+
+    def ledger(self) -> list[LedgerItem]:
+        return [
+            LedgerItem("trajectory generator", self.generator.bytes, past_task_data=False),
+            LedgerItem("generated windows", self.pools.bytes, past_task_data=False),
+        ]
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        weights = {f"generator.{name}": array for name, array in self.generator.arrays().items()}
+        return weights | {f"pool.{name}": array for name, array in self.pools.arrays().items()}
+
+    def load_arrays(self, arrays: dict[str, np.ndarray]) -> None:
+        parts: dict[str, dict[str, np.ndarray]] = {"generator": {}, "pool": {}}
+        for name, array in arrays.items():
+            part, key = name.split(".", 1)
+            parts[part][key] = array
+        self.generator.load_arrays(parts["generator"])
+        self.pools.load_arrays(parts["pool"], self.generator.mean.device)

@@ -1,0 +1,84 @@
+"""Where windows of earlier tasks come from.
+
+A source is asked for windows during a stage (`draw`) and, at a stage's end, told what was learned (`remember`).
+`ledger` states what it keeps, in bytes, and whether any of it is data of a past task.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+
+from reconverge.policy.diffusion_policy import DiffusionPolicy
+from reconverge.policy.random_streams import RandomStreams
+from reconverge.policy.windows import WindowBatch, WindowTable
+
+
+@dataclass(frozen=True)
+class LedgerItem:
+    """Something kept after a stage. `past_task_data` is true for real observations or actions of an earlier task."""
+
+    item: str
+    bytes: int
+    past_task_data: bool
+
+
+class ReplaySource(Protocol):
+    """See the module's first lines."""
+
+    def draw(self, count: int, generator: torch.Generator) -> WindowBatch | None:
+        """`count` windows over the earlier tasks, or None before there are any."""
+
+    def remember(
+        self, task: int, windows: WindowTable, teacher: DiffusionPolicy, streams: RandomStreams, tick: Callable[[int], None]
+    ) -> None:
+        """Take in the stage that ends: its windows, which are dropped afterwards, and the policy that learned it."""
+
+    def ledger(self) -> list[LedgerItem]: ...
+
+    def arrays(self) -> dict[str, np.ndarray]: ...
+
+    def load_arrays(self, arrays: dict[str, np.ndarray]) -> None: ...
+
+
+class WindowPools:
+    """One pool of windows per earlier task, all of the same size, drawn from task by task in equal shares."""
+
+    def __init__(self) -> None:
+        self.pools: dict[int, WindowBatch] = {}
+        self.times: dict[int, torch.Tensor] = {}
+
+    def __setitem__(self, task: int, pool: tuple[WindowBatch, torch.Tensor]) -> None:
+        self.pools[task], self.times[task] = pool
+        self._all = WindowBatch.concatenate(list(self.pools.values()))
+
+    def draw(self, count: int, generator: torch.Generator) -> WindowBatch | None:
+        if not self.pools:
+            return None
+        index = torch.randint(len(self._all), (count,), generator=generator).to(self._all.task.device)
+        return WindowBatch(self._all.observations[index], self._all.actions[index], self._all.task[index])
+
+    @property
+    def bytes(self) -> int:
+        parts = [part for pool in self.pools.values() for part in (pool.observations, pool.actions)]
+        return sum(part.numel() * part.element_size() for part in parts)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        arrays = {}
+        for task, pool in self.pools.items():
+            arrays[f"{task}.observations"] = pool.observations.cpu().numpy()
+            arrays[f"{task}.actions"] = pool.actions.cpu().numpy()
+            arrays[f"{task}.times"] = self.times[task].cpu().numpy()
+        return arrays
+
+    def load_arrays(self, arrays: dict[str, np.ndarray], device: torch.device) -> None:
+        for task in sorted({int(name.split(".")[0]) for name in arrays}):
+            observations, actions, times = (
+                torch.from_numpy(arrays[f"{task}.{part}"]).to(device) for part in ("observations", "actions", "times")
+            )
+            labels = torch.full((len(times),), task, device=device)
+            self[task] = WindowBatch(observations, actions, labels), times

@@ -1,0 +1,40 @@
+"""Stored replay: real windows of every earlier task are kept. The oracle against which generated replay is measured."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+from reconverge.policy.diffusion_policy import DiffusionPolicy
+from reconverge.policy.random_streams import RandomStreams
+from reconverge.policy.windows import WindowBatch, WindowTable
+from reconverge.replay.config import ReplayConfig
+from reconverge.replay.source import LedgerItem, WindowPools
+
+
+class StoredWindows:
+    """The `stored` replay source: up to `windows_per_task` of each task's windows, drawn without replacement."""
+
+    def __init__(self, config: ReplayConfig, device: torch.device) -> None:
+        self.config, self.device = config, device
+        self.pools = WindowPools()
+
+    def draw(self, count: int, generator: torch.Generator) -> WindowBatch | None:
+        return self.pools.draw(count, generator)
+
+    def remember(
+        self, task: int, windows: WindowTable, teacher: DiffusionPolicy, streams: RandomStreams, tick: Callable[[int], None]
+    ) -> None:
+        kept = torch.randperm(len(windows), generator=streams.generator("stored windows"))[: self.config.windows_per_task]
+        self.pools[task] = windows.gather(kept), windows.times[kept.to(windows.times.device)]
+
+    def ledger(self) -> list[LedgerItem]:
+        return [LedgerItem("stored windows", self.pools.bytes, past_task_data=bool(self.pools.pools))]
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        return self.pools.arrays()
+
+    def load_arrays(self, arrays: dict[str, np.ndarray]) -> None:
+        self.pools.load_arrays(arrays, self.device)

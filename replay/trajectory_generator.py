@@ -1,0 +1,148 @@
+"""The generative trajectory replayer: a diffusion model over observation windows, given the task and the time.
+
+Conditioned on the start time, one batch over all times covers whole trajectories without an autoregressive
+roll-out, hence without drift along a trajectory (the idea of t-DGR). What is generated is the window's
+code (see `window_code`), standardised per task: a number that never varies in a task has spread zero and comes
+out exactly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import mse_loss, one_hot
+
+from reconverge.policy.config import ResidualMLPConfig
+from reconverge.policy.denoiser import ResidualMLP, sinusoidal_features
+from reconverge.policy.diffusion import Diffusion
+from reconverge.policy.flat_parameters import FlatParameters
+from reconverge.policy.random_streams import RandomStreams, torch_stream
+from reconverge.replay.config import GeneratorConfig
+from reconverge.replay.window_code import WindowCode
+
+CLIP = 6.0  # standard deviations: generated numbers stay within what a task has shown, give or take
+TIME_FEATURES = 16
+TIME_QUANTILES = 65  # the distribution of start times is kept as quantiles
+EMA_DECAY = 0.995
+SMALLEST_SPREAD = 1e-6
+
+
+class TrajectoryGenerator(nn.Module):
+    """Generates windows of the tasks that it has learned.
+
+    Attributes:
+        mean, spread: (T, size) of each task's code; spread is 0 where a number never varies.
+        time_quantiles: (T, 65) of each task's start times, in [0, 1].
+    """
+
+    mean: Tensor
+    spread: Tensor
+    time_quantiles: Tensor
+
+    def __init__(self, config: GeneratorConfig, code: WindowCode, tasks: int, seed: int) -> None:
+        super().__init__()
+        self.config, self.code, self.tasks = config, code, tasks
+        with torch.random.fork_rng(devices=[]):  # torch initialises layers from its global generator only
+            torch.manual_seed(torch_stream("initial generator weights", seed).initial_seed())
+            self.denoiser = ResidualMLP(
+                ResidualMLPConfig(config.width, config.blocks), code.size, tasks + TIME_FEATURES
+            )
+        self.diffusion = Diffusion(config.timesteps, "ddim", config.sampling_steps, CLIP)
+        self.register_buffer("mean", torch.zeros(tasks, code.size))
+        self.register_buffer("spread", torch.zeros(tasks, code.size))
+        self.register_buffer("time_quantiles", torch.zeros(tasks, TIME_QUANTILES))
+
+    @torch.no_grad()
+    def generate(self, task: int, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """`count` windows of one task: observations (count, To, Do) in the task's units, and their times (count,)."""
+        device = self.mean.device
+        ranks = (torch.arange(count) + torch.rand(count, generator=generator)) / count  # stratified: every time is covered
+        times = _interpolate(self.time_quantiles[task].cpu(), ranks).to(device)
+        condition = self._condition(torch.full((count,), task, device=device), times)
+        noise = torch.randn(count, self.code.size, generator=generator).to(device)
+        standardised = self.diffusion.sample(lambda noisy, timestep: self.denoiser(noisy, timestep, condition), noise)
+        return self.code.decode(self.mean[task] + self.spread[task] * standardised), times
+
+    def learn(
+        self,
+        task: int,
+        observations: Tensor,
+        times: Tensor,
+        earlier: Sequence[tuple[int, Tensor, Tensor]],
+        streams: RandomStreams,
+        tick: Callable[[int], None] = lambda updates: None,
+    ) -> None:
+        """Learn `task` from its windows (W, To, Do) at `times` (W,), and keep the earlier tasks.
+
+        `earlier` holds (task, observations, times) of generated windows of the tasks learned before; they
+        make up half of every batch.
+        """
+        self._measure(task, observations, times)
+        pools = [self._standardise(task, observations, times)]
+        if earlier:
+            parts = [self._standardise(*pool) for pool in earlier]
+            pools.append((torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts])))
+
+        parameters = FlatParameters(self.denoiser)
+        averaged = parameters.values.clone()
+        theta = nn.Parameter(parameters.values)
+        theta.grad = parameters.gradient
+        optimizer = torch.optim.AdamW([theta], lr=self.config.learning_rate, fused=True)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, self.config.learning_rate, total_steps=self.config.updates + 1, pct_start=0.1, cycle_momentum=False
+        )
+        for update in range(1, self.config.updates + 1):
+            clean, condition = _draw(pools, self.config.batch_size // len(pools), streams.generator("generator windows", update))
+            timestep, noise = self.diffusion.draw(tuple(clean.shape), streams.generator("generator noise", update))
+            timestep, noise = timestep.to(clean.device), noise.to(clean.device)
+            predicted = self.denoiser(self.diffusion.add_noise(clean, noise, timestep), timestep, condition)
+            parameters.gradient.zero_()
+            mse_loss(predicted, noise).backward()
+            optimizer.step()
+            schedule.step()
+            averaged.lerp_(parameters.values, 1 - EMA_DECAY)
+            tick(1)
+        parameters.values.copy_(averaged)
+
+    def _measure(self, task: int, observations: Tensor, times: Tensor) -> None:
+        code = self.code.encode(observations)
+        spread = code.std(0)
+        self.mean[task] = code.mean(0)
+        self.spread[task] = torch.where(spread > SMALLEST_SPREAD, spread, 0.0)
+        self.time_quantiles[task] = torch.quantile(times.float(), torch.linspace(0, 1, TIME_QUANTILES, device=times.device))
+
+    def _standardise(self, task: int, observations: Tensor, times: Tensor) -> tuple[Tensor, Tensor]:
+        deviation = self.code.encode(observations) - self.mean[task]
+        spread = self.spread[task]
+        standardised = torch.where(spread > 0, deviation / spread.clamp_min(SMALLEST_SPREAD), 0.0).clamp(-CLIP, CLIP)
+        return standardised, self._condition(torch.full((len(times),), task, device=times.device), times)
+
+    def _condition(self, task: Tensor, times: Tensor) -> Tensor:
+        label = one_hot(task, self.tasks).float()
+        return torch.cat([label, sinusoidal_features(100 * times, TIME_FEATURES)], dim=-1)
+
+    @property
+    def bytes(self) -> int:
+        return sum(tensor.numel() * tensor.element_size() for tensor in self.state_dict().values())
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        return {name: tensor.detach().cpu().numpy() for name, tensor in self.state_dict().items()}
+
+    def load_arrays(self, arrays: dict[str, np.ndarray]) -> None:
+        self.load_state_dict({name: torch.from_numpy(array) for name, array in arrays.items()})
+
+
+def _draw(pools: list[tuple[Tensor, Tensor]], count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    indices = [torch.randint(len(clean), (count,), generator=generator).to(clean.device) for clean, _ in pools]
+    clean = torch.cat([pool[0][index] for pool, index in zip(pools, indices, strict=True)])
+    condition = torch.cat([pool[1][index] for pool, index in zip(pools, indices, strict=True)])
+    return clean, condition
+
+
+def _interpolate(quantiles: Tensor, ranks: Tensor) -> Tensor:
+    position = ranks * (len(quantiles) - 1)
+    left = position.long().clamp_max(len(quantiles) - 2)
+    return torch.lerp(quantiles[left], quantiles[left + 1], position - left)

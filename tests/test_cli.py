@@ -1,0 +1,273 @@
+"""What the command line accepts, refuses and answers; training itself is replaced."""
+
+from __future__ import annotations
+
+import csv
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from reconverge.envs.errors import ConfigError, RenderingUnavailable
+from reconverge.envs.tasks import task_names
+from reconverge.launch import doctor
+from reconverge.launch.cli import main, parse
+from reconverge.launch.commands import COMMANDS, Train
+from reconverge.launch.config import METHODS, RunConfig
+from reconverge.launch.presets import PRESETS, find_preset
+from reconverge.launch.progress import Progress
+from reconverge.launch.run_folder import RunFolder
+
+HEAVY = ("torch", "mujoco", "metaworld", "diffusers", "matplotlib", "stable_baselines3")
+
+
+def resolved(*words: str) -> RunConfig:
+    """The configuration that `train` would use."""
+    command = parse(Train, words, "reconverge train")
+    assert isinstance(command, Train)
+    return command.config
+
+
+def refused(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    """What is said when words are refused, after checking the form: exit code 2, one or two lines, no traceback."""
+    assert main(words) == 2
+    said = capsys.readouterr()
+    assert said.out == "" and said.err.startswith("reconverge: ") and len(said.err.splitlines()) <= 2
+    return said.err
+
+
+def write_results(folder: RunFolder) -> None:
+    """The tables of a finished run of one stage, as far as the command line reads them."""
+    folder.curriculum_yaml.write_text(yaml.safe_dump({"name": "mine", "tasks": ["point-reach-0"], "updates": [5]}))
+    with open(folder.success_matrix_csv, "w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["stage", "task", "episodes", "successes", "rate", "wilson_low", "wilson_high"])
+        rows.writerow([1, "point-reach-0", 20, 15, 0.75, 0.53, 0.89])
+
+
+@pytest.fixture
+def training(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., None]:
+    """Replace training, rendering and report; give what `train` and `render_videos` shall do."""
+    monkeypatch.chdir(tmp_path)
+    from reconverge.eval import report, video
+    from reconverge.launch import curriculum_run
+
+    def replace(train: Callable[..., None], render: Callable[..., Any] = lambda *_: []) -> None:
+        monkeypatch.setattr(curriculum_run, "train", train)
+        monkeypatch.setattr(video, "render_videos", render)
+        monkeypatch.setattr(report, "write_report", lambda runs, output: output.write_text("<html>"))
+
+    return replace
+
+
+# help and lists ------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("words", [[], ["--help"], *([name, "--help"] for name in COMMANDS), ["list", "tasks"], ["train", "--print-config"]])
+def test_help_and_lists_answer_without_heavy_imports(words: list[str]) -> None:
+    code = f"import sys; from reconverge.launch.cli import main; code = main({words!r}); print({HEAVY!r} and [m for m in {HEAVY!r} if m in sys.modules]); sys.exit(code)"
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert answer.stdout.splitlines()[-1] == "[]"
+    assert len(answer.stdout.splitlines()) > 4 and answer.stderr == ""
+
+
+def test_help_is_quick() -> None:
+    started_s = time.perf_counter()
+    subprocess.run([sys.executable, "-m", "reconverge.launch", "--help"], capture_output=True, check=True)
+    assert time.perf_counter() - started_s < 5  # well under one second on an idle machine
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_help_has_an_example_that_begins_with_the_command(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([name, "--help"]) == 0
+    shown = capsys.readouterr().out
+    assert "Examples:" in shown and f"  reconverge {name}" in shown
+
+
+def test_every_example_parses() -> None:
+    for name, kind in COMMANDS.items():
+        for words in re.findall(rf"^ *reconverge {name}(.*)$", kind.__doc__ or "", re.MULTILINE):
+            if "--resume" not in words:
+                assert parse(kind, words.split(), name) is not None
+
+
+@pytest.mark.parametrize(("what", "expected"), [("tasks", task_names()), ("methods", METHODS), ("presets", PRESETS), ("curricula", ["cw10", "cw20"])])
+def test_lists(what: str, expected: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list", what]) == 0
+    listed = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
+    assert set(expected) <= set(listed)
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert re.fullmatch(r"reconverge \d+\.\d+\.\d+\n", capsys.readouterr().out)
+
+
+# what is read from the flags ---------------------------------------------------------------------------------------------------
+
+
+def test_the_preset_is_the_base_and_flags_override_it() -> None:
+    config = resolved("--preset", "smoke", "--policy.window", "4", "--train.updates=1500", "--train.batch_size", "64", "--method", "replay")
+    assert (config.policy.window, config.train.updates, config.train.batch_size, config.method) == (4, 1500, 64, "replay")
+    assert config.policy.mlp == find_preset("smoke").policy.mlp
+
+
+def test_sequences_choices_and_switches() -> None:
+    config = resolved("--recovery.grid", "1", "5", "--recovery.thresholds", "50", "--policy.sampler", "ddpm", "--video.render", "False")
+    assert (config.recovery.grid, config.recovery.thresholds, config.policy.sampler, config.video.render) == ((1, 5), (50,), "ddpm", False)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_alone_is_taken_as_it_is(name: str) -> None:
+    assert resolved("--preset", name) == find_preset(name)
+    assert resolved(f"--preset={name}") == find_preset(name)
+
+
+def test_the_printed_configuration_is_the_resolved_one(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "--preset", "smoke", "--seed", "5", "--print-config"]) == 0
+    printed = yaml.safe_load(capsys.readouterr().out)
+    assert (printed["seed"], printed["curriculum"]) == (5, "point-reach:3")
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        ("trian", "did you mean 'train'?"),
+        ("train --policy.windw 4", "did you mean '--policy.window'?"),
+        ("train --outputdir x", "did you mean '--output-dir'?"),
+        ("train --preset quikstart", "did you mean 'quickstart'?"),
+        ("train --method trust", "did you mean 'trust-region'?"),
+        ("train --policy.denoiser unt", "did you mean 'unet'?"),
+        ("train --curriculum cw11", "did you mean 'cw10'?"),
+        ("train --curriculum nowhere.yaml", "nowhere.yaml"),
+        ("train --policy.window x", "--policy.window"),
+        ("train --policy.window 0", "policy.window is 0; it must be at least 1"),
+        ("train --policy.executed 9", "exceed policy.horizon"),
+        ("train --seed", "--seed"),
+        ("train --resume nowhere", "holds no run"),
+        ("train stray", "stray"),
+        ("list taks", "did you mean 'tasks'?"),
+        ("list", "tasks"),
+        ("evaluate", "RUN"),
+        ("evaluate nowhere", "holds no run"),
+        ("evaluate nowhere --episodes 0", "--episodes is 0; it must be at least 1"),
+        ("evaluate nowhere --tasks hamer", "did you mean 'hammer-v3'?"),
+        ("render nowhere", "holds no run"),
+        ("recover nowhere", "holds no run"),
+        ("report", "at least one run"),
+        ("report nowhere", "holds no run"),
+        ("collect cw11", "did you mean 'cw10'?"),
+        ("collect cw10 --episodes 0", "demonstrations.episodes is 0"),
+    ],
+)
+def test_what_is_wrong_is_named_with_its_mend(words: str, hint: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert hint in refused(capsys, *words.split())
+    assert list(tmp_path.iterdir()) == []
+
+
+# train -----------------------------------------------------------------------------------------------------------------------------
+
+
+def test_train_keeps_the_command_renders_reports_and_shows_the_outcome(training: Callable[..., None], capsys: pytest.CaptureFixture[str]) -> None:
+    def train(config: RunConfig, folder: RunFolder, progress: Progress) -> None:
+        assert config == folder.config
+        write_results(folder)
+
+    def render(run: Path, *_: Any) -> None:
+        (run / "videos").mkdir()
+        (run / "videos" / "grid.mp4").touch()
+
+    training(train, render)
+    assert main(["train", "--preset", "smoke", "--method", "replay", "--seed", "2"]) == 0
+    folder = RunFolder.open(Path("runs/smoke/replay/seed-2"))
+    assert folder.command_txt.read_text() == "reconverge train --preset smoke --method replay --seed 2\n"
+    shown = capsys.readouterr().out
+    assert re.search(r"point-reach-0 +75 +75 +53 to 89 +20", shown)
+    assert str(folder.report_html) in shown and str(folder.videos / "grid.mp4") in shown
+
+
+def test_a_machine_that_cannot_render_still_gets_its_report(training: Callable[..., None], capsys: pytest.CaptureFixture[str]) -> None:
+    def render(*_: Any) -> None:
+        raise RenderingUnavailable("no off-screen OpenGL; install one with: apt-get install x")
+
+    training(lambda config, folder, progress: write_results(folder), render)
+    assert main(["train", "--preset", "smoke", "--output-dir", "out"]) == 0
+    said = capsys.readouterr()
+    assert "apt-get install x" in said.err and "reconverge render out" in said.err
+    assert Path("out/report.html").exists()
+
+
+def test_an_interrupted_run_says_how_to_go_on_and_can(training: Callable[..., None], capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupted(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    training(interrupted)
+    assert main(["train", "--preset", "smoke", "--seed", "4", "--output-dir", "out"]) == 130
+    assert "reconverge train --resume out" in capsys.readouterr().err
+
+    training(lambda config, folder, progress: write_results(folder))
+    assert main(["train", "--resume", "out"]) == 0
+    assert RunFolder.open(Path("out")).config.seed == 4
+
+
+def test_a_second_run_needs_resume_or_overwrite(training: Callable[..., None], capsys: pytest.CaptureFixture[str]) -> None:
+    training(lambda config, folder, progress: write_results(folder))
+    words = ["train", "--preset", "smoke", "--output-dir", "out"]
+    assert main(words) == 0
+    capsys.readouterr()
+    said = refused(capsys, *words)
+    assert "--resume" in said and "--overwrite" in said
+    assert main([*words, "--overwrite"]) == 0
+
+
+def test_resume_with_another_setting_is_refused(training: Callable[..., None], capsys: pytest.CaptureFixture[str]) -> None:
+    training(lambda config, folder, progress: write_results(folder))
+    assert main(["train", "--preset", "smoke", "--output-dir", "out"]) == 0
+    capsys.readouterr()
+    assert "train.updates was" in refused(capsys, "train", "--resume", "out", "--train.updates", "7")
+    assert "leave --overwrite" in refused(capsys, "train", "--resume", "out", "--overwrite")
+
+
+def test_a_mendable_error_in_training_is_one_line_and_a_bug_keeps_its_traceback(training: Callable[..., None], capsys: pytest.CaptureFixture[str]) -> None:
+    def failing(error: Exception) -> Callable[..., None]:
+        def train(*_: Any) -> None:
+            raise error
+
+        return train
+
+    training(failing(ConfigError("the loss is not finite; lower it")))
+    assert main(["train", "--preset", "smoke", "--output-dir", "a"]) == 2
+    assert "reconverge: the loss is not finite; lower it\n" in capsys.readouterr().err
+    training(failing(ZeroDivisionError("bug")))
+    with pytest.raises(ZeroDivisionError):
+        main(["train", "--preset", "smoke", "--output-dir", "b"])
+
+
+def test_a_closed_pipe_is_no_error() -> None:
+    line = f"{sys.executable} -m reconverge.launch list tasks | head -n 1"
+    answer = subprocess.run(["bash", "-o", "pipefail", "-c", line], capture_output=True, text=True, check=False)
+    assert answer.stderr == "" and len(answer.stdout.splitlines()) == 1
+
+
+# doctor ----------------------------------------------------------------------------------------------------------------------------
+
+
+def test_doctor_prints_the_fix_beside_what_is_wrong(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(doctor, "package_versions", lambda: {"numpy": "2.0", "torch": "absent"})
+    assert main(["doctor"]) == 2
+    assert re.search(r"FIX +packages +missing: torch\n +fix: .* -m pip install torch", capsys.readouterr().out)
+
+
+@pytest.mark.mujoco
+@pytest.mark.slow
+def test_doctor_on_this_machine(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor"]) in (0, 2)
+    shown = capsys.readouterr().out
+    assert all(subject in shown for subject in ("python", "packages", "machine", "torch", "rendering", "updates", "simulator"))

@@ -1,0 +1,155 @@
+"""Demonstrations: the same bytes for any number of workers and after any interruption."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from reconverge.envs.demonstrations import BATCH, Demonstrations, collect, collect_from, collection_name
+from reconverge.envs.demonstrations_config import DemonstrationConfig
+from reconverge.envs.episodes import Episode, EpisodeStore, episode_seed
+from reconverge.envs.errors import DamagedFile, UnsupportedEnvironment
+from reconverge.envs.experts import Sb3Expert, expert_for
+from reconverge.envs.simulators import Simulators
+from reconverge.envs.tasks import find_task, make_env
+
+TASK = find_task("point-reach-1")
+CONFIG = DemonstrationConfig(workers=0)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def test_the_number_of_workers_and_an_interruption_change_no_byte(tmp_path: Path) -> None:
+    whole = collect(TASK, CONFIG, 45, tmp_path / "whole")
+    collect(TASK, replace(CONFIG, workers=2), 45, tmp_path / "two")
+
+    def interrupt(done: int, wanted: int) -> None:
+        if done >= 2 * BATCH:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        collect(TASK, CONFIG, 45, tmp_path / "resumed", interrupt)
+    assert len(list((tmp_path / "resumed").glob("*.partial/batch-*"))) == 2
+    collect(TASK, CONFIG, 45, tmp_path / "resumed")
+
+    assert contents(tmp_path / "whole") == contents(tmp_path / "two") == contents(tmp_path / "resumed")
+    assert (whole.successes, whole.attempts, whole.ceiling) == (45, 45, 1.0)
+
+
+def test_an_interrupted_collection_does_not_repeat_its_batches(tmp_path: Path) -> None:
+    class Counted(Simulators):
+        asked = 0
+
+        def run_expert(self, task, episode_seeds, hold_steps):  # type: ignore[no-untyped-def]
+            Counted.asked += len(episode_seeds)
+            return super().run_expert(task, episode_seeds, hold_steps)
+
+    def interrupt(done: int, wanted: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        collect(TASK, CONFIG, 30, tmp_path, interrupt, Counted(0))
+    collect(TASK, CONFIG, 30, tmp_path, simulators=Counted(0))
+    assert Counted.asked == 2 * BATCH
+
+
+def test_a_finished_collection_is_read_not_repeated(tmp_path: Path) -> None:
+    first = collect(TASK, CONFIG, 10, tmp_path)
+    second = collect(TASK, CONFIG, 10, tmp_path, lambda done, wanted: pytest.fail("collected again"))
+    same(first, second)
+
+
+def test_a_damaged_collection_is_collected_again(tmp_path: Path) -> None:
+    first = collect(TASK, CONFIG, 10, tmp_path)
+    path = tmp_path / collection_name(TASK, CONFIG, 10) / "episodes.safetensors"
+    path.write_bytes(path.read_bytes()[:-1] + b"\x7f")
+    same(first, collect(TASK, CONFIG, 10, tmp_path))
+
+
+def test_a_demonstration_ends_shortly_after_its_first_success_and_replays() -> None:
+    env = make_env(TASK)
+    for episode in collect(TASK, CONFIG, 10).episodes:
+        assert episode.success.argmax() + 1 + CONFIG.hold_steps == len(episode.actions)
+        assert episode.observations.shape == (len(episode.actions) + 1, 4)
+        assert episode.observations.dtype == episode.actions.dtype == np.float32 and episode.success.dtype == bool
+        replayed = [env.reset(seed=episode.seed)[0], *(env.step(action.astype(np.float64))[0] for action in episode.actions)]
+        np.testing.assert_array_equal(np.float32(replayed), episode.observations)
+
+
+class Hesitant:
+    """Succeeds only where the goal is to the right."""
+
+    def act(self, observation: np.ndarray) -> np.ndarray:
+        return expert_for(TASK).act(observation) * (observation[2] > 0)
+
+
+def test_the_first_successes_are_kept_in_attempt_order_and_the_ceiling_counts_the_failures() -> None:
+    found = collect_from(Hesitant(), TASK, CONFIG, 25)
+    seeds = [episode_seed("demonstration", CONFIG.seed, TASK.name, attempt) for attempt in range(found.attempts)]
+    kept = [episode.seed for episode in found.episodes]
+    assert kept == [seed for seed in seeds if seed in set(kept)] and kept[-1] == seeds[-1]
+    assert found.successes == 25 and 0.3 < found.ceiling < 0.7
+    assert all(0 <= seed < 2**31 for seed in seeds)
+
+
+def test_an_expert_that_never_succeeds_is_refused() -> None:
+    class Idle:
+        def act(self, observation: np.ndarray) -> np.ndarray:
+            return np.zeros(2)
+
+    with pytest.raises(UnsupportedEnvironment, match="in 0 of 100 attempts"):
+        collect_from(Idle(), TASK, CONFIG, 5)
+
+
+@pytest.mark.parametrize("change", [{"seed": 1}, {"hold_steps": 6}])
+def test_other_settings_have_another_folder(change: dict[str, int]) -> None:
+    assert collection_name(TASK, CONFIG, 10) != collection_name(TASK, replace(CONFIG, **change), 10)
+    assert collection_name(TASK, CONFIG, 10) == collection_name(TASK, replace(CONFIG, workers=9), 10)
+
+
+def test_a_stable_baselines3_policy_is_an_expert() -> None:
+    class Model:
+        def predict(self, observation: np.ndarray, deterministic: bool) -> tuple[np.ndarray, None]:
+            assert deterministic and observation.dtype == np.float32
+            return 3.0 * np.float32(expert_for(TASK).act(observation)), None
+
+    found = collect_from(Sb3Expert(Model()), TASK, CONFIG, 5)
+    assert found.successes == 5 and max(np.abs(e.actions).max() for e in found.episodes) <= 1.0
+
+
+def test_episodes_of_any_length_survive_the_store(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    episodes = [
+        Episode("t", seed, np.float32(random.normal(size=(n + 1, 3))), np.float32(random.normal(size=(n, 2))), np.arange(n) > 2)
+        for seed, n in enumerate((4, 1, 7))
+    ]
+    store = EpisodeStore(tmp_path / "e")
+    store.write(episodes, {"attempts": 9})
+    read, facts = store.read()
+    assert facts == {"attempts": 9}
+    for before, after in zip(episodes, read, strict=True):
+        assert (before.task, before.seed) == (after.task, after.seed)
+        for name in ("observations", "actions", "success"):
+            np.testing.assert_array_equal(getattr(before, name), getattr(after, name))
+    store.write([], {})
+    assert store.read() == ([], {})
+
+
+def test_a_store_of_something_else_is_damaged(tmp_path: Path) -> None:
+    from reconverge.envs.artifact import write_artifact
+
+    write_artifact(tmp_path / "e", {"episodes.safetensors": {}, "episodes.json": {"episodes": [{"task": "t"}], "facts": {}}})
+    with pytest.raises(DamagedFile, match="does not hold episodes"):
+        EpisodeStore(tmp_path / "e").read()
+
+
+def same(first: Demonstrations, second: Demonstrations) -> None:
+    assert (first.attempts, first.successes) == (second.attempts, second.successes)
+    for a, b in zip(first.episodes, second.episodes, strict=True):
+        assert a.seed == b.seed
+        np.testing.assert_array_equal(a.observations, b.observations)
+        np.testing.assert_array_equal(a.actions, b.actions)
+        np.testing.assert_array_equal(a.success, b.success)

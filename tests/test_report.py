@@ -1,0 +1,173 @@
+"""The report: everything inside one file, every state of a run, figures that agree with the metrics."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from synthetic_run import POINT_REACH, write_run
+
+from reconverge.envs.errors import DamagedFile, RunFolderError
+from reconverge.eval import headlines, metrics, plots, report
+from reconverge.eval.published_results import TASKS
+from reconverge.eval.report import write_report
+from reconverge.eval.run_results import read_run
+
+VOID = {"meta", "img", "br", "input", "link", "path", "use", "rect"}
+
+
+class Balance(HTMLParser):
+    """Counts elements that are opened and not closed, and collects what a browser would fetch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.fetched: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag not in VOID:
+            self.open.append(tag)
+        self.fetched += [value or "" for name, value in attrs if name in ("src", "poster") or (name == "href" and tag in ("link", "script"))]
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        pass
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in VOID:
+            assert self.open.pop() == tag
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    return write_run(tmp_path / "run")
+
+
+def read(path: Path) -> str:
+    return path.read_text(encoding="utf-8")
+
+
+def test_a_page_about_one_run_is_whole_and_fetches_nothing(run: Path, tmp_path: Path) -> None:
+    page = read(write_report([run], tmp_path / "out" / "report.html"))
+    parser = Balance()
+    parser.feed(page)
+    assert parser.open == []
+    assert all(source.startswith("data:") for source in parser.fetched)
+    assert "<script" not in page and not re.search(r"url\((?!#)", page) and "@import" not in page
+    for heading in ("Success matrix", "Recovery", "Health of the trust region", "What is remembered", "Cost", "How it was made"):
+        assert heading in page
+    assert "reconverge train --curriculum synthetic" in page and "0 B of past data" in page and "849,412" in page
+
+
+def test_the_same_run_gives_the_same_bytes(run: Path, tmp_path: Path) -> None:
+    assert read(write_report([run], tmp_path / "a.html")) == read(write_report([run], tmp_path / "b.html"))
+
+
+def test_headlines_are_the_metrics_with_an_interval_around_them(run: Path) -> None:
+    results = read_run(run)
+    rates, own = results.matrix, results.own_stage
+    pairs = [
+        (headlines.final_success(results), metrics.average_success(rates, own)),
+        (headlines.forgetting(results), metrics.forgetting_end_of_own_task(rates, own)),
+        (headlines.backward_transfer(results), metrics.backward_transfer(rates, own)),
+        (headlines.forward_transfer(results), metrics.forward_transfer(rates, own)),
+    ]
+    for interval, value in pairs:
+        assert interval.mean == pytest.approx(value)
+        assert interval.low < value < interval.high
+
+
+def test_several_runs_are_compared_by_method_over_seeds(tmp_path: Path) -> None:
+    runs = [write_run(tmp_path / f"{method}-{seed}", method=method, seed=seed) for method in ("trust-region", "finetune") for seed in (0, 1)]
+    page = read(write_report(runs, tmp_path / "report.html"))
+    assert "4 runs compared" in page and "finetune − trust-region" in page
+    assert page.count('<section id="run-') == 4
+    assert "Not like for like" not in page
+
+
+def test_unlike_runs_are_flagged(tmp_path: Path) -> None:
+    runs = [write_run(tmp_path / "a"), write_run(tmp_path / "b", stages=POINT_REACH[:2])]
+    assert "Not like for like: these runs differ in curricula" in read(write_report(runs, tmp_path / "report.html"))
+
+
+@pytest.mark.parametrize("done", [0, 1, 2])
+def test_a_run_that_is_still_going_has_a_page(tmp_path: Path, done: int) -> None:
+    folder = write_run(tmp_path / "run", done=done)
+    (folder / "cost.json").unlink()
+    page = read(write_report([folder], tmp_path / "report.html"))
+    assert "not finished" in page and f"{done} of 3 stages" in page
+    assert ">nan" not in page
+
+
+def test_a_run_with_nothing_but_its_settings_has_a_page(run: Path, tmp_path: Path) -> None:
+    for path in run.iterdir():
+        if path.name not in ("config.yaml", "curriculum.yaml"):
+            path.unlink()
+    assert "nothing has been evaluated yet" in read(write_report([run], tmp_path / "report.html"))
+
+
+def test_the_published_figures_stand_beside_the_published_order_only(run: Path, tmp_path: Path) -> None:
+    cw3 = write_run(tmp_path / "cw3", stages=TASKS[:3])
+    assert "paper: trust region" in read(write_report([cw3], tmp_path / "cw3.html"))
+    assert "paper: trust region" not in read(write_report([run], tmp_path / "other.html"))
+    results = read_run(cw3)
+    first = next(row for row in results.recoveries if (row.stage, row.task, row.threshold) == (2, "hammer-v3", 99))
+    assert report._recovery_cell(results, first).published == ("60", "60")  # Table 16: task 1 after the switch to task 2
+
+
+def test_never_is_written_out(tmp_path: Path) -> None:
+    page = read(write_report([write_run(tmp_path / "run", method="finetune")], tmp_path / "report.html"))
+    assert '<span class="never">never</span>' in page
+    assert "This run has no trust region" in page
+
+
+def test_a_repeated_task_and_a_probe_are_shown(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "run", stages=(POINT_REACH[0], POINT_REACH[1], POINT_REACH[0]))
+    for name in ("recovery.csv", "recovery_curves.csv"):
+        text = read(folder / name)
+        (folder / name).write_text(text + "".join(line + "\n" for line in text.replace("online", "probe").splitlines()[1:]))
+    assert "Probe recovery" in read(write_report([folder], tmp_path / "report.html"))
+
+
+def test_videos_are_embedded_up_to_the_limit(run: Path, tmp_path: Path) -> None:
+    (run / "videos").mkdir()
+    for name, length in (("grid.mp4", 300), ("stage-01-point-reach-0.mp4", 300), ("stage-02-point-reach-0.mp4", 9000)):
+        (run / "videos" / name).write_bytes(b"v" * length)
+    page = read(write_report([run], tmp_path / "report.html", video_limit_bytes=2000))
+    assert page.count("data:video/mp4;base64,") == 2
+    assert "Too large to embed" in page and "stage-02-point-reach-0.mp4" in page
+
+
+def test_text_from_a_run_cannot_become_markup(run: Path, tmp_path: Path) -> None:
+    (run / "command.txt").write_text("reconverge train --note '<script>alert(1)</script>'\n")
+    assert "<script" not in read(write_report([run], tmp_path / "report.html"))
+
+
+def test_what_cannot_be_reported_is_said(tmp_path: Path) -> None:
+    with pytest.raises(RunFolderError, match="at least one run"):
+        write_report([], tmp_path / "report.html")
+    with pytest.raises(DamagedFile, match="not a run folder"):
+        write_report([tmp_path], tmp_path / "report.html")
+    assert not (tmp_path / "report.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        (report.percent(0.8254), "82.5\N{NARROW NO-BREAK SPACE}%"),
+        (report.percent(float("nan")), "–"),
+        (report.points(-0.031), "−3.1"),
+        (report.points(-0.0001), "0.0"),
+        (report.size(0), "0 B"),
+        (report.size(3_400_000), "3.4 MB"),
+        (report.duration(59.96), "60.0 s"),
+        (report.duration(3723), "1 h 02 min"),
+    ],
+)
+def test_numbers_read_well(text: str, wanted: str) -> None:
+    assert text == wanted
+
+
+def test_figures_are_png_too(run: Path) -> None:
+    assert plots.png(plots.success_matrix(read_run(run)), dots_per_inch=40).startswith(b"\x89PNG")
