@@ -28,6 +28,7 @@ wheel: $(STAMP) ## build the wheel, install it in a clean environment and use it
 	@bash .ci/wheel
 
 install: $(STAMP) ## set up .venv
+	@echo "ready: $(BIN)/reconverge --help"
 
 clean: ## remove the environments, caches and built files; runs are kept
 	rm -rf .venv .venv-wheel dist build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -25,14 +25,17 @@ class RecoveryHeadline:
     """Recovery at one threshold over all (old task, transition) pairs of a run whose old task had been learned at all.
 
     Attributes:
-        median: Kaplan-Meier median of updates; None = more than half never recovered.
-        never: pairs that did not recover as long as one looked; `no_dip`: pairs that never fell below the threshold.
+        median: Kaplan-Meier median of updates to recovery after the bottom of the dip; None = more than half never recovered.
+        median_first: the same of the published count, the first time at or above the threshold, dip or not.
+        never: pairs that did not recover after their dip as long as one looked.
+        no_dip: pairs that never fell below the threshold.
         mean_dip: mean depth of the dip, in [0, 1]; NaN without pairs.
     """
 
     threshold: int
     pairs: int
     median: float | None
+    median_first: float | None
     never: int
     no_dip: int
     mean_dip: float
@@ -64,11 +67,13 @@ def recovery_headline(run: RunResults, threshold: int = 90, kind: str = "online"
     measured = sorted({row.threshold for row in run.recoveries if row.kind == kind}, key=lambda found: abs(found - threshold))
     nearest = measured[0] if measured else threshold
     rows = [row for row in run.recoveries if row.kind == kind and row.threshold == nearest and row.reference_rate > 0]
+    after_dip, ends = [after_dip_of(run, row) for row in rows], [last_point(run, row) for row in rows]
     return RecoveryHeadline(
         threshold=nearest,
         pairs=len(rows),
-        median=recovery.median_recovery([row.updates for row in rows], [last_point(run, row) for row in rows]),
-        never=sum(row.updates is None for row in rows),
+        median=recovery.median_recovery(after_dip, ends),
+        median_first=recovery.median_recovery([row.updates for row in rows], ends),
+        never=sum(updates is None for updates in after_dip),
         no_dip=sum(is_steady(run, row) for row in rows),
         mean_dip=sum(row.dip for row in rows) / len(rows) if rows else math.nan,
     )
@@ -78,6 +83,14 @@ def last_point(run: RunResults, row: Recovery) -> int:
     """The update at which observation of a recovery ended; 0 when its curve is not in the folder."""
     curve = run.curves.get((row.kind, row.stage, row.task))
     return int(curve.updates[-1]) if curve else row.updates or 0
+
+
+def after_dip_of(run: RunResults, row: Recovery) -> int | None:
+    """Updates to recovery after the bottom of the dip; the row's own count where its curve is not in the folder."""
+    curve = run.curves.get((row.kind, row.stage, row.task))
+    if curve is None or curve.updates[0] != 0:
+        return row.updates
+    return recovery.updates_after_dip(curve, row.reference_rate, row.threshold)
 
 
 def is_steady(run: RunResults, row: Recovery) -> bool:

@@ -11,11 +11,11 @@ after it was learned. A worked trace, reference 0.80:
     threshold 80 %    0.640   first reached after   2    (before the bottom of the dip: see below)
     dip               0.80 - 0.20                                                        = 0.60
     dip area          0.05*2 + 0.25*4 + 0.5*4 + 0.4*15 + 0.14*25 + 0.04*50 (trapezoids)  = 14.6  success x updates
-    settled, 80 %     stays at or above 0.640 from 50 on
+    after the dip, 80 %   first reached at or after the bottom (10): after 50
 
 `recovery_updates` is the figure of arXiv 2602.02417, Table 2: the *first* grid point after 0 at or above the threshold. A task
 that has not begun to fall at the first grid point counts as recovered there, whatever happens later, and with no dip
-at all the figure is the floor of the grid. So the dip, its area and `settled_updates` belong beside it. `None` means that the
+at all the figure is the floor of the grid. So `updates_after_dip`, the dip and its area belong beside it. `None` means that the
 threshold was never reached: censored at the last point of the curve, not infinite.
 """
 
@@ -58,12 +58,16 @@ def recovery_updates(curve: Curve | tuple[Sequence[int], Sequence[float]], refer
     return int(updates[1 + reached[0]]) if len(reached) else None
 
 
-def settled_updates(curve: Curve | tuple[Sequence[int], Sequence[float]], reference: float, threshold: float) -> int | None:
-    """First grid point after 0 from which the rate stays at or above the threshold to the end of the curve; None = never."""
+def updates_after_dip(curve: Curve | tuple[Sequence[int], Sequence[float]], reference: float, threshold: float) -> int | None:
+    """First grid point after 0, not before the lowest point of the curve, at which the threshold is met; None = never.
+
+    Where the curve never falls below the threshold there is nothing to wait for: the first grid point, as `recovery_updates`.
+    """
     updates, rates = _checked(curve)
-    below = np.flatnonzero(~_meets(rates, reference, threshold))
-    first = max(1, int(below[-1]) + 1) if len(below) else 1
-    return int(updates[first]) if first < len(updates) else None
+    meets = _meets(rates, reference, threshold)
+    bottom = 0 if meets.all() else int(rates.argmin())
+    reached = [int(updates[k]) for k in range(max(1, bottom), len(updates)) if meets[k]]
+    return reached[0] if reached else None
 
 
 def dip(curve: Curve | tuple[Sequence[int], Sequence[float]], reference: float) -> float:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import io
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -22,10 +21,11 @@ from PIL import Image
 
 from reconverge.envs.artifact import write_file
 from reconverge.envs.errors import RunFolderError
-from reconverge.eval import headlines, metrics, plots, recovery
-from reconverge.eval.intervals import Interval, mean_interval, paired_difference
+from reconverge.eval import headlines, plots
+from reconverge.eval.comparison import compare
 from reconverge.eval.published_results import published_recovery, published_success, same_tasks_in_order
 from reconverge.eval.run_results import Recovery, RunResults, read_run
+from reconverge.eval.wording import bounds, duration, percent, points, size
 
 PUBLISHED_METHODS = ("trust-region", "replay")
 """Published methods shown beside a run's own recovery."""
@@ -52,11 +52,11 @@ class Headline:
 
 @dataclass(frozen=True)
 class RecoveryCell:
-    """Updates at one threshold: the run's own, whether there was a dip at all, from where on it lasted, and the published ones."""
+    """Updates at one threshold: the run's own, whether there was a dip at all, when it was back after the bottom, and the published ones."""
 
     own: str
     steady: bool
-    settled: str
+    after_dip: str
     published: tuple[str, ...]
 
 
@@ -106,7 +106,8 @@ def write_report(runs: Sequence[Path], output: Path, video_limit_bytes: int = VI
     page = _template().render(
         title=_title(results),
         sections=sections,
-        comparison=_comparison(results) if len(results) > 1 else None,
+        comparison=compare(results) if len(results) > 1 else None,
+        average_curves=_inline(plots.average_over_stages(results)) if any(run.stages_done for run in results) else None,
         published=published_success() if all(same_tasks_in_order(run.stages) for run in results) else {},
     )
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -152,10 +153,10 @@ def _headlines(run: RunResults) -> list[Headline]:
     success, lost = headlines.final_success(run), headlines.forgetting(run)
     backward, forward = headlines.backward_transfer(run), headlines.forward_transfer(run)
     return [
-        Headline("Final success", percent(success.mean), _bounds(success), SENTENCES["success"]),
-        Headline("Forgetting", points(lost.mean), _bounds(lost, points), SENTENCES["forgetting"]),
-        Headline("Backward transfer", points(backward.mean), _bounds(backward, points), SENTENCES["backward"]),
-        Headline("Forward transfer", points(forward.mean), _bounds(forward, points), SENTENCES["forward"]),
+        Headline("Final success", percent(success.mean), bounds(success), SENTENCES["success"]),
+        Headline("Forgetting", points(lost.mean), bounds(lost, points), SENTENCES["forgetting"]),
+        Headline("Backward transfer", points(backward.mean), bounds(backward, points), SENTENCES["backward"]),
+        Headline("Forward transfer", points(forward.mean), bounds(forward, points), SENTENCES["forward"]),
         _recovery_figure(headlines.recovery_headline(run)),
     ]
 
@@ -163,10 +164,16 @@ def _headlines(run: RunResults) -> list[Headline]:
 def _recovery_figure(back: headlines.RecoveryHeadline) -> Headline:
     if not back.pairs:
         return Headline("Recovery", "–", "not measured", "Updates until an earlier task is back after the curriculum moved on.")
-    value = "never" if back.median is None else f"{back.median:,.0f}"
-    counts = f"{back.never} of {back.pairs} never · {back.no_dip} without a dip"
-    sentence = f"Median updates until an earlier task is back at {back.threshold} % of its own success; never counts as longer than observed."
-    return Headline("Recovery", value, counts, sentence)
+    counts = f"{back.never} of {back.pairs} never; {back.no_dip} had no dip"
+    sentence = (
+        f"Median updates until an earlier task, after the bottom of its dip, is back at {back.threshold} % of its own success. "
+        f"The first time at or above that, as published: {_median(back.median_first)}."
+    )
+    return Headline("Recovery", _median(back.median), counts, sentence)
+
+
+def _median(updates: float | None) -> str:
+    return "never" if updates is None else f"{updates:,.0f}"
 
 
 def _episode_note(run: RunResults) -> str:
@@ -207,11 +214,10 @@ def _recovery_row(run: RunResults, rows: Sequence[Recovery | None]) -> RecoveryR
 
 
 def _recovery_cell(run: RunResults, row: Recovery) -> RecoveryCell:
-    curve = run.curves.get((row.kind, row.stage, row.task))
-    settled = recovery.settled_updates(curve, row.reference_rate, row.threshold) if curve and curve.updates[0] == 0 else row.updates
-    differs = row.updates is not None and settled != row.updates
+    after_dip = headlines.after_dip_of(run, row)
+    differs = row.updates is not None and after_dip != row.updates
     published = tuple(_published(run, row, method) for method in PUBLISHED_METHODS) if same_tasks_in_order(run.stages) else ()
-    return RecoveryCell(_updates(row.updates), headlines.is_steady(run, row), _updates(settled) if differs else "", published)
+    return RecoveryCell(_updates(row.updates), headlines.is_steady(run, row), _updates(after_dip) if differs else "", published)
 
 
 def _published(run: RunResults, row: Recovery, method: str) -> str:
@@ -299,107 +305,7 @@ def _data_uri(data: bytes, kind: str) -> str:
     return f"data:{kind};base64,{base64.b64encode(data).decode()}"
 
 
-# Several runs ------------------------------------------------------------------------------------------------------------------
-
-
-def _comparison(runs: Sequence[RunResults]) -> dict[str, Any]:
-    """One row per run, one per method over its seeds, and paired differences against the first method."""
-    methods = list(dict.fromkeys(run.method for run in runs))
-    figures = [(run, _figures(run)) for run in runs]
-    groups = []
-    for method in methods:
-        of_method = [values for run, values in figures if run.method == method]
-        groups.append({
-            "method": method,
-            "seeds": len(of_method),
-            "figures": {key: mean_interval([values[key] for values in of_method]) for key in ("success", "forgetting", "backward", "forward")},
-        })  # fmt: skip
-    return {
-        "rows": figures,
-        "groups": groups,
-        "pairs": [pair for method in methods[1:] if (pair := _pair(figures, methods[0], method))],
-        "curves": _inline(plots.average_over_stages(runs)) if any(run.stages_done for run in runs) else None,
-        "warnings": _unlike(runs),
-    }
-
-
-def _figures(run: RunResults) -> dict[str, Any]:
-    rates, own = run.matrix, run.own_stage
-    return {
-        "success": metrics.average_success(rates, own),
-        "forgetting": metrics.forgetting_end_of_own_task(rates, own),
-        "peak": metrics.forgetting_peak(rates, own),
-        "backward": metrics.backward_transfer(rates, own),
-        "forward": metrics.forward_transfer(rates, own),
-        "recovery": headlines.recovery_headline(run),
-        "kept": next(((stage.total, stage.past) for stage in reversed(_ledger(run))), None),
-        "total_s": float(run.cost.get("total_s") or 0),
-    }
-
-
-def _pair(figures: Sequence[tuple[RunResults, Mapping[str, Any]]], first: str, second: str) -> dict[str, Any] | None:
-    """second - first over the seeds that both have; None without a common seed."""
-    by_seed = {method: {run.seed: values for run, values in figures if run.method == method} for method in (first, second)}
-    seeds = sorted(by_seed[first].keys() & by_seed[second].keys())
-    if not seeds:
-        return None
-    differences = {
-        key: paired_difference([by_seed[second][seed][key] for seed in seeds], [by_seed[first][seed][key] for seed in seeds])
-        for key in ("success", "forgetting")
-    }
-    return {"first": first, "second": second, "seeds": len(seeds), **differences}
-
-
-def _unlike(runs: Sequence[RunResults]) -> list[str]:
-    """What makes the runs not like for like."""
-    aspects: dict[str, set[Any]] = {
-        "curricula": {run.stages for run in runs},
-        "updates per stage": {run.stage_updates for run in runs},
-        "progress": {run.stages_done for run in runs},
-        "simulators": {str(run.fingerprint.get("simulator")) for run in runs},
-        "numbers of parameters": {run.fingerprint.get("parameters") for run in runs},
-        "episodes per cell": {tuple(sorted({cell.episodes for cell in run.cells})) for run in runs},
-    }
-    return [aspect for aspect, values in aspects.items() if len(values) > 1]
-
-
-# Wording -----------------------------------------------------------------------------------------------------------------------
-
-
-def percent(rate: float | None) -> str:
-    """A rate in [0, 1] as percent with one decimal; a dash when it was not measured."""
-    return "–" if rate is None or math.isnan(rate) else f"{100 * rate:.1f}\N{NARROW NO-BREAK SPACE}%"
-
-
-def points(difference: float | None) -> str:
-    """A difference of rates as signed percentage points, without a unit."""
-    if difference is None or math.isnan(difference):
-        return "–"
-    text = f"{100 * difference:+.1f}"
-    return "0.0" if text in ("+0.0", "-0.0") else text.replace("-", "−")
-
-
-def size(count: int) -> str:
-    """Bytes in decimal units."""
-    value, units = float(count), ["B", "kB", "MB", "GB", "TB"]
-    while value >= 1000 and len(units) > 1:
-        value, units = value / 1000, units[1:]
-    return f"{value:.0f} {units[0]}" if units[0] == "B" else f"{value:.1f} {units[0]}"
-
-
-def duration(seconds: float) -> str:
-    """Seconds as a reader says them."""
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
-
-
-def _bounds(interval: Interval, wording: Any = percent) -> str:
-    if math.isnan(interval.low):
-        return ""
-    return f"{wording(interval.low)} to {wording(interval.high)}"
+# The page ----------------------------------------------------------------------------------------------------------------------
 
 
 def _title(runs: Sequence[RunResults]) -> str:
@@ -414,6 +320,6 @@ def _inline(figure: Figure) -> Markup:
 def _template() -> jinja2.Template:
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
     environment.filters.update(percent=percent, points=points, size=size, duration=duration, short=plots.short_name)
-    environment.filters["interval"] = lambda interval: _bounds(interval)
-    environment.filters["points_interval"] = lambda interval: _bounds(interval, points)
+    environment.filters["interval"] = bounds
+    environment.filters["points_interval"] = lambda interval: bounds(interval, points)
     return environment.from_string((files("reconverge.eval") / "report_template.html").read_text(encoding="utf-8"))

@@ -30,6 +30,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from reconverge.envs.errors import DamagedFile, RenderingUnavailable, RunFolderError
+from reconverge.envs.task import Task
 from reconverge.envs.tasks import TaskEnv, find_task, make_env
 from reconverge.eval.config import VideoConfig
 from reconverge.eval.run_results import read_run
@@ -83,7 +84,7 @@ class Clip:
 class _Job:
     """All clips of one task, drawn by one worker with one simulator."""
 
-    task: str
+    task: Task
     rollouts: tuple[Rollout, ...]
     config: VideoConfig
     frames_folder: Path
@@ -107,7 +108,8 @@ def render_videos(
         workers: spawned processes; 0 draws in this one.
         progress: called with (clips drawn, clips in all).
 
-    Raises RunFolderError when no states were kept, DamagedFile for unreadable ones, RenderingUnavailable when drawing dies.
+    Raises RunFolderError when no states were kept, DamagedFile for unreadable ones, UnknownName for a task that is not built in,
+    RenderingUnavailable when there is no OpenGL or it crashed.
     """
     config = config or VideoConfig()
     rollouts = _shown(read_rollouts(run_folder, tasks, stages), config.episodes)
@@ -193,17 +195,17 @@ def _results(jobs: list[_Job], workers: int) -> Iterator[list[Clip]]:
 
 def _draw_task(job: _Job) -> list[Clip]:
     """Draw all clips of a task and write its per-cell videos."""
-    env = make_env(find_task(job.task))
+    env = make_env(job.task)
     try:
         clips = []
         for number, rollout in enumerate(job.rollouts):
-            clips.append(draw_clip(env, rollout, job.config, job.frames_folder / f"{job.task.replace('/', '_')}-{number}.npy"))
+            clips.append(draw_clip(env, rollout, job.config, job.frames_folder / f"{job.task.name.replace('/', '_')}-{number}.npy"))
     finally:
         env.close()
     for stage in sorted({clip.stage for clip in clips}):
         chosen = [clip for clip in clips if clip.stage == stage]
         frames = (frame for clip in chosen for frame in _captioned_frames(clip, job.config))
-        write_video(job.videos_folder / _cell_name(stage, job.task), frames, job.config.frames_per_second)
+        write_video(job.videos_folder / _cell_name(stage, job.task.name), frames, job.config.frames_per_second)
     return clips
 
 
@@ -330,7 +332,7 @@ def _shown(rollouts: list[Rollout], episodes: int) -> list[Rollout]:
 
 def _jobs(rollouts: Sequence[Rollout], config: VideoConfig, frames_folder: Path, videos_folder: Path) -> list[_Job]:
     return [
-        _Job(task, tuple(rollout for rollout in rollouts if rollout.task == task), config, frames_folder, videos_folder)
+        _Job(find_task(task), tuple(rollout for rollout in rollouts if rollout.task == task), config, frames_folder, videos_folder)
         for task in dict.fromkeys(rollout.task for rollout in rollouts)
     ]
 

@@ -4,7 +4,12 @@ The schedules and samplers are those of `diffusers`; this file only holds them t
 class serves the policy (actions, clipped to [-1, 1]) and the trajectory generator (standardised windows).
 
     forward process    x_t = sqrt(alphabar_t) x_0 + sqrt(1 - alphabar_t) eps,   t in 0..N-1
-    training           predict eps by mean squared error, mean over all elements
+    training           predict the target by mean squared error, mean over all elements
+    targets            `noise`      eps
+                       `velocity`   sqrt(alphabar_t) eps - sqrt(1 - alphabar_t) x_0
+
+Velocity stays well conditioned where alphabar is nearly 0 and x_0 cannot be had from eps; actions are clipped so
+tightly that eps does as well for them, and eps is what the published Fisher is defined with.
 """
 
 from __future__ import annotations
@@ -17,19 +22,22 @@ from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler
 from torch import Tensor
 
 Sampler = Literal["ddpm", "ddim", "dpm-solver++"]
-Denoise = Callable[[Tensor, Tensor], Tensor]  # (x_t, t (B,)) -> predicted noise
+Target = Literal["noise", "velocity"]
+Denoise = Callable[[Tensor, Tensor], Tensor]  # (x_t, t (B,)) -> predicted target
+
+_PREDICTION_TYPE = {"noise": "epsilon", "velocity": "v_prediction"}
 
 
 class Diffusion:
     """A squared-cosine noise schedule of `timesteps` steps and a sampler of `sampling_steps` steps."""
 
-    def __init__(self, timesteps: int, sampler: Sampler, sampling_steps: int, clip: float) -> None:
+    def __init__(self, timesteps: int, sampler: Sampler, sampling_steps: int, clip: float, target: Target = "noise") -> None:
         """`clip` bounds the predicted clean sample in every sampling step."""
         if not 1 <= sampling_steps <= timesteps:
             raise ValueError(f"sampling_steps must be in 1..{timesteps} (the diffusion timesteps), got {sampling_steps}")
         self.timesteps, self.sampler, self.sampling_steps, self.clip = timesteps, sampler, sampling_steps, clip
-        self._schedule = DDPMScheduler(num_train_timesteps=timesteps, beta_schedule="squaredcos_cap_v2")
-        alphas_bar = self._schedule.alphas_cumprod
+        self._common = {"num_train_timesteps": timesteps, "beta_schedule": "squaredcos_cap_v2", "prediction_type": _PREDICTION_TYPE[target]}
+        alphas_bar = DDPMScheduler(**self._common).alphas_cumprod
         self._signal, self._noise = alphas_bar.sqrt(), (1 - alphas_bar).sqrt()
 
     def draw(self, shape: tuple[int, ...], generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -37,9 +45,12 @@ class Diffusion:
         return torch.randint(self.timesteps, (shape[0],), generator=generator), torch.randn(shape, generator=generator)
 
     def add_noise(self, clean: Tensor, noise: Tensor, timestep: Tensor) -> Tensor:
-        shape = (-1, *[1] * (clean.dim() - 1))
-        signal, noise_scale = (table.to(clean)[timestep].view(shape) for table in (self._signal, self._noise))
+        signal, noise_scale = self._scales(clean, timestep)
         return signal * clean + noise_scale * noise
+
+    def velocity(self, clean: Tensor, noise: Tensor, timestep: Tensor) -> Tensor:
+        signal, noise_scale = self._scales(clean, timestep)
+        return signal * noise - noise_scale * clean
 
     @torch.no_grad()
     def sample(self, denoise: Denoise, noise: Tensor, generator: torch.Generator | None = None) -> Tensor:
@@ -53,11 +64,14 @@ class Diffusion:
             sample = scheduler.step(predicted, timestep, sample, **extra).prev_sample
         return sample.clamp(-self.clip, self.clip)
 
+    def _scales(self, like: Tensor, timestep: Tensor) -> tuple[Tensor, Tensor]:
+        shape = (-1, *[1] * (like.dim() - 1))
+        return self._signal.to(like)[timestep].view(shape), self._noise.to(like)[timestep].view(shape)
+
     def _make_scheduler(self) -> DDPMScheduler | DDIMScheduler | DPMSolverMultistepScheduler:
-        common = {"num_train_timesteps": self.timesteps, "beta_schedule": "squaredcos_cap_v2"}
         clipped = {"clip_sample": True, "clip_sample_range": self.clip}
         if self.sampler == "ddpm":
-            return DDPMScheduler(**common, **clipped)
+            return DDPMScheduler(**self._common, **clipped)
         if self.sampler == "ddim":
-            return DDIMScheduler(**common, **clipped, timestep_spacing="trailing")
-        return DPMSolverMultistepScheduler(**common, algorithm_type="dpmsolver++", timestep_spacing="trailing")
+            return DDIMScheduler(**self._common, **clipped)
+        return DPMSolverMultistepScheduler(**self._common, algorithm_type="dpmsolver++", timestep_spacing="trailing")

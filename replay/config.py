@@ -8,7 +8,7 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class GeneratorConfig:
-    width: int = 384
+    width: int = 256
     """Units of the residual stream."""
     blocks: int = 3
     """Residual blocks."""
@@ -16,9 +16,9 @@ class GeneratorConfig:
     """Diffusion timesteps in training."""
     sampling_steps: int = 25
     """DDIM steps when windows are generated."""
-    updates: int = 1500
+    updates: int = 3000
     """Gradient updates per stage."""
-    batch_size: int = 512
+    batch_size: int = 256
     """Windows per update."""
     learning_rate: float = 1e-3
     """Peak learning rate of AdamW (one-cycle)."""

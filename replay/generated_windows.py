@@ -1,14 +1,15 @@
 """Data-free replay: windows from the trajectory generator, labelled with actions by the frozen teacher.
 
-At the end of a stage the generator learns the stage's windows beside its own memories, then makes a pool of
-windows for the task, which the policy that has just learned the task labels. Two rules for the pools of
-older tasks:
+At the end of a stage the generator learns the stage's windows and makes a pool of windows for the task, which the
+policy that has just learned the task labels. Two rules for the older tasks:
 
-    freshest    a task's pool is made once, by the generator and the teacher that have just learned it
-    redrawn     every pool is made again at every stage, by the newest generator and teacher
+    freshest    a task's pool is made once, by the generator and the teacher that have just learned it, and stays;
+                the generator moves on to the next task
+    redrawn     the generator learns a new task beside what it generates of the old ones, and every pool is made
+                again at every stage, by the newest generator and teacher
 
-Redrawing keeps only the generator between stages, and copies its copies; the freshest pool never drifts, at
-the price of keeping synthetic windows. Neither keeps an observation or an action of a past task.
+Redrawing needs nothing but the generator, and copies its copies; the freshest pool never drifts, at the price of
+keeping synthetic windows. Neither keeps an observation or an action of a past task.
 """
 
 from __future__ import annotations
@@ -41,10 +42,10 @@ class GeneratedWindows:
     def remember(
         self, task: int, windows: WindowTable, teacher: DiffusionPolicy, streams: RandomStreams, tick: Callable[[int], None]
     ) -> None:
-        earlier = [(old, pool.observations, self.pools.times[old]) for old, pool in self.pools.pools.items() if old != task]
+        old = [each for each in self.pools.pools if each != task and self.config.pool == "redrawn"]
+        earlier = [(each, self.pools.pools[each].observations, self.pools.times[each]) for each in old]
         self.generator.learn(task, windows.all().observations, windows.times, earlier, streams, tick)
-        renewed = [task] if self.config.pool == "freshest" else [*self.pools.pools, task]
-        for each in dict.fromkeys(renewed):
+        for each in [*old, task]:
             self.pools[each] = self._make_pool(each, teacher, streams)
 
     def _make_pool(self, task: int, teacher: DiffusionPolicy, streams: RandomStreams) -> tuple[WindowBatch, torch.Tensor]:

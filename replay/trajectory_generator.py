@@ -50,7 +50,7 @@ class TrajectoryGenerator(nn.Module):
             self.denoiser = ResidualMLP(
                 ResidualMLPConfig(config.width, config.blocks), code.size, tasks + TIME_FEATURES
             )
-        self.diffusion = Diffusion(config.timesteps, "ddim", config.sampling_steps, CLIP)
+        self.diffusion = Diffusion(config.timesteps, "ddim", config.sampling_steps, CLIP, target="velocity")
         self.register_buffer("mean", torch.zeros(tasks, code.size))
         self.register_buffer("spread", torch.zeros(tasks, code.size))
         self.register_buffer("time_quantiles", torch.zeros(tasks, TIME_QUANTILES))
@@ -100,10 +100,10 @@ class TrajectoryGenerator(nn.Module):
             timestep, noise = timestep.to(clean.device), noise.to(clean.device)
             predicted = self.denoiser(self.diffusion.add_noise(clean, noise, timestep), timestep, condition)
             parameters.gradient.zero_()
-            mse_loss(predicted, noise).backward()
+            mse_loss(predicted, self.diffusion.velocity(clean, noise, timestep)).backward()
             optimizer.step()
             schedule.step()
-            averaged.lerp_(parameters.values, 1 - EMA_DECAY)
+            averaged.lerp_(parameters.values, 1 - min(EMA_DECAY, update / (update + 10)))  # the first updates are not remembered
             tick(1)
         parameters.values.copy_(averaged)
 

@@ -92,7 +92,10 @@ def test_make_help_lists_the_targets() -> None:
     ],
 )
 def test_a_python_that_will_not_do_is_named_with_the_mend(python: str, message: str, tmp_path: Path) -> None:
-    answers = {"old": 'case "$*" in *sys.exit*) exit 1;; *) echo "Python 3.9.1";; esac', "bare": 'case "$*" in *ensurepip*) exit 1;; *) echo python3.11;; esac'}
+    answers = {
+        "old": 'case "$*" in *sys.exit*) exit 1;; *) echo "Python 3.9.1";; esac',
+        "bare": 'case "$*" in *ensurepip*) exit 1;; *) echo python3.11;; esac',
+    }
     if python in answers:
         fake = tmp_path / python
         fake.write_text(f"#!/bin/sh\n{answers[python]}\n")

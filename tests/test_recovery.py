@@ -16,21 +16,21 @@ def test_the_trace_of_the_module() -> None:
     assert [recovery.recovery_updates(TRACE, 0.8, threshold) for threshold in (99, 90, 80)] == [100, 50, 2]
     assert recovery.dip(TRACE, 0.8) == pytest.approx(0.6)
     assert recovery.dip_area(TRACE, 0.8) == pytest.approx(14.6)
-    assert recovery.settled_updates(TRACE, 0.8, 80) == 50
+    assert recovery.updates_after_dip(TRACE, 0.8, 80) == 50
     assert not recovery.no_dip(TRACE, 0.8, 80)
 
 
 def test_never_is_none_and_update_zero_does_not_count() -> None:
     falling = Curve((0, 2, 6), (0.8, 0.1, 0.1))
     assert recovery.recovery_updates(falling, 0.8, 80) is None
-    assert recovery.settled_updates(falling, 0.8, 80) is None
+    assert recovery.updates_after_dip(falling, 0.8, 80) is None
     assert recovery.recovery_updates(Curve((0,), (1.0,)), 1.0, 80) is None
 
 
 def test_a_steady_task_reads_as_the_floor_of_the_grid_without_a_dip() -> None:
     steady = Curve((0, 2, 6), (0.8, 0.8, 0.9))
     assert recovery.recovery_updates(steady, 0.8, 99) == 2
-    assert recovery.settled_updates(steady, 0.8, 99) == 2
+    assert recovery.updates_after_dip(steady, 0.8, 99) == 2
     assert recovery.no_dip(steady, 0.8, 99)
     assert recovery.dip(steady, 0.8) == 0.0 and recovery.dip_area(steady, 0.8) == 0.0
 
@@ -46,6 +46,12 @@ def test_the_grid_of_the_paper() -> None:
     assert grid[-4:] == (950, 1000, 2000, 3000)
     assert paper_grid(10) == (2, 4, 6, 8, 10) and paper_grid(1) == ()
     assert list(grid) == sorted(set(grid))
+
+
+def test_a_task_that_is_lost_later_has_not_recovered_at_the_first_point() -> None:
+    lost = Curve((0, 2, 10, 100), (1.0, 1.0, 0.9, 0.1))
+    assert recovery.recovery_updates(lost, 1.0, 90) == 2  # the published definition
+    assert recovery.updates_after_dip(lost, 1.0, 90) is None
 
 
 @given(st.lists(st.floats(0, 1), min_size=2, max_size=8), st.floats(0, 1))

@@ -10,7 +10,8 @@ import pytest
 from synthetic_run import POINT_REACH, write_run
 
 from reconverge.envs.errors import DamagedFile, RunFolderError
-from reconverge.eval import headlines, metrics, plots, report
+from reconverge.eval import headlines, metrics, plots, report, wording
+from reconverge.eval.intervals import Interval
 from reconverge.eval.published_results import TASKS
 from reconverge.eval.report import write_report
 from reconverge.eval.run_results import read_run
@@ -155,14 +156,16 @@ def test_what_cannot_be_reported_is_said(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "wanted"),
     [
-        (report.percent(0.8254), "82.5\N{NARROW NO-BREAK SPACE}%"),
-        (report.percent(float("nan")), "–"),
-        (report.points(-0.031), "−3.1"),
-        (report.points(-0.0001), "0.0"),
-        (report.size(0), "0 B"),
-        (report.size(3_400_000), "3.4 MB"),
-        (report.duration(59.96), "60.0 s"),
-        (report.duration(3723), "1 h 02 min"),
+        (wording.percent(0.8254), "82.5\N{NARROW NO-BREAK SPACE}%"),
+        (wording.percent(float("nan")), "–"),
+        (wording.points(-0.031), "−3.1"),
+        (wording.points(-0.0001), "0.0"),
+        (wording.size(0), "0 B"),
+        (wording.size(3_400_000), "3.4 MB"),
+        (wording.bounds(Interval(0.6, -2.9, 4.1, 2)), "0.0\N{NARROW NO-BREAK SPACE}% to 100.0\N{NARROW NO-BREAK SPACE}%"),
+        (wording.bounds(Interval(0.6, float("nan"), float("nan"), 1)), ""),
+        (wording.duration(59.96), "60.0 s"),
+        (wording.duration(3723), "1 h 02 min"),
     ],
 )
 def test_numbers_read_well(text: str, wanted: str) -> None:

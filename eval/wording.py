@@ -1,0 +1,46 @@
+"""How numbers are written for readers: rates in percent, differences in points, bytes and durations in units of their size."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from reconverge.eval.intervals import Interval
+
+
+def percent(rate: float | None) -> str:
+    """A rate in [0, 1] as percent with one decimal; a dash when it was not measured."""
+    return "–" if rate is None or math.isnan(rate) else f"{100 * rate:.1f}\N{NARROW NO-BREAK SPACE}%"
+
+
+def points(difference: float | None) -> str:
+    """A difference of rates as signed percentage points, without a unit."""
+    if difference is None or math.isnan(difference):
+        return "–"
+    text = f"{100 * difference:+.1f}"
+    return "0.0" if text in ("+0.0", "-0.0") else text.replace("-", "−")
+
+
+def size(count: int) -> str:
+    """Bytes in decimal units."""
+    value, units = float(count), ["B", "kB", "MB", "GB", "TB"]
+    while value >= 1000 and len(units) > 1:
+        value, units = value / 1000, units[1:]
+    return f"{value:.0f} {units[0]}" if units[0] == "B" else f"{value:.1f} {units[0]}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a reader says them."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
+
+
+def bounds(interval: Interval, wording: Callable[[float | None], str] = percent) -> str:
+    """Both bounds of an interval in words, cut to what a rate (or a difference of rates) can be; empty when it has none."""
+    if math.isnan(interval.low):
+        return ""
+    lowest = 0.0 if wording is percent else -1.0
+    return f"{wording(max(lowest, interval.low))} to {wording(min(1.0, interval.high))}"

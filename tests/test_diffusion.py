@@ -1,0 +1,53 @@
+import pytest
+import torch
+from diffusers import DDIMScheduler, DDPMScheduler
+
+from reconverge.policy.diffusion import Diffusion, Sampler, Target
+
+
+def test_noise_is_added_as_diffusers_does() -> None:
+    diffusion = Diffusion(50, "ddim", 5, clip=1.0)
+    clean, noise, timestep = torch.randn(7, 4, 2), torch.randn(7, 4, 2), torch.arange(7) * 7
+    reference = DDPMScheduler(num_train_timesteps=50, beta_schedule="squaredcos_cap_v2").add_noise(clean, noise, timestep)
+    assert torch.allclose(diffusion.add_noise(clean, noise, timestep), reference, atol=1e-7)
+
+
+def test_ddim_is_diffusers_loop() -> None:
+    network = torch.nn.Linear(2, 2)
+    noise = torch.randn(5, 4, 2)
+    scheduler = DDIMScheduler(50, beta_schedule="squaredcos_cap_v2", clip_sample=True, clip_sample_range=1.0)
+    scheduler.set_timesteps(6)
+    expected = noise
+    with torch.no_grad():
+        for timestep in scheduler.timesteps:
+            expected = scheduler.step(network(expected), timestep, expected).prev_sample
+    sample = Diffusion(50, "ddim", 6, clip=1.0).sample(lambda noisy, timestep: network(noisy), noise)
+    assert torch.equal(sample, expected.clamp(-1, 1))
+
+
+@pytest.mark.parametrize("target", ["noise", "velocity"])
+@pytest.mark.parametrize("sampler", ["ddpm", "ddim", "dpm-solver++"])
+def test_the_perfect_denoiser_of_a_point_leads_to_the_point(sampler: Sampler, target: Target) -> None:
+    """If all data is one point x0, then eps = (x_t - sqrt(abar) x0) / sqrt(1 - abar) is exact and every sampler must find x0."""
+    diffusion = Diffusion(100, sampler, 100 if sampler == "ddpm" else 10, clip=1.0, target=target)
+    point = torch.tensor([0.3, -0.8])
+    abar = DDPMScheduler(100, beta_schedule="squaredcos_cap_v2").alphas_cumprod
+
+    def denoise(noisy: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
+        level = abar[timestep][:, None]
+        noise = (noisy - level.sqrt() * point) / (1 - level).sqrt()
+        return noise if target == "noise" else diffusion.velocity(point.expand_as(noise), noise, timestep)
+
+    sample = diffusion.sample(denoise, torch.randn(20, 2), torch.Generator().manual_seed(0))
+    assert torch.allclose(sample, point.expand(20, 2), atol=0.02)
+
+
+def test_more_sampling_steps_than_timesteps_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"sampling_steps must be in 1\.\.10"):
+        Diffusion(10, "ddim", 11, clip=1.0)
+
+
+def test_draws_cover_all_timesteps() -> None:
+    timestep, noise = Diffusion(10, "ddim", 5, 1.0).draw((4000, 2), torch.Generator().manual_seed(0))
+    assert timestep.unique().tolist() == list(range(10))
+    assert abs(float(noise.mean())) < 0.05 and abs(float(noise.std()) - 1) < 0.05

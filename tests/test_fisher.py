@@ -1,0 +1,83 @@
+"""The rank-1 Fisher against brute force, against a model where it is exact, and where mu vanishes."""
+
+import pytest
+import torch
+from small_policy import random_windows, small_policy
+from torch import Tensor
+
+from reconverge.policy.config import UnetConfig
+from reconverge.policy.diffusion_policy import DiffusionPolicy
+from reconverge.policy.fisher import Draws, denoising_draws, denoising_losses, rank1_fisher
+from reconverge.policy.flat_parameters import FlatParameters
+from reconverge.policy.random_streams import RandomStreams
+
+UNET = UnetConfig(channels=(8, 16), kernel=3, groups=4, timestep_features=8, attention_heads=2)
+
+
+def brute_force(losses, theta: Tensor, draws: Draws) -> tuple[Tensor, float]:  # type: ignore[no-untyped-def]
+    """mu and c from one backward pass per draw."""
+    gradients = []
+    for row in range(len(draws[0])):
+        point = theta.clone().requires_grad_()
+        gradients.append(torch.autograd.grad(losses(point, tuple(part[row : row + 1] for part in draws))[0], point)[0])
+    g = torch.stack(gradients)
+    mu = g.mean(0)
+    return mu, float((g @ mu).square().mean() / mu.square().sum() ** 2)
+
+
+@pytest.mark.parametrize("denoiser", ["residual-mlp", "unet"])
+def test_agrees_with_per_draw_gradients_in_float64(denoiser: str) -> None:
+    policy: DiffusionPolicy = small_policy(denoiser=denoiser, unet=UNET).double()
+    parameters = FlatParameters(policy.denoiser)
+    windows = random_windows()
+    windows.all().actions.data = windows.all().actions.double()
+    windows.all().observations.data = windows.all().observations.double()
+    clean, condition, timestep, noise = denoising_draws(policy, windows, 301, RandomStreams(0, 1))
+    draws = clean, condition, timestep, noise.double()
+    losses = denoising_losses(policy, parameters)
+
+    mu, curvature = brute_force(losses, parameters.values, draws)
+    fisher = rank1_fisher(losses, parameters.values, draws)
+    assert float((fisher.mu - mu).norm() / mu.norm()) < 1e-10
+    assert abs(fisher.curvature / curvature - 1) < 1e-10
+
+
+def test_exact_where_the_fisher_has_rank_one() -> None:
+    """y = theta . x + noise with every x along u: F = E[g g^T] is rank one, so c mu mu^T must be F itself."""
+    generator = torch.Generator().manual_seed(0)
+    u = torch.tensor([1.0, -2.0, 0.5], dtype=torch.float64)
+    scale, target = (torch.randn(500, generator=generator, dtype=torch.float64) for _ in range(2))
+    theta = torch.tensor([0.3, 0.1, -1.0], dtype=torch.float64)
+
+    def losses(point: Tensor, draws: Draws) -> Tensor:
+        s, y = draws
+        return 0.5 * (s * (u @ point) - y).square()
+
+    fisher = rank1_fisher(losses, theta, (scale, target))
+    g = ((scale * (u @ theta) - target) * scale)[:, None] * u
+    exact = g.T @ g / len(g)
+    assert torch.allclose(fisher.curvature * torch.outer(fisher.mu, fisher.mu), exact, rtol=1e-10, atol=0)
+    assert fisher.spectral_ratio < 1e-10
+
+
+def test_a_constant_loss_gives_no_penalty_and_no_division_by_zero() -> None:
+    fisher = rank1_fisher(lambda point, draws: 0 * point.sum() + draws[0] * 0, torch.ones(3), (torch.ones(10),))
+    assert fisher.curvature == 0 and fisher.mu_norm == 0
+    assert (fisher.collinearity, fisher.spectral_ratio) == (0, 0)
+
+
+def test_draws_that_agree_are_collinear_and_opposite_halves_are_seen() -> None:
+    def losses(point: Tensor, draws: Draws) -> Tensor:
+        return draws[0] @ point
+
+    same = rank1_fisher(losses, torch.zeros(2), (torch.tensor([[1.0, 2.0]]).repeat(8, 1),))
+    assert same.collinearity == pytest.approx(1) and same.split_half_cosine == pytest.approx(1) and same.curvature == pytest.approx(1)
+    opposed = rank1_fisher(losses, torch.zeros(2), (torch.tensor([[1.0, 0.0]] * 4 + [[-0.5, 0.0]] * 4),))
+    assert opposed.split_half_cosine == pytest.approx(-1)
+
+
+def test_a_draw_that_is_not_finite_is_refused() -> None:
+    values = torch.ones(10)
+    values[3] = float("nan")
+    with pytest.raises(FloatingPointError, match="not finite"):
+        rank1_fisher(lambda point, draws: draws[0] * point.sum(), torch.ones(3), (values,))

@@ -1,0 +1,125 @@
+import torch
+from small_policy import random_windows, small_policy
+
+from reconverge.policy.config import OptimizerConfig, TrainConfig, TrustRegionConfig
+from reconverge.policy.hooks import Hook, Method
+from reconverge.policy.learner import Learner
+from reconverge.policy.methods.bounds import finetune
+from reconverge.policy.methods.ewc import ewc
+from reconverge.policy.methods.replay import replay
+from reconverge.policy.methods.trust_region import trust_region
+from reconverge.policy.windows import WindowBatch
+
+SMALL = TrainConfig(updates=5, batch_size=16, trust_region=TrustRegionConfig(draws=32))
+
+
+class Source:
+    """Windows of task 0, seen or not."""
+
+    def draw(self, count: int, generator: torch.Generator) -> WindowBatch:
+        return random_windows(task=0, seed=9).draw(count, generator)
+
+
+def learner_of(method: Method, config: TrainConfig = SMALL, seed: int = 0) -> Learner:
+    return Learner(small_policy(seed=seed), method, config, seed)
+
+
+def train(learner: Learner, stages: int = 2, updates: int = 5) -> Learner:
+    for stage in range(1, stages + 1):
+        learner.begin_stage(stage, random_windows(task=stage - 1, seed=stage), updates)
+        for _ in range(updates):
+            learner.update()
+        learner.end_stage()
+    return learner
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_does_not() -> None:
+    first, again, other = (train(learner_of(finetune(), seed=seed)).parameters.values for seed in (3, 3, 4))
+    assert torch.equal(first, again) and not torch.equal(first, other)
+
+
+def test_nothing_is_drawn_from_the_global_generator() -> None:
+    torch.manual_seed(1)
+    first = train(learner_of(replay(Source()))).parameters.values
+    torch.manual_seed(2)
+    assert torch.equal(first, train(learner_of(replay(Source()))).parameters.values)
+
+
+def test_one_update_is_the_papers_objective() -> None:
+    """The gradient that the learner steps along, against autograd of the objective written out."""
+    size = small_policy().parameter_count
+    learner = learner_of(trust_region(Source(), SMALL.trust_region, size))
+    train(learner, stages=1)
+    learner.begin_stage(2, random_windows(task=1, seed=2), 5)
+    for _ in range(3):
+        learner.update()
+    region = learner.method.hooks[1].region  # type: ignore[attr-defined]
+    theta, policy, update = learner.parameters.values.clone(), learner.policy, learner.update_index + 1
+
+    current = learner.windows.draw(16, learner.streams.generator("windows", update))
+    replayed = Source().draw(16, learner.streams.generator("replay", update))
+    both = WindowBatch.concatenate([current, replayed])
+    timestep, noise = policy.diffusion.draw(tuple(both.actions.shape), learner.streams.generator("noise", update))
+    noisy = policy.diffusion.add_noise(both.actions, noise, timestep)
+    condition = policy.condition(both.observations, both.task)
+    assert learner.teacher is not None
+    target = torch.cat([noise[:16], learner.teacher.predict_noise(noisy, timestep, condition)[16:]]).detach()
+    learner.parameters.gradient.zero_()
+    error = (policy.predict_noise(noisy, timestep, condition) - target).square()
+    (error[:16].mean() + error[16:].mean()).backward()
+    expected = learner.parameters.gradient + region.gradient(theta)
+
+    figures = learner.update()
+    assert figures.penalty is not None and torch.isclose(figures.penalty, region.penalty(theta))
+    assert torch.allclose(figures.gradient_norm, expected.norm(), rtol=1e-4)
+    clipped = expected * min(1.0, 1 / float(expected.norm()))
+    assert torch.allclose(learner.parameters.gradient, clipped, atol=1e-6)
+
+
+def test_large_gradients_are_clipped() -> None:
+    class Explode(Hook):
+        def adjust_gradients(self, learner: Learner) -> None:
+            learner.parameters.gradient.mul_(1e6)
+
+    learner = learner_of(Method("explode", (Explode(),)))
+    learner.begin_stage(1, random_windows(), 5)
+    learner.update()
+    assert float(learner.parameters.gradient.norm()) < 1.001
+
+
+def test_the_next_stage_starts_from_the_averaged_weights_which_are_the_teacher() -> None:
+    learner = train(learner_of(finetune()), stages=1)
+    assert torch.equal(learner.parameters.values, learner.averaged)
+    assert learner.teacher is not None
+    before = [parameter.clone() for parameter in learner.teacher.denoiser.parameters()]
+    learner.begin_stage(2, random_windows(task=1), 5)
+    learner.update()
+    assert all(torch.equal(a, b) for a, b in zip(before, learner.teacher.denoiser.parameters(), strict=True))
+    assert not torch.equal(learner.parameters.values, torch.cat([part.flatten() for part in before]))
+
+
+def test_a_stronger_trust_region_moves_less_along_mu() -> None:
+    moved = []
+    for strength in (0.0, 1e4):
+        config = TrainConfig(
+            batch_size=16, trust_region=TrustRegionConfig(strength, 256), optimizer=OptimizerConfig(schedule="constant", max_gradient_norm=0)
+        )
+        learner = train(learner_of(ewc(config.trust_region, small_policy().parameter_count), config), stages=2, updates=40)
+        region = learner.method.hooks[0].region  # type: ignore[attr-defined]
+        moved.append(abs(float(region.distances(learner.parameters.values)[0])) / float(region.mu[0].norm()))
+    assert moved[1] < 0.2 * moved[0]
+
+
+def test_arrays_carry_a_learner_over_a_stage_boundary() -> None:
+    size = small_policy().parameter_count
+    make = lambda: learner_of(trust_region(Source(), SMALL.trust_region, size))  # noqa: E731
+    whole = train(make(), stages=2)
+    first = train(make(), stages=1)
+    resumed = make()
+    resumed.load_arrays(1, first.arrays())
+    resumed.begin_stage(2, random_windows(task=1, seed=2), 5)
+    for _ in range(5):
+        resumed.update()
+    resumed.end_stage()
+    assert torch.equal(resumed.parameters.values, whole.parameters.values)
+    assert all((resumed.arrays()[name] == array).all() for name, array in whole.arrays().items())

@@ -1,0 +1,129 @@
+"""The window code, the trajectory generator and the two sources."""
+
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from small_policy import DO, random_windows, small_policy
+
+from reconverge.envs.task import ObservationLayout
+from reconverge.policy.random_streams import RandomStreams
+from reconverge.policy.windows import WindowBatch, WindowTable
+from reconverge.replay.config import GeneratorConfig, ReplayConfig
+from reconverge.replay.generated_windows import GeneratedWindows
+from reconverge.replay.stored_windows import StoredWindows
+from reconverge.replay.trajectory_generator import TrajectoryGenerator
+from reconverge.replay.window_code import WindowCode
+
+STACKED = ObservationLayout(frame=(0, 2), previous=(2, 4), constant=(4, 5))
+PLAIN = ObservationLayout(frame=(0, DO))
+SMALL = GeneratorConfig(width=64, blocks=2, timesteps=50, sampling_steps=10, updates=500, batch_size=128)
+
+
+def stacked_windows(count: int = 200, spread: float = 0.05) -> WindowTable:
+    """Windows of To = 2 observations [frame 2 | previous frame 2 | goal 1] of points that walk to the right."""
+    generator = torch.Generator().manual_seed(0)
+    times = torch.rand(count, generator=generator)
+    x = times + spread * torch.randn(count, generator=generator)
+    frames = [torch.stack([x - 0.01 * back, 2 * x - 0.02 * back], dim=1) for back in range(3)]
+    goal = torch.full((count, 1), 0.7)
+    observations = torch.stack([torch.cat([frames[1], frames[2], goal], 1), torch.cat([frames[0], frames[1], goal], 1)], dim=1)
+    return WindowTable(WindowBatch(observations, torch.zeros(count, 4, 2), torch.zeros(count, dtype=torch.int64)), times)
+
+
+def test_a_window_of_metaworld_is_57_numbers() -> None:
+    layout = ObservationLayout(frame=(0, 18), previous=(18, 36), constant=(36, 39))
+    assert WindowCode(layout, window=2).size == 3 * 18 + 3
+
+
+def test_code_of_a_worked_window() -> None:
+    """Frames 1, 3, 6 and goal 9: newest frame 6, steps 3 and 2, goal."""
+    layout = ObservationLayout(frame=(0, 1), previous=(1, 2), constant=(2, 3))
+    code = WindowCode(layout, window=2)
+    window = torch.tensor([[[3.0, 1.0, 9.0], [6.0, 3.0, 9.0]]])
+    assert code.encode(window).tolist() == [[6, 3, 2, 9]]
+    assert code.decode(torch.tensor([[6.0, 3.0, 2.0, 9.0]])).equal(window)
+
+
+@given(st.integers(1, 4), st.booleans(), st.integers(0, 10_000))
+def test_whatever_is_generated_decodes_to_a_consistent_window(window: int, stacked: bool, seed: int) -> None:
+    code = WindowCode(STACKED if stacked else PLAIN, window)
+    numbers = torch.randn(3, code.size, generator=torch.Generator().manual_seed(seed))
+    observations = code.decode(numbers)
+    if stacked:
+        assert torch.equal(observations[:, 1:, 2:4], observations[:, :-1, 0:2])  # the previous frame is the frame before
+        assert torch.equal(observations[:, :, 4], observations[:, :1, 4].expand(-1, window))  # the goal stays
+    assert torch.allclose(code.encode(observations), numbers, atol=1e-5)
+
+
+def trained_generator() -> TrajectoryGenerator:
+    windows = stacked_windows()
+    generator = TrajectoryGenerator(SMALL, WindowCode(STACKED, 2), tasks=2, seed=0)
+    generator.learn(0, windows.all().observations, windows.times, [], RandomStreams(0, 1))
+    return generator
+
+
+def test_generated_windows_follow_the_task_and_the_time() -> None:
+    observations, times = trained_generator().generate(0, 400, torch.Generator().manual_seed(1))
+    x = observations[:, -1, 0]
+    assert float((x - times).abs().mean()) < 0.15  # real windows: 0.04
+    assert float((observations[:, -1, 1] - 2 * x).abs().mean()) < 0.1
+    assert times.min() < 0.1 and times.max() > 0.9
+
+
+def test_numbers_that_never_vary_come_out_exactly() -> None:
+    observations, _ = trained_generator().generate(0, 50, torch.Generator().manual_seed(1))
+    assert torch.allclose(observations[..., 4], torch.tensor(0.7), atol=1e-6)
+
+
+def test_generation_depends_on_its_generator_only() -> None:
+    generator = trained_generator()
+    first, again, other = (generator.generate(0, 5, torch.Generator().manual_seed(seed))[0] for seed in (1, 1, 2))
+    assert torch.equal(first, again) and not torch.equal(first, other)
+
+
+def generated_source(pool: str) -> GeneratedWindows:
+    config = ReplayConfig(pool=pool, windows_per_task=32, generator=GeneratorConfig(width=16, blocks=1, sampling_steps=2, updates=3, batch_size=8))  # type: ignore[arg-type]
+    return GeneratedWindows(config, TrajectoryGenerator(config.generator, WindowCode(PLAIN, 2), tasks=2, seed=0))
+
+
+def test_the_generator_source_keeps_no_past_data() -> None:
+    source = generated_source("freshest")
+    assert source.draw(4, torch.Generator()) is None
+    windows = random_windows(task=0)
+    source.remember(0, windows, small_policy(), RandomStreams(0, 1), lambda n: None)
+    batch = source.draw(10, torch.Generator().manual_seed(0))
+    assert batch is not None and len(batch) == 10
+    assert batch.observations.shape == (10, 2, DO) and batch.actions.abs().max() <= 1
+    assert not any(item.past_task_data for item in source.ledger())
+    real = {tuple(row.flatten().tolist()) for row in windows.all().observations}
+    assert not any(tuple(row.flatten().tolist()) in real for row in source.pools.pools[0].observations)
+
+
+def test_a_freshest_pool_stays_and_a_redrawn_one_is_made_again() -> None:
+    for pool, stays in (("freshest", True), ("redrawn", False)):
+        source = generated_source(pool)
+        source.remember(0, random_windows(task=0), small_policy(), RandomStreams(0, 1), lambda n: None)
+        before = source.pools.pools[0].observations.clone()
+        source.remember(1, random_windows(task=1, seed=1), small_policy(seed=1), RandomStreams(0, 2), lambda n: None)
+        assert torch.equal(before, source.pools.pools[0].observations) == stays
+        batch = source.draw(200, torch.Generator().manual_seed(0))
+        assert batch is not None and 60 < int((batch.task == 0).sum()) < 140  # equal shares
+
+
+def test_stored_windows_are_real_and_the_ledger_says_so() -> None:
+    source = StoredWindows(ReplayConfig(windows_per_task=10), torch.device("cpu"))
+    windows = random_windows()
+    source.remember(0, windows, small_policy(), RandomStreams(0, 1), lambda n: None)
+    (item,) = source.ledger()
+    assert item.past_task_data and item.bytes == 4 * 10 * (2 * DO + 4 * 2)
+    real = {tuple(row.flatten().tolist()) for row in windows.all().observations}
+    assert all(tuple(row.flatten().tolist()) in real for row in source.pools.pools[0].observations)
+
+
+def test_sources_go_through_a_checkpoint() -> None:
+    for make in (lambda: generated_source("freshest"), lambda: StoredWindows(ReplayConfig(windows_per_task=10), torch.device("cpu"))):
+        source, loaded = make(), make()
+        source.remember(0, random_windows(), small_policy(), RandomStreams(0, 1), lambda n: None)
+        loaded.load_arrays(source.arrays())
+        first, second = (each.draw(5, torch.Generator().manual_seed(3)) for each in (source, loaded))
+        assert first is not None and second is not None and torch.equal(first.observations, second.observations)
