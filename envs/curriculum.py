@@ -200,7 +200,8 @@ def _check_structure(text: str, path: Path) -> None:
         elif isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
         if isinstance(event, yaml.AliasEvent) or depth > DEEPEST_NESTING:
-            raise CurriculumError(f"{path} line {event.start_mark.line + 1}: aliases and nesting beyond {DEEPEST_NESTING} levels are not accepted")
+            line = event.start_mark.line + 1 if event.start_mark else "?"
+            raise CurriculumError(f"{path} line {line}: aliases and nesting beyond {DEEPEST_NESTING} levels are not accepted")
 
 
 class _PlainLoader(yaml.SafeLoader):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+
 from reconverge.envs.demonstrations import Demonstrations
 from reconverge.envs.task import Task
 from reconverge.launch.config import RunConfig

@@ -92,7 +92,7 @@ class Train(Command):
         return RunFolder.create(path, self.config, command_line, self.overwrite)
 
     def _train(self, folder: RunFolder, progress: Progress) -> None:
-        from reconverge.launch.curriculum_run import train
+        from reconverge.launch.curriculum_run import train, write_cost
 
         for change in folder.version_changes() if self.resume is not None else []:
             progress.note(f"resuming with {change}: results may differ in the last digits")
@@ -103,6 +103,7 @@ class Train(Command):
                 _render(folder, progress)
             except RenderingUnavailable as missing:
                 progress.note(f"no videos: {missing}; then: reconverge render {folder.path}")
+        write_cost(folder, progress)
         _report([folder], folder.report_html, progress)
 
 
@@ -353,9 +354,12 @@ def _render(folder: RunFolder, progress: Progress, tasks: Collection[str] = (), 
 
 def _report(folders: list[RunFolder], output: Path, progress: Progress) -> None:
     from reconverge.eval.report import write_report
+    from reconverge.eval.summary_picture import write_summary_picture
 
     with progress.phase("report"):
         write_report([folder.path for folder in folders], output)
+        for folder in folders:
+            write_summary_picture(folder.path)
 
 
 def _print_outcome(folder: RunFolder) -> None:

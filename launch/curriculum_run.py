@@ -17,6 +17,8 @@ from typing import Any
 
 import torch
 import yaml
+from safetensors.numpy import save as save_arrays
+
 from reconverge.envs.artifact import sweep_drafts, write_file
 from reconverge.envs.curriculum import Curriculum, load_curriculum
 from reconverge.envs.demonstrations import Demonstrations, collect
@@ -29,11 +31,10 @@ from reconverge.launch.checkpoint import finished_stages, load_checkpoint, read_
 from reconverge.launch.config import RunConfig
 from reconverge.launch.progress import Progress
 from reconverge.launch.run_folder import RunFolder
-from reconverge.launch.run_tables import CEILING_COLUMNS, StageRecord, rate_columns, write_csv, write_tables
+from reconverge.launch.run_tables import CEILING_COLUMNS, FISHER_COLUMNS, StageRecord, rate_columns, write_csv, write_tables
 from reconverge.policy.diffusion_policy import DiffusionPolicy
 from reconverge.policy.random_streams import RandomStreams
 from reconverge.policy.windows import WindowTable
-from safetensors.numpy import save as save_arrays
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,11 @@ class CurriculumRun:
         with self.progress.phase("demonstrations", sum(wanted.values())) as tick:
             for task, count in wanted.items():
                 before = tick.done
-                collected[task] = collect_task(task, count, self.config, self.simulators, lambda done, _, before=before: tick.at(before + done))
+
+                def show(done: int, of: int, before: int = before) -> None:
+                    tick.at(before + done)
+
+                collected[task] = collect_task(task, count, self.config, self.simulators, show)
                 tick.at(before + count)
         rows = [{"task": task.name, **_ceiling(found)} for task, found in collected.items()]
         write_csv(self.folder.ceilings_csv, CEILING_COLUMNS, rows)
@@ -152,7 +157,7 @@ class CurriculumRun:
         with self.progress.phase("fisher"):
             learner.end_stage()
         for fisher in learner.method.fishers():
-            figures = {name: getattr(fisher, name) for name in ("draws", "mu_norm", "curvature", "split_half_cosine", "collinearity", "spectral_ratio")}
+            figures = {name: getattr(fisher, name) for name in FISHER_COLUMNS if name not in ("stage", "task")}
             record.fisher.append({"stage": plan.number, "task": plan.title, **figures})
         if source is not None:
             assert learner.teacher is not None
@@ -191,7 +196,8 @@ class CurriculumRun:
             self.records.append(record)
         if stages:
             load_checkpoint(self.folder.checkpoint(stages[-1]), self.assembly, stages[-1])
-            self.progress.seconds = {name: self.progress.seconds.get(name, 0.0) + seconds.get(name, 0.0) for name in {*self.progress.seconds, *seconds}}
+            for name, spent in seconds.items():
+                self.progress.seconds[name] = self.progress.seconds.get(name, 0.0) + spent
             self._write_tables()
             self.progress.note(f"resumed after stage {stages[-1]}")
 
@@ -238,7 +244,7 @@ class CurriculumRun:
 
     def _write_tables(self) -> None:
         write_tables(self.folder.path, self.records, read_probes(self.folder), self.config.recovery.episodes, self.config.recovery.thresholds)
-        write_cost(self.folder, self.progress, sum(len(record.episodes) for record in self.records))
+        write_cost(self.folder, self.progress)
 
 
 def collect_task(
@@ -247,9 +253,13 @@ def collect_task(
     return collect(task, config.demonstrations, count, Path(config.demonstrations.folder), progress, simulators)
 
 
-def write_cost(folder: RunFolder, progress: Progress, episodes: int) -> None:
+def write_cost(folder: RunFolder, progress: Progress) -> None:
+    """Write the seconds of every phase so far; call it again when another phase has ended."""
+    total_s = round(progress.total_s, 2)
     phases = {name: round(seconds, 2) for name, seconds in progress.seconds.items()}
-    content = {"phases": phases, "total_s": round(progress.total_s, 2), "episodes_evaluated": episodes}
+    with open(folder.episodes_csv) as table:
+        episodes = sum(1 for _ in table) - 1
+    content = {"phases": phases, "total_s": total_s, "episodes_evaluated": episodes}
     write_file(folder.cost_json, json.dumps(content, indent=1) + "\n")
 
 

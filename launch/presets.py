@@ -30,7 +30,9 @@ PRESETS: dict[str, Preset] = {
             threads=1,
             policy=PolicyConfig(mlp=ResidualMLPConfig(width=128, blocks=2), timesteps=50, sampling_steps=5),
             train=TrainConfig(updates=500, batch_size=128, trust_region=TrustRegionConfig(draws=1024), log_every=10),
-            replay=ReplayConfig(windows_per_task=1024, generator=GeneratorConfig(width=128, blocks=2, sampling_steps=10, updates=500, batch_size=128)),
+            replay=ReplayConfig(
+                windows_per_task=1024, generator=GeneratorConfig(width=128, blocks=2, sampling_steps=10, updates=500, batch_size=128)
+            ),
             demonstrations=DemonstrationConfig(episodes=60),
             evaluation=EvaluationConfig(episodes=20),
             recovery=RecoveryConfig(episodes=10, grid=(2, 10, 50, 150, 300), probe_updates=300),

@@ -11,6 +11,7 @@ import json
 from typing import Any
 
 import torch
+
 from reconverge.envs.artifact import write_file
 from reconverge.envs.curriculum import load_curriculum
 from reconverge.envs.errors import RunFolderError
@@ -39,7 +40,7 @@ def recover(folder: RunFolder, progress: Progress, updates: int | None = None, e
     count = episodes or config.recovery.episodes
     references = reference_rates(records, count)
     if not references:
-        raise RunFolderError(f"{folder.path} has no finished stage with an earlier task yet; let it finish at least two stages, then run recover again")
+        raise RunFolderError(f"{folder.path} has finished no stage with an earlier task yet; let it finish two stages, then run recover again")
 
     curves: list[Row] = []
     tasks = {task.name: task for task in load_curriculum(config.curriculum).tasks}

@@ -17,6 +17,7 @@ import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +78,7 @@ def online_curves(records: Sequence[StageRecord], episodes_per_point: int) -> li
     matrix, cut to the episodes of a recovery point.
     """
     rows: list[Row] = []
-    for before, record in zip(records, records[1:], strict=False):
+    for before, record in pairwise(records):
         points = [row for row in record.episodes if row["purpose"] == "recovery"]
         for task in dict.fromkeys(row["task"] for row in points):
             of_task = [row for row in points if row["task"] == task]

@@ -6,6 +6,8 @@ Both map (noisy chunk (B, H, Da), diffusion timestep (B,), condition (B, C)) to 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Iterator
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -80,7 +82,7 @@ class ConditionalUnet1D(nn.Module):
 
         widths = [action_size, *config.channels]
         self.down = nn.ModuleList()
-        for level, (inputs, outputs) in enumerate(zip(widths, widths[1:], strict=False)):
+        for level, (inputs, outputs) in enumerate(pairwise(widths)):
             halve = nn.Conv1d(outputs, outputs, 3, stride=2, padding=1) if level < levels - 1 else nn.Identity()
             attend = attention(outputs) if level > 0 else nn.Identity()
             self.down.append(nn.ModuleList([block(inputs, outputs), block(outputs, outputs), attend, halve]))
@@ -99,16 +101,20 @@ class ConditionalUnet1D(nn.Module):
         time = self.embed_time(sinusoidal_features(timestep, self.timestep_features).to(noisy.dtype))
         modulation = torch.cat([time, condition], dim=-1)
         stream, skips = noisy.transpose(1, 2), []
-        for first, second, attend, halve in self.down:  # type: ignore[misc]
+        for first, second, attend, halve in self._levels(self.down):
             stream = attend(second(first(stream, modulation), modulation))
             skips.append(stream)
             stream = halve(stream)
-        first, attend, second = self.middle
-        stream = second(attend(first(stream, modulation)), modulation)
-        for first, second, double in self.up:  # type: ignore[misc]
+        enter, attend, leave = self.middle
+        stream = leave(attend(enter(stream, modulation)), modulation)
+        for first, second, double in self._levels(self.up):
             stream = torch.cat([stream, skips.pop()], dim=1)
             stream = double(second(first(stream, modulation), modulation))
         return self.write(stream).transpose(1, 2)
+
+    @staticmethod
+    def _levels(levels: Iterable[nn.Module]) -> Iterator[list[nn.Module]]:
+        return (list(level.children()) for level in levels)
 
 
 class _ConvNormMish(nn.Sequential):

@@ -15,7 +15,7 @@ tightly that eps does as well for them, and eps is what the published Fisher is 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler
@@ -68,7 +68,7 @@ class Diffusion:
         shape = (-1, *[1] * (like.dim() - 1))
         return self._signal.to(like)[timestep].view(shape), self._noise.to(like)[timestep].view(shape)
 
-    def _make_scheduler(self) -> DDPMScheduler | DDIMScheduler | DPMSolverMultistepScheduler:
+    def _make_scheduler(self) -> Any:
         clipped = {"clip_sample": True, "clip_sample_range": self.clip}
         if self.sampler == "ddpm":
             return DDPMScheduler(**self._common, **clipped)

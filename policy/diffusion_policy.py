@@ -25,7 +25,6 @@ from reconverge.policy.denoiser import build_denoiser
 from reconverge.policy.diffusion import Diffusion
 from reconverge.policy.normalizer import Normalizer
 from reconverge.policy.random_streams import torch_stream
-from reconverge.policy.windows import WindowBatch
 
 ACTION_BOUND = 1.0
 
@@ -204,11 +203,11 @@ class ActingState:
 
     def forget(self, environment: int) -> None:
         for memory in (self.histories, self.queues, self.chunks):
-            memory.pop(environment, None)  # type: ignore[attr-defined]
+            memory.pop(environment, None)
 
     def copy(self) -> ActingState:
-        lists = ({key: list(value) for key, value in memory.items()} for memory in (self.histories, self.queues))
-        return ActingState(*lists, dict(self.chunks))
+        histories, queues = ({key: list(value) for key, value in memory.items()} for memory in (self.histories, self.queues))
+        return ActingState(histories, queues, dict(self.chunks))
 
 
 def arrays_of(tensors: dict[str, Tensor]) -> dict[str, np.ndarray]:

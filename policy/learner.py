@@ -104,7 +104,7 @@ class Learner:
 
         # step
         gradient_norm = self._clip_gradient()
-        learning_rate = self.schedule.get_last_lr()[0]
+        learning_rate = float(self.schedule.get_last_lr()[0])
         self.optimizer.step()
         self.schedule.step()
         self.averaged.lerp_(self.parameters.values, 1 - self.policy.config.ema_decay)

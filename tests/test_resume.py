@@ -1,0 +1,96 @@
+"""A run that is killed and resumed ends with the same bits as one that was not."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from reconverge.envs.seeding import numpy_stream
+
+TABLES = ("episodes.csv", "success_matrix.csv", "recovery_curves.csv", "recovery.csv", "ledger.csv", "fisher.csv", "metrics.jsonl", "ceilings.csv")
+SHORT = [
+    word
+    for line in (
+        "--preset smoke --threads 1 --demonstrations.episodes 10 --demonstrations.workers 0",
+        "--train.updates 120 --train.log-every 20 --replay.generator.updates 60",
+        "--evaluation.episodes 8 --evaluation.workers 0 --recovery.episodes 4 --recovery.grid 2 50 --video.episodes 0",
+    )
+    for word in line.split()
+]
+
+
+def start(tmp_path: Path, *words: str) -> subprocess.Popen[bytes]:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        [sys.executable, "-m", "reconverge.launch", "train", *words, "--quiet"],
+        cwd=tmp_path,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
+
+
+def finish(process: subprocess.Popen[bytes]) -> None:
+    _, said = process.communicate(timeout=300)
+    assert process.returncode == 0, said.decode()
+
+
+def final_state(run: Path) -> dict[str, bytes]:
+    """Every table, and every file of the last checkpoint but the seconds that it took."""
+    last = run / "checkpoints" / "stage-03"
+    files = [run / name for name in TABLES] + [last / name for name in ("policy.safetensors", "learner.safetensors", "source.safetensors")]
+    return {path.name: path.read_bytes() for path in files}
+
+
+@pytest.fixture(scope="module")
+def golden(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, bytes], float]:
+    """The uninterrupted run, and how long its part after the start-up took."""
+    folder = tmp_path_factory.mktemp("resume")
+    finish(start(folder, *SHORT, "--output-dir", "warm-up"))  # collects the demonstrations
+    began = time.monotonic()
+    finish(start(folder, *SHORT, "--output-dir", "golden"))
+    return folder, final_state(folder / "golden"), time.monotonic() - began
+
+
+def kill_and_resume(golden: tuple[Path, dict[str, bytes], float], number: int) -> None:
+    folder, expected, duration = golden
+    name = f"killed-{number}"
+    process = start(folder, *SHORT, "--output-dir", name)
+    time.sleep(float(numpy_stream("kill", number).uniform(0.3, 0.98)) * duration)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    if (folder / name / "config.yaml").exists():
+        finish(start(folder, "--resume", name))
+    else:  # killed before the run had begun
+        finish(start(folder, *SHORT, "--output-dir", name))
+    found = final_state(folder / name)
+    assert [key for key in expected if found[key] != expected[key]] == []
+
+
+def test_a_killed_run_resumes_to_the_same_bits(golden: tuple[Path, dict[str, bytes], float]) -> None:
+    kill_and_resume(golden, 0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", range(1, 10))
+def test_nine_more_random_moments(golden: tuple[Path, dict[str, bytes], float], number: int) -> None:
+    kill_and_resume(golden, number)
+
+
+def test_a_damaged_checkpoint_is_refused_by_name(golden: tuple[Path, dict[str, bytes], float]) -> None:
+    folder, _, _ = golden
+    weights = folder / "warm-up" / "checkpoints" / "stage-03" / "learner.safetensors"
+    data = np.frombuffer(weights.read_bytes(), np.uint8).copy()
+    data[len(data) // 2] ^= 1
+    weights.write_bytes(data.tobytes())
+    process = start(folder, "--resume", "warm-up")
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 2
+    assert "learner.safetensors does not match its hash" in said.decode() and len(said.decode().strip().splitlines()) <= 2
