@@ -12,19 +12,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 
-TASKS = (
-    "hammer-v3",
-    "push-wall-v3",
-    "faucet-close-v3",
-    "push-back-v3",
-    "stick-pull-v3",
-    "handle-press-side-v3",
-    "push-v3",
-    "shelf-place-v3",
-    "window-close-v3",
-    "peg-unplug-side-v3",
-)
-"""The order in which the tasks were learned."""
+from reconverge.envs.curriculum import CW10
 
 
 @dataclass(frozen=True)
@@ -40,7 +28,7 @@ class PublishedSuccess:
 
 def same_tasks_in_order(tasks: Sequence[str]) -> bool:
     """Whether a run's stages are the published ones or their beginning, so that (old task, transition) cells correspond."""
-    return 0 < len(tasks) <= len(TASKS) and tuple(tasks) == TASKS[: len(tasks)]
+    return 0 < len(tasks) <= len(CW10) and tuple(tasks) == CW10[: len(tasks)]
 
 
 @cache

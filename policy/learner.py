@@ -15,10 +15,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import mse_loss
 
-from reconverge.policy.config import OptimizerConfig, TrainConfig
+from reconverge.policy.config import TrainConfig
 from reconverge.policy.diffusion_policy import DiffusionPolicy
 from reconverge.policy.flat_parameters import FlatParameters
 from reconverge.policy.hooks import Method
+from reconverge.policy.optimizer import make_optimizer
 from reconverge.policy.random_streams import RandomStreams
 from reconverge.policy.windows import WindowBatch, WindowTable
 
@@ -66,7 +67,7 @@ class Learner:
         self.stage, self.updates, self.update_index = stage, updates, 0
         self.windows = windows.to(self.policy.device)
         self.streams = RandomStreams(self.seed, stage)
-        self.optimizer, self.schedule = _make_optimizer(self.parameters, self.config.optimizer, updates)
+        self.optimizer, self.schedule = make_optimizer(self.parameters, self.config.optimizer, updates)
         for hook in self.method.hooks:
             hook.on_stage_start(self)
 
@@ -170,17 +171,3 @@ class Learner:
             prefix = f"{hook.name}."
             hook.load_arrays({name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)})
         self.teacher = self.policy.clone()
-
-
-def _make_optimizer(
-    parameters: FlatParameters, config: OptimizerConfig, updates: int
-) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
-    theta = torch.nn.Parameter(parameters.values)
-    theta.grad = parameters.gradient
-    optimizer = torch.optim.AdamW([theta], lr=config.learning_rate, weight_decay=config.weight_decay, fused=True)
-    if config.schedule == "constant":
-        return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, lambda update: 1.0)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, config.learning_rate, total_steps=updates + 1, pct_start=config.warmup_fraction, cycle_momentum=False
-    )
-    return optimizer, schedule

@@ -15,10 +15,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss, one_hot
 
-from reconverge.policy.config import ResidualMLPConfig
+from reconverge.policy.config import OptimizerConfig, ResidualMLPConfig
 from reconverge.policy.denoiser import ResidualMLP, sinusoidal_features
 from reconverge.policy.diffusion import Diffusion
 from reconverge.policy.flat_parameters import FlatParameters
+from reconverge.policy.optimizer import make_optimizer
 from reconverge.policy.random_streams import RandomStreams, torch_stream
 from reconverge.replay.config import GeneratorConfig
 from reconverge.replay.window_code import WindowCode
@@ -88,12 +89,7 @@ class TrajectoryGenerator(nn.Module):
 
         parameters = FlatParameters(self.denoiser)
         averaged = parameters.values.clone()
-        theta = nn.Parameter(parameters.values)
-        theta.grad = parameters.gradient
-        optimizer = torch.optim.AdamW([theta], lr=self.config.learning_rate, fused=True)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, self.config.learning_rate, total_steps=self.config.updates + 1, pct_start=0.1, cycle_momentum=False
-        )
+        optimizer, schedule = make_optimizer(parameters, OptimizerConfig(learning_rate=self.config.learning_rate), self.config.updates)
         for update in range(1, self.config.updates + 1):
             clean, condition = _draw(pools, self.config.batch_size // len(pools), streams.generator("generator windows", update))
             timestep, noise = self.diffusion.draw(tuple(clean.shape), streams.generator("generator noise", update))

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from synthetic_run import POINT_REACH, write_run
 
+from reconverge.envs.curriculum import CW10
 from reconverge.envs.errors import DamagedFile, RunFolderError
 from reconverge.eval import headlines, metrics, plots, report, wording
 from reconverge.eval.intervals import Interval
-from reconverge.eval.published_results import TASKS
 from reconverge.eval.report import write_report
 from reconverge.eval.run_results import read_run
 
@@ -109,7 +109,7 @@ def test_a_run_with_nothing_but_its_settings_has_a_page(run: Path, tmp_path: Pat
 
 
 def test_the_published_figures_stand_beside_the_published_order_only(run: Path, tmp_path: Path) -> None:
-    cw3 = write_run(tmp_path / "cw3", stages=TASKS[:3])
+    cw3 = write_run(tmp_path / "cw3", stages=CW10[:3])
     assert "paper: trust region" in read(write_report([cw3], tmp_path / "cw3.html"))
     assert "paper: trust region" not in read(write_report([run], tmp_path / "other.html"))
     results = read_run(cw3)
