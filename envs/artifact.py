@@ -33,7 +33,7 @@ VERSION = 1
 
 
 def write_artifact(folder: Path, files: Mapping[str, Arrays | str | bytes | dict[str, Any]]) -> None:
-    """Write `files` as one artifact at `folder`, replacing what was there in a single rename.
+    """Write `files` as one artifact at `folder`. A new folder appears in one rename, an old one steps aside first.
 
     The suffix of a name chooses its form: `.safetensors` takes arrays, `.json` a JSON value, anything
     else text or bytes. The parent folder is created when missing.
@@ -100,6 +100,10 @@ def write_file(path: Path, content: str | bytes) -> None:
 
 def sweep_drafts(folder: Path) -> None:
     """Remove what an interrupted write left behind in `folder`."""
+    for old in folder.glob(".*.writing-*-old"):  # stepped aside for a new one that never came
+        place = folder / old.name[1:].partition(".writing-")[0]
+        if not place.exists():
+            os.rename(old, place)
     for draft in folder.glob(".*.writing-*"):
         shutil.rmtree(draft) if draft.is_dir() else draft.unlink()
 

@@ -12,7 +12,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +75,21 @@ class Curriculum:
     def tasks(self) -> list[Task]:
         """The distinct tasks in order of first appearance."""
         return list(dict.fromkeys(stage.task for stage in self.stages))
+
+    def resolved(self, updates: int, demonstrations: int) -> Curriculum:
+        """The same with these budgets where a stage leaves its own open."""
+        stages = [
+            replace(stage, updates=stage.updates or updates, demonstrations=stage.demonstrations or demonstrations) for stage in self.stages
+        ]
+        return Curriculum(self.name, tuple(stages))
+
+    def to_yaml(self) -> str:
+        """The text of a curriculum file that `load_curriculum` reads back."""
+        stages = [
+            {"task": stage.task.name, **{key: value for key in ("updates", "demonstrations") if (value := getattr(stage, key)) is not None}}
+            for stage in self.stages
+        ]
+        return yaml.safe_dump({"name": self.name, "tasks": stages}, sort_keys=False)
 
 
 def load_curriculum(name_or_file: str) -> Curriculum:
@@ -170,6 +185,8 @@ def _check_sizes(stages: Sequence[Stage], place: str) -> None:
                 f"{place}: '{task.name}' has {task.observation_size} observations and {task.action_size} actions, "
                 f"'{first.name}' has {first.observation_size} and {first.action_size}; a curriculum's tasks must agree"
             )
+        if task.layout != first.layout or (task.observation_centre is None) != (first.observation_centre is None):
+            raise CurriculumError(f"{place}: the observations of '{task.name}' and '{first.name}' are laid out differently; tasks must agree")
 
 
 def _parsed(path: Path) -> Any:

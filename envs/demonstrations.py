@@ -11,6 +11,7 @@ on. While it runs, finished batches lie beside it in `<name>.partial`, from wher
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import shutil
@@ -114,7 +115,8 @@ def _attempted(task: Task, config: DemonstrationConfig, store: EpisodeStore | No
             continue
         runs = simulators.run_expert(task, seeds, config.hold_steps)
         if shard is not None:
-            shard.write([run for run in runs if run is not None], {"attempts": len(runs)})
+            with contextlib.suppress(FileNotFoundError):  # another process has just finished the same collection and removed the shards
+                shard.write([run for run in runs if run is not None], {"attempts": len(runs)})
         yield runs
 
 

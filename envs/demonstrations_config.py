@@ -14,6 +14,6 @@ class DemonstrationConfig:
     seed: int = 0
     """Seed of the expert's episodes; all runs share them unless it is changed."""
     workers: int = 2
-    """Simulator processes. The demonstrations do not depend on it."""
+    """Simulator processes of `collect`; `train` uses those of the evaluation. The demonstrations do not depend on it."""
     folder: str = "runs/demonstrations"
     """Where finished demonstrations are kept, for all runs that need the same ones."""

@@ -48,6 +48,10 @@ class UnsupportedEnvironment(ReconvergeError, TypeError):
     """An environment whose spaces are not Box observations and bounded Box actions."""
 
 
+class TrainingDiverged(ReconvergeError, ArithmeticError):
+    """A loss or a gradient is no longer finite."""
+
+
 class RenderingUnavailable(ReconvergeError):
     """No off-screen OpenGL was found; the message gives the line that installs one."""
 

@@ -21,13 +21,21 @@ class Expert(Protocol):
         """Action, (Da,) in [-1, 1], for an observation, (Do,)."""
 
 
+def check_expert(task: Task) -> None:
+    """Raise UnsupportedEnvironment where there is no scripted expert; imports no simulator."""
+    if task.family not in ("point-reach", "metaworld"):
+        expert_for(task)
+
+
 def expert_for(task: Task) -> Expert:
     """The scripted expert of a task; raises UnsupportedEnvironment where there is none."""
     if task.family == "point-reach":
         return PointReachExpert(task)
     if task.family == "metaworld":
         return MetaworldExpert(task)
-    raise UnsupportedEnvironment(f"task '{task.name}' has no scripted expert; pass one to collect(), for instance Sb3Expert(model)")
+    raise UnsupportedEnvironment(
+        f"task '{task.name}' has no scripted expert to learn from; collect_from(Sb3Expert(model), ...) collects from a policy of your own in Python"
+    )
 
 
 class MetaworldExpert:

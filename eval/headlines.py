@@ -47,7 +47,9 @@ def final_success(run: RunResults) -> Interval:
 
 
 def forgetting(run: RunResults) -> Interval:
-    """`metrics.forgetting_end_of_own_task`."""
+    """`metrics.forgetting_end_of_own_task`; not defined for `joint`, which has no task of its own at any stage."""
+    if run.method == "joint":
+        return Interval(math.nan, math.nan, math.nan, 0)
     return _linear(run, ([(1.0, own, task), (-1.0, run.stages_done, task)] for task, own in _learned(run)))
 
 

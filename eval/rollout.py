@@ -71,18 +71,17 @@ def rollout(
     """Run one episode per seed. `record` lists the seeds whose physics states are returned; `tick` counts finished episodes."""
     config, label = policy.config, policy.task_index(task)
     chunks = math.ceil(task.horizon / config.executed)
-    noise = torch.stack([_acting_noise(policy, task, seed, chunks) for seed in seeds])
     history = np.repeat(simulators.start(task, seeds, record, stop_at_success)[:, None], config.window, axis=1)
     success, steps = np.zeros((len(seeds), task.horizon), dtype=bool), np.zeros(len(seeds), dtype=int)
     invalid, active = np.zeros(len(seeds), dtype=bool), np.ones(len(seeds), dtype=bool)
 
     for chunk in range(chunks):
-        rows = np.flatnonzero(active)
-        if len(rows) == 0:
+        rows = np.flatnonzero(active).tolist()
+        if not rows:
             break
         seen = torch.from_numpy(history[rows]).float().to(policy.device)
         labels = torch.full((len(rows),), label, device=policy.device)
-        predicted = policy.sample_chunk(seen, labels, noise[rows, chunk].to(policy.device), torch_stream("sampler", task.name, chunk))
+        predicted = policy.sample_chunk(seen, labels, [torch_stream("evaluation noise", task.name, seeds[row], chunk) for row in rows])
         actions = np.zeros((len(seeds), config.executed, task.action_size))
         actions[rows] = policy.executed(predicted).cpu().numpy()
 
@@ -94,7 +93,7 @@ def rollout(
             steps[row] += done
         invalid |= result.invalid
         history = np.concatenate([history, result.observations], axis=1)[:, -config.window :]
-        ended = active & (invalid | (steps >= task.horizon) | (stop_at_success & success.any(1)))
+        ended = active & (invalid | (result.steps < taken) | (steps >= task.horizon) | (stop_at_success & success.any(1)))
         active &= ~ended
         tick(int(ended.sum()))
 
@@ -115,8 +114,3 @@ def _result(task: Task, seed: int, success: np.ndarray, invalid: bool) -> Episod
         steps=len(success),
         invalid=invalid,
     )
-
-
-def _acting_noise(policy: DiffusionPolicy, task: Task, seed: int, chunks: int) -> torch.Tensor:
-    """(chunks, H, Da): where the sampler starts, for every chunk of one episode."""
-    return torch.randn(chunks, policy.config.horizon, policy.action_size, generator=torch_stream("evaluation noise", task.name, seed))

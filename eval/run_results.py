@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
@@ -181,6 +181,11 @@ class RunResults:
     def cell_at(self) -> dict[tuple[int, str], Cell]:
         return {(cell.stage, cell.task): cell for cell in self.cells}
 
+    def success_at_last_step(self, stage: int, task: str) -> float:
+        """Share of a cell's valid episodes whose last step was a success, in [0, 1]; NaN without episodes."""
+        rows = [row for row in self.episodes if (row.purpose, row.stage, row.task) == ("matrix", stage, task) and not row.invalid]
+        return sum(row.success_final for row in rows) / len(rows) if rows else float("nan")
+
     @property
     def matrix(self) -> np.ndarray:
         """(stages done + 1, T) success rates for `metrics`; NaN = not measured."""
@@ -213,8 +218,8 @@ def read_run(folder: Path) -> RunResults:
         folder=folder,
         config=config,
         curriculum=str(curriculum.get("name", "unnamed")),
-        stages=stages,
-        stage_updates=_stage_updates(curriculum, config, len(stages), folder / "curriculum.yaml"),
+        stages=tuple(stage["task"] for stage in stages),
+        stage_updates=tuple(stage["updates"] for stage in stages),
         command=_text(folder / "command.txt").strip(),
         fingerprint=_json(folder / "fingerprint.json"),
         ceilings=_table(folder / "ceilings.csv", Ceiling),
@@ -324,20 +329,15 @@ _CONVERTERS: dict[Any, Callable[[str], Any]] = {
 }
 
 
-def _stages(curriculum: dict[str, Any], path: Path) -> tuple[str, ...]:
-    tasks = curriculum.get("tasks")
-    if not isinstance(tasks, list) or not tasks or not all(isinstance(task, str) for task in tasks):
-        raise _damaged(path, "expected `tasks`: a list of task names")
-    return tuple(tasks)
-
-
-def _stage_updates(curriculum: dict[str, Any], config: dict[str, Any], stages: int, path: Path) -> tuple[int, ...]:
-    """Updates of every stage: one number, one per stage, or the configured number where the curriculum leaves them open."""
-    updates, usual = curriculum.get("updates"), (config.get("train") or {}).get("updates") or 0
-    listed: Sequence[Any] = updates if isinstance(updates, list) else [updates] * stages
-    if len(listed) != stages or not all(count is None or isinstance(count, int) for count in listed):
-        raise _damaged(path, "expected `updates`: one whole number per task")
-    return tuple(int(usual if count is None else count) for count in listed)
+def _stages(curriculum: dict[str, Any], path: Path) -> tuple[dict[str, Any], ...]:
+    """The resolved stages: mappings of task, updates and demonstrations."""
+    stages = curriculum.get("tasks")
+    fine = isinstance(stages, list) and stages and all(
+        isinstance(stage, dict) and isinstance(stage.get("task"), str) and isinstance(stage.get("updates"), int) for stage in stages
+    )
+    if not fine:
+        raise _damaged(path, "expected `tasks`: a list of mappings with `task` and `updates`")
+    return tuple(curriculum["tasks"])
 
 
 def _damaged(path: Path, what: str) -> DamagedFile:

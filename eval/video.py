@@ -99,7 +99,7 @@ def render_videos(
     workers: int = 2,
     progress: Progress | None = None,
 ) -> list[Path]:
-    """Render every stored rollout into RUN/videos: grid.mp4, its poster grid.png, and stage-SS-TASK.mp4 per cell; returns them.
+    """Render stored rollouts into RUN/videos: stage-SS-TASK.mp4 per cell and, of the whole run, grid.mp4 and its poster grid.png.
 
     Args:
         run_folder: a run whose `rollouts/` were kept.
@@ -114,14 +114,15 @@ def render_videos(
     config = config or VideoConfig()
     rollouts = _shown(read_rollouts(run_folder, tasks, stages), config.episodes)
     if not rollouts:
-        raise RunFolderError(f"{run_folder / 'rollouts'} holds no matching episodes; evaluate with `--video.episodes 1` to keep some")
+        raise RunFolderError(f"{run_folder / 'rollouts'} holds no matching episodes; train with --video.episodes 1 to keep some")
     videos = run_folder / "videos"
     videos.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="reconverge-frames-") as folder:
         clips = _draw_all(_jobs(rollouts, config, Path(folder), videos), workers, progress)
         first = {(clip.stage, clip.task): clip for clip in reversed(clips)}
-        grid, poster = write_grid(list(first.values()), read_run(run_folder).stages, videos, config)
-    return [grid, poster, *(videos / _cell_name(stage, task) for stage, task in sorted(first))]
+        whole = not tasks and not stages  # a part of the run does not replace the picture of all of it
+        grid = list(write_grid(list(first.values()), read_run(run_folder).stages, videos, config)) if whole else []
+    return [*grid, *(videos / _cell_name(stage, task) for stage, task in sorted(first))]
 
 
 def read_rollouts(run_folder: Path, tasks: Collection[str] | None = None, stages: Collection[int] | None = None) -> list[Rollout]:
@@ -343,7 +344,7 @@ def _read_rollout_file(path: Path, stage: int) -> list[Rollout]:
         seeds = sorted(int(key.removesuffix(".states")) for key in arrays if key.endswith(".states"))
         return [Rollout(stage, path.stem, seed, arrays[f"{seed}.states"], arrays[f"{seed}.success"]) for seed in seeds]
     except (OSError, SafetensorError, KeyError, ValueError) as error:
-        raise DamagedFile(f"{path} is not a whole rollout file ({error}); delete it and run `reconverge evaluate` again") from error
+        raise DamagedFile(f"{path} is not a whole rollout file ({error}); delete it and render the others") from error
 
 
 def _cell_name(stage: int, task: str) -> str:

@@ -35,7 +35,8 @@ class Assembly:
 
 
 def assemble(config: RunConfig, tasks: list[Task], first_demonstrations: Demonstrations | None) -> Assembly:
-    """`tasks` are the curriculum's distinct tasks; the first stage's demonstrations are read only where a task declares no range."""
+    """`tasks` are the curriculum's distinct tasks. Where they declare no range, the first one's demonstrations set the normaliser;
+    without them it is a placeholder, for a checkpoint to fill."""
     device = torch.device(config.device)
     policy = make_policy(config, tasks, first_demonstrations).to(device)
     source = make_source(config, tasks, device) if config.method in ("replay", "trust-region") else None
@@ -45,10 +46,12 @@ def assemble(config: RunConfig, tasks: list[Task], first_demonstrations: Demonst
 
 def make_policy(config: RunConfig, tasks: list[Task], first_demonstrations: Demonstrations | None) -> DiffusionPolicy:
     first = tasks[0]
-    observations = None
-    if first.observation_centre is None and first_demonstrations is not None:
-        observations = torch.cat([torch.from_numpy(episode.observations).float() for episode in first_demonstrations.episodes])
-    normalizer = Normalizer.for_task(first, observations)
+    if first.observation_centre is None and first_demonstrations is None:
+        normalizer = Normalizer(torch.zeros(first.observation_size), torch.ones(first.observation_size))
+    else:
+        episodes = first_demonstrations.episodes if first_demonstrations is not None else []
+        observations = torch.cat([torch.from_numpy(episode.observations).float() for episode in episodes]) if episodes else None
+        normalizer = Normalizer.for_task(first, observations)
     names = [task.name for task in tasks]
     return DiffusionPolicy(config.policy, names, first.observation_size, first.action_size, normalizer, config.seed)
 

@@ -2,7 +2,7 @@
 
     checkpoints/stage-03/
       policy.safetensors  policy.json     the acting policy; `DiffusionPolicy.load` reads this folder
-      learner.safetensors                 parameters, and what the method's hooks remember
+      learner.safetensors                 what the method's hooks remember
       source.safetensors                  the generator and its windows, or the stored windows
       record.json                         the stage's rows of every table, seconds per phase
 
@@ -12,12 +12,17 @@ stage again from the checkpoint before it, and arrives at the same weights bit f
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from reconverge.envs.artifact import Artifact, write_artifact
+from reconverge.envs.errors import DamagedFile, RunFolderError
 from reconverge.launch.assembly import Assembly
+from reconverge.launch.run_folder import RunFolder
 from reconverge.launch.run_tables import StageRecord
 from reconverge.policy.diffusion_policy import arrays_of
 
@@ -38,6 +43,7 @@ def save_checkpoint(folder: Path, assembly: Assembly, record: StageRecord, secon
 def load_checkpoint(folder: Path, assembly: Assembly, stage: int) -> None:
     """Bring a freshly assembled learner and source to the end of `stage`."""
     artifact = Artifact(folder)
+    assembly.learner.policy.load_state_dict({name: torch.from_numpy(array) for name, array in artifact.arrays("policy.safetensors").items()})
     if assembly.source is not None and stage > 0:
         assembly.source.load_arrays(artifact.arrays("source.safetensors"))
     assembly.learner.load_arrays(stage, artifact.arrays("learner.safetensors"))
@@ -46,9 +52,23 @@ def load_checkpoint(folder: Path, assembly: Assembly, stage: int) -> None:
 def read_record(folder: Path) -> tuple[StageRecord, dict[str, float]]:
     """A stage's rows and the seconds spent per phase up to its end."""
     content = Artifact(folder).json("record.json")
-    return StageRecord(**content["record"]), content["seconds"]
+    try:
+        return StageRecord(**content["record"]), content["seconds"]
+    except (TypeError, KeyError) as error:
+        raise DamagedFile(f"{folder / 'record.json'} was written by another version of reconverge ({error}); start the run afresh") from error
 
 
 def finished_stages(checkpoints: Path) -> list[int]:
     """Stages with a checkpoint, in order."""
-    return sorted(int(path.name.removeprefix("stage-")) for path in checkpoints.glob("stage-*"))
+    found = (re.fullmatch(r"stage-(\d+)", path.name) for path in checkpoints.glob("stage-*"))
+    return sorted(int(match[1]) for match in found if match)
+
+
+def checkpoint_of(folder: RunFolder, stage: int | None) -> Path:
+    """The checkpoint of a stage, or the last one; RunFolderError names the stages that there are."""
+    stages = finished_stages(folder.checkpoints)
+    if not stages:
+        raise RunFolderError(f"{folder.path} has no checkpoint yet; let it finish a stage: reconverge train --resume {folder.path}")
+    if stage is not None and stage not in stages:
+        raise RunFolderError(f"{folder.path} has no checkpoint of stage {stage}; it has stages {', '.join(map(str, stages))}")
+    return folder.checkpoint(stages[-1] if stage is None else stage)

@@ -17,7 +17,8 @@ from rich.table import Table
 
 from reconverge.envs.curriculum import CURRICULA, load_curriculum
 from reconverge.envs.demonstrations_config import DemonstrationConfig
-from reconverge.envs.errors import ConfigError, RenderingUnavailable
+from reconverge.envs.errors import ConfigError, ReconvergeError
+from reconverge.envs.experts import check_expert
 from reconverge.envs.tasks import find_task, task_names
 from reconverge.launch.config import METHODS, RunConfig, check
 from reconverge.launch.config_file import config_text
@@ -71,10 +72,13 @@ class Train(Command):
 
     def run(self, command_line: str) -> int:
         check(self.config)
-        load_curriculum(self.config.curriculum)
         if self.print_config:
             print(config_text(self.config), end="")
             return 0
+        if self.resume is None:  # a resumed run has its curriculum in its folder
+            for task in load_curriculum(self.config.curriculum).tasks:
+                check_expert(task)
+        _check_device(self.config.device)
         with self._folder(command_line) as folder, Progress.in_terminal(self.quiet) as progress:
             try:
                 self._train(folder, progress)
@@ -101,8 +105,8 @@ class Train(Command):
         if self.config.video.render and self.config.video.episodes:
             try:
                 _render(folder, progress)
-            except RenderingUnavailable as missing:
-                progress.note(f"no videos: {missing}; then: reconverge render {folder.path}")
+            except ReconvergeError as problem:  # the run is done: its report is written with or without videos
+                progress.note(f"no videos: {problem}; then: reconverge render {folder.path}")
         write_cost(folder, progress)
         _report([folder], folder.report_html, progress)
 
@@ -126,6 +130,8 @@ class Evaluate(Command):
     """Tasks; all of the run's when left out."""
     episodes: int | None = None
     """Episodes per task; as in the run's configuration when left out."""
+    device: str | None = None
+    """Torch device; the run's own when left out."""
     quiet: bool = False
     """Show no progress."""
 
@@ -137,7 +143,8 @@ class Evaluate(Command):
         from reconverge.launch.curriculum_run import evaluate
 
         with Progress.in_terminal(self.quiet) as progress:
-            rows = evaluate(folder, self.stage, tasks, self.episodes, progress)
+            _check_device(self.device or folder.config.device)
+            rows = evaluate(folder, self.stage, tasks, self.episodes, progress, self.device)
         _print_table(rows, {"stage": "stage", "task": "task", "success %": _success, "95 % interval": _interval, "episodes": "episodes"})
         return 0
 
@@ -358,22 +365,48 @@ def _report(folders: list[RunFolder], output: Path, progress: Progress) -> None:
 
     with progress.phase("report"):
         write_report([folder.path for folder in folders], output)
-        for folder in folders:
-            write_summary_picture(folder.path)
+        if len(folders) == 1:
+            write_summary_picture(folders[0].path)
+
+
+def _check_device(device: str) -> None:
+    """Refuse a device that this machine lacks before anything is collected or written."""
+    import torch
+
+    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not available[device.partition(":")[0]]:
+        raise ConfigError(f"device '{device}' is not available to torch {torch.__version__} on this machine; use --device cpu")
 
 
 def _print_outcome(folder: RunFolder) -> None:
-    """The last row of the success matrix beside each task's success just after it was learned, and where to look."""
+    """Success per task at the end, beside what it was just after learning and beside the expert's; then the run in a line."""
+    from reconverge.eval import headlines
     from reconverge.eval.run_results import read_run
 
     results = read_run(folder.path)
+    ceilings = {ceiling.task: ceiling.rate for ceiling in results.ceilings}
     rows = []
     for task, own in zip(results.tasks, results.own_stage, strict=True):
         learned, final = results.cell_at.get((own, task)), results.cell_at.get((results.stages_done, task))
-        if learned is not None and final is not None and own <= results.stages_done:
-            rows.append({"task": task, "learned": f"{100 * learned.rate:.0f}", **vars(final)})
-    columns: Columns = {"task": "task", "just learned %": "learned", "at the end %": _success, "95 % interval": _interval, "episodes": "episodes"}
+        if final is not None and own <= results.stages_done:
+            expert = f"{100 * ceilings[task]:.0f}" if task in ceilings else "-"
+            beside = {"learned": "-" if learned is None else f"{100 * learned.rate:.0f}", "expert": expert}
+            rows.append({**vars(final), **beside, "last": results.success_at_last_step(results.stages_done, task)})
+    columns: Columns = {
+        "task": "task",
+        "just learned %": "learned",
+        "at the end %": _success,
+        "95 % interval": _interval,
+        "at the last step %": lambda row: f"{100 * row['last']:.0f}",
+        "expert %": "expert",
+        "episodes": "episodes",
+    }
     _print_table(rows, columns)
+    success, forgetting = headlines.final_success(results), headlines.forgetting(results)
+    print(f"mean success {100 * success.mean:.1f} % ({100 * success.low:.1f} to {100 * success.high:.1f})", end="")
+    if results.method != "joint":
+        print(f", forgetting {100 * forgetting.mean:.1f} points ({100 * forgetting.low:.1f} to {100 * forgetting.high:.1f})", end="")
+    print(f"; {success.size} episodes, one seed")
     if (folder.videos / "grid.mp4").exists():
         print(f"videos: {folder.videos / 'grid.mp4'}")
     print(f"report: {folder.report_html}")

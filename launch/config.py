@@ -70,14 +70,14 @@ _RANGES: tuple[tuple[str, float, float], ...] = (
     ("policy.past_actions", 0, inf),
     ("policy.mlp.width", 1, inf),
     ("policy.mlp.blocks", 1, inf),
-    ("policy.mlp.timestep_features", 2, inf),
+    ("policy.mlp.timestep_features", 4, inf),
     ("policy.unet.kernel", 1, inf),
     ("policy.unet.groups", 1, inf),
-    ("policy.unet.timestep_features", 2, inf),
+    ("policy.unet.timestep_features", 4, inf),
     ("policy.unet.attention_heads", 0, inf),
     ("policy.timesteps", 2, inf),
     ("policy.sampling_steps", 1, inf),
-    ("policy.ema_decay", 0, 1),
+    ("policy.ema_decay", 0, 0.9999),
     ("train.updates", 0, inf),
     ("train.batch_size", 1, inf),
     ("train.replay_ratio", 0, inf),
@@ -95,7 +95,7 @@ _RANGES: tuple[tuple[str, float, float], ...] = (
     ("replay.generator.timesteps", 2, inf),
     ("replay.generator.sampling_steps", 1, inf),
     ("replay.generator.updates", 0, inf),
-    ("replay.generator.batch_size", 1, inf),
+    ("replay.generator.batch_size", 2, inf),
     ("replay.generator.learning_rate", 0, inf),
     ("demonstrations.episodes", 1, inf),
     ("demonstrations.hold_steps", 0, inf),
@@ -131,6 +131,11 @@ def _check_recovery(config: RunConfig) -> None:
         if not 1 <= threshold <= 100:
             raise ConfigError(f"recovery.thresholds holds {threshold}; thresholds are percentages, 1 to 100")
     grid = config.recovery.grid
+    if config.recovery.episodes > config.evaluation.episodes:
+        raise ConfigError(
+            f"recovery.episodes {config.recovery.episodes} exceeds evaluation.episodes {config.evaluation.episodes}; a recovery point uses "
+            "the first episodes of the evaluation, so that both can be compared"
+        )
     if any(update < 1 for update in grid) or any(b <= a for a, b in pairwise(grid)):
         raise ConfigError(f"recovery.grid is {grid}; it must list increasing numbers of updates from 1 on")
 
@@ -139,6 +144,14 @@ def _check_networks(config: RunConfig) -> None:
     unet = config.policy.unet
     if not unet.channels or min(unet.channels) < 1 or any(channels % unet.groups for channels in unet.channels):
         raise ConfigError(f"policy.unet.channels are {unet.channels}; each must be a multiple of policy.unet.groups {unet.groups}")
+    if config.policy.denoiser == "unet" and config.policy.horizon % 2 ** (len(unet.channels) - 1):
+        needed = 2 ** (len(unet.channels) - 1)
+        raise ConfigError(f"policy.horizon is {config.policy.horizon}; a U-Net of {len(unet.channels)} levels needs a multiple of {needed}")
+    if unet.attention_heads and any(channels % unet.attention_heads for channels in unet.channels[1:]):
+        raise ConfigError(f"policy.unet.attention_heads is {unet.attention_heads}; it must divide the channels {unet.channels}")
+    for name, features in (("mlp", config.policy.mlp.timestep_features), ("unet", unet.timestep_features)):
+        if features % 2:
+            raise ConfigError(f"policy.{name}.timestep_features is {features}; it must be even: half are sines, half cosines")
     if unet.kernel % 2 == 0:
         raise ConfigError(f"policy.unet.kernel is {unet.kernel}; it must be odd, so that a convolution keeps the length")
     if min(config.video.size) < 16 or any(side % 2 for side in config.video.size):

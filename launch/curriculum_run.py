@@ -10,24 +10,25 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from safetensors.numpy import save as save_arrays
 
 from reconverge.envs.artifact import sweep_drafts, write_file
 from reconverge.envs.curriculum import Curriculum, load_curriculum
 from reconverge.envs.demonstrations import Demonstrations, collect
+from reconverge.envs.errors import DamagedFile, TrainingDiverged
 from reconverge.envs.simulators import Simulators
 from reconverge.envs.task import Task
 from reconverge.envs.tasks import find_task
 from reconverge.eval.rollout import Recording, evaluation_seeds, rollout
 from reconverge.launch.assembly import Assembly, assemble, make_windows
-from reconverge.launch.checkpoint import finished_stages, load_checkpoint, read_record, save_checkpoint
+from reconverge.launch.checkpoint import checkpoint_of, finished_stages, load_checkpoint, read_record, save_checkpoint
 from reconverge.launch.config import RunConfig
 from reconverge.launch.progress import Progress
 from reconverge.launch.run_folder import RunFolder
@@ -53,14 +54,26 @@ class StagePlan:
 
 def plan_stages(config: RunConfig, curriculum: Curriculum) -> list[StagePlan]:
     """The stages of a run, with the budgets of the curriculum's file or else of the configuration."""
-    single = [
-        StagePlan(stage.number, (stage.task,), stage.updates or config.train.updates, (stage.demonstrations or config.demonstrations.episodes,))
-        for stage in curriculum.stages
-    ]
+    stages = curriculum.resolved(config.train.updates, config.demonstrations.episodes).stages
+    single = [StagePlan(stage.number, (stage.task,), stage.updates or 0, (stage.demonstrations or 0,)) for stage in stages]
     if config.method != "joint":
         return single
-    demonstrations = {plan.tasks[0]: plan.demonstrations[0] for plan in single}
+    demonstrations = demonstration_budgets(single)
     return [StagePlan(len(single), tuple(demonstrations), sum(plan.updates for plan in single), tuple(demonstrations.values()))]
+
+
+def demonstration_budgets(plans: Sequence[StagePlan]) -> dict[Task, int]:
+    """Demonstrations of each task; one that comes twice with different budgets is collected once, at the larger."""
+    budgets: dict[Task, int] = {}
+    for plan in plans:
+        for task, count in zip(plan.tasks, plan.demonstrations, strict=True):
+            budgets[task] = max(count, budgets.get(task, 0))
+    return budgets
+
+
+def run_curriculum(folder: RunFolder, config: RunConfig) -> Curriculum:
+    """The curriculum of a run: as it was when the run began, whatever has become of the user's file since."""
+    return load_curriculum(str(folder.curriculum_yaml) if folder.curriculum_yaml.exists() else config.curriculum)
 
 
 def train(config: RunConfig, folder: RunFolder, progress: Progress) -> None:
@@ -75,15 +88,15 @@ class CurriculumRun:
 
     def __init__(self, config: RunConfig, folder: RunFolder, progress: Progress, simulators: Simulators) -> None:
         self.config, self.folder, self.progress, self.simulators = config, folder, progress, simulators
-        self.curriculum = load_curriculum(config.curriculum)
+        self.curriculum = run_curriculum(folder, config)
         self.plans = plan_stages(config, self.curriculum)
         self.tasks = self.curriculum.tasks
         self.records: list[StageRecord] = []
 
     def run(self) -> None:
         self._write_curriculum()
-        demonstrations = self.collect_demonstrations()
-        self.assembly = assemble(self.config, self.tasks, demonstrations[self.tasks[0]])
+        self.demonstrations = self.collect_demonstrations()
+        self.assembly = assemble(self.config, self.tasks, self.demonstrations[self.tasks[0]])
         policy = self.assembly.learner.policy
         self.folder.describe_policy(policy.parameter_count, self.config.policy.denoiser)
         self.progress.note(f"policy: {self.config.policy.denoiser}, {policy.parameter_count / 1e6:.2f} M parameters")
@@ -92,17 +105,13 @@ class CurriculumRun:
             self.begin()
         for plan in self.plans:
             if plan.number > self.records[-1].stage:
-                self.run_stage(plan, demonstrations)
+                self.run_stage(plan)
 
     # the verbs
 
     def collect_demonstrations(self) -> dict[Task, Demonstrations]:
         """Every task's demonstrations, from earlier runs where they are the same, and the expert's success rates."""
-        wanted = {task: count for plan in self.plans for task, count in zip(plan.tasks, plan.demonstrations, strict=True)}
-        for plan in self.plans:  # a task that comes twice with different budgets is collected once, at the larger one
-            for task, count in zip(plan.tasks, plan.demonstrations, strict=True):
-                wanted[task] = max(wanted[task], count)
-        collected = {}
+        wanted, collected = demonstration_budgets(self.plans), {}
         with self.progress.phase("demonstrations", sum(wanted.values())) as tick:
             for task, count in wanted.items():
                 before = tick.done
@@ -123,11 +132,11 @@ class CurriculumRun:
             self.evaluate(record, self.tasks)
         self.finish(record)
 
-    def run_stage(self, plan: StagePlan, demonstrations: dict[Task, Demonstrations]) -> None:
+    def run_stage(self, plan: StagePlan) -> None:
         """Train one stage, consolidate, evaluate, keep."""
         self.progress.stage(plan.number, len(self.curriculum.stages), plan.title)
         record = StageRecord(plan.number, [task.name for task in plan.tasks], plan.updates)
-        windows = self._windows(plan, demonstrations)
+        windows = self._windows(plan)
         self.learn(plan, windows, record)
         self.consolidate(plan, windows, record)
         self.evaluate(record, self._tasks_to_evaluate(plan))
@@ -144,7 +153,7 @@ class CurriculumRun:
                 figures = learner.update()
                 if update % config.train.log_every == 0 or update == plan.updates:
                     record.training.append({"stage": plan.number, "update": update, **figures.row()})
-                    _stop_if_diverged(record.training[-1], self.folder)
+                    _stop_if_diverged(record.training[-1])
                     live.write(json.dumps(record.training[-1]) + "\n")
                     live.flush()
                 if update in grid:
@@ -161,7 +170,8 @@ class CurriculumRun:
             record.fisher.append({"stage": plan.number, "task": plan.title, **figures})
         if source is not None:
             assert learner.teacher is not None
-            with self.progress.phase("generator", self.config.replay.generator.updates) as tick:
+            generates = self.config.replay.source == "generator"
+            with self.progress.phase("generator" if generates else "store", self.config.replay.generator.updates if generates else None) as tick:
                 label = learner.policy.task_index(plan.tasks[0])
                 source.remember(label, windows.to(learner.policy.device), learner.teacher, RandomStreams(self.config.seed, plan.number), tick)
         record.ledger = self._ledger(plan)
@@ -201,11 +211,11 @@ class CurriculumRun:
             self._write_tables()
             self.progress.note(f"resumed after stage {stages[-1]}")
 
-    def _windows(self, plan: StagePlan, demonstrations: dict[Task, Demonstrations]) -> WindowTable:
+    def _windows(self, plan: StagePlan) -> WindowTable:
         policy = self.assembly.learner.policy
         tables = []
         for task, count in zip(plan.tasks, plan.demonstrations, strict=True):
-            found = demonstrations[task]
+            found = self.demonstrations[task]
             chosen = Demonstrations(task, found.episodes[:count], found.attempts, found.successes)
             tables.append(make_windows(chosen, policy.task_index(task), self.config.policy))
         return WindowTable.union(tables)
@@ -231,16 +241,15 @@ class CurriculumRun:
         policy_bytes = learner.parameters.values.numel() * learner.parameters.values.element_size()
         kept: list[tuple[str, int, bool]] = [("policy, which is also the next teacher", policy_bytes, False)]
         kept += [(item, size, False) for hook in learner.method.hooks for item, size in hook.kept().items()]
+        if self.config.method == "joint":
+            size = sum(part.nbytes for task in self.demonstrations.values() for e in task.episodes for part in (e.observations, e.actions))
+            kept.append(("all demonstrations", size, True))
         kept += [(entry.item, entry.bytes, entry.past_task_data) for entry in (source.ledger() if source is not None else [])]
         return [{"stage": plan.number, "item": item, "bytes": size, "past_task_data": past} for item, size, past in kept]
 
     def _write_curriculum(self) -> None:
-        content = {
-            "name": self.curriculum.name,
-            "tasks": [stage.task.name for stage in self.curriculum.stages],
-            "updates": [stage.updates or self.config.train.updates for stage in self.curriculum.stages],
-        }
-        write_file(self.folder.curriculum_yaml, yaml.safe_dump(content, sort_keys=False))
+        resolved = self.curriculum.resolved(self.config.train.updates, self.config.demonstrations.episodes)
+        write_file(self.folder.curriculum_yaml, resolved.to_yaml())
 
     def _write_tables(self) -> None:
         write_tables(self.folder.path, self.records, read_probes(self.folder), self.config.recovery.episodes, self.config.recovery.thresholds)
@@ -257,8 +266,8 @@ def write_cost(folder: RunFolder, progress: Progress) -> None:
     """Write the seconds of every phase so far; call it again when another phase has ended."""
     total_s = round(progress.total_s, 2)
     phases = {name: round(seconds, 2) for name, seconds in progress.seconds.items()}
-    with open(folder.episodes_csv) as table:
-        episodes = sum(1 for _ in table) - 1
+    table = folder.episodes_csv
+    episodes = len(table.read_text().splitlines()) - 1 if table.exists() else 0
     content = {"phases": phases, "total_s": total_s, "episodes_evaluated": episodes}
     write_file(folder.cost_json, json.dumps(content, indent=1) + "\n")
 
@@ -266,32 +275,36 @@ def write_cost(folder: RunFolder, progress: Progress) -> None:
 def read_probes(folder: RunFolder) -> list[dict[str, Any]]:
     """Curve rows that `recover` measured."""
     path = folder.path / "probes.json"
-    return json.loads(path.read_text()) if path.exists() else []
+    try:
+        return list(json.loads(path.read_text())) if path.exists() else []
+    except (OSError, ValueError, TypeError) as error:
+        raise DamagedFile(f"{path} cannot be read; delete it and run `reconverge recover {folder.path}` again") from error
 
 
 def evaluate(
-    folder: RunFolder, stage: int | None, tasks: list[str] | None, episodes: int | None, progress: Progress
+    folder: RunFolder, stage: int | None, tasks: list[str] | None, episodes: int | None, progress: Progress, device: str | None = None
 ) -> list[dict[str, Any]]:
     """Evaluate a stage's policy (the last by default) on some tasks (all by default); nothing in the folder changes."""
     config = folder.config
     torch.set_num_threads(config.threads)
-    stage = finished_stages(folder.checkpoints)[-1] if stage is None else stage
-    policy = DiffusionPolicy.load(folder.checkpoint(stage), config.device)
+    checkpoint = checkpoint_of(folder, stage)
+    policy = DiffusionPolicy.load(checkpoint, device or config.device)
     chosen = [find_task(name) for name in tasks or policy.tasks]
+    for task in chosen:
+        policy.task_index(task)  # a task that the policy does not know is refused before any is rolled out
     count = episodes or config.evaluation.episodes
     rows = []
     with Simulators(config.evaluation.workers) as simulators, progress.phase("evaluate", len(chosen) * count) as tick:
         for task in chosen:
-            policy.task_index(task)
             results, _ = rollout(policy, task, evaluation_seeds(task, count), simulators, tick=tick)
             valid = [result.success_any for result in results if not result.invalid]
-            rows.append({"stage": stage, "task": task.name, **rate_columns(sum(valid), len(valid))})
+            rows.append({"stage": int(checkpoint.name.removeprefix("stage-")), "task": task.name, **rate_columns(sum(valid), len(valid))})
     return rows
 
 
-def restore_learner(config: RunConfig, folder: RunFolder, stage: int, first: Demonstrations) -> Assembly:
+def restore_learner(config: RunConfig, folder: RunFolder, stage: int) -> Assembly:
     """A learner as it was at the end of `stage`."""
-    assembly = assemble(config, load_curriculum(config.curriculum).tasks, first)
+    assembly = assemble(config, run_curriculum(folder, config).tasks, None)
     load_checkpoint(folder.checkpoint(stage), assembly, stage)
     return assembly
 
@@ -310,9 +323,11 @@ def _write_recordings(path: Path, recordings: dict[int, Recording]) -> None:
         write_file(path, save_arrays(arrays))
 
 
-def _stop_if_diverged(row: dict[str, Any], folder: RunFolder) -> None:
-    if not torch.isfinite(torch.tensor(row["loss"])):
-        raise FloatingPointError(
-            f"the loss is {row['loss']} at stage {row['stage']}, update {row['update']}; the last checkpoint is intact. "
-            f"Lower train.optimizer.learning_rate or train.trust_region.strength and start anew (folder {folder.path})"
-        )
+def _stop_if_diverged(row: dict[str, Any]) -> None:
+    figures = {name: row[name] for name in ("loss", "replay_loss", "penalty", "gradient_norm") if row[name] is not None}
+    for name, value in figures.items():
+        if not math.isfinite(value):
+            raise TrainingDiverged(
+                f"{name} is {value} at stage {row['stage']}, update {row['update']}; the last checkpoint is intact. "
+                "Start anew with a lower --train.optimizer.learning-rate or --train.trust-region.strength"
+            )

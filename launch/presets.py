@@ -39,8 +39,19 @@ PRESETS: dict[str, Preset] = {
             video=VideoConfig(size=(160, 120)),
         ),
     ),
-    "quickstart": Preset("the first three tasks of Continual World 10, minutes", RunConfig(curriculum="cw10:3")),
-    "cw10": Preset("Continual World 10 with the small network", RunConfig(curriculum="cw10")),
+    "quickstart": Preset(
+        "the first three tasks of Continual World 10, five minutes on two CPU cores",
+        RunConfig(
+            curriculum="cw10:3",
+            train=TrainConfig(updates=1500),
+            replay=ReplayConfig(generator=GeneratorConfig(updates=1500)),
+            recovery=RecoveryConfig(grid=(2, 10, 50, 100, 200, 500, 1000)),
+        ),
+    ),
+    "cw10": Preset(
+        "Continual World 10 with the small network, half an hour on two CPU cores",
+        RunConfig(curriculum="cw10", train=TrainConfig(updates=2000), replay=ReplayConfig(generator=GeneratorConfig(updates=2000))),
+    ),
     "cw10-paper": Preset(
         "Continual World 10 with the published network and budget; a day on a GPU",
         RunConfig(

@@ -1,8 +1,9 @@
 """The recovery probe: how many updates a copy of the learner needs to bring an earlier task back.
 
 From the checkpoint of every stage, a copy revisits each earlier task with that task's demonstrations, its method's
-replay and trust region in place, until the task is back at 99 % of its initial success or the budget is spent. The
-run itself is not changed.
+replay of the other tasks and its trust region in place, until the task is back at the highest threshold or the budget is
+spent. The learning rate follows the schedule of a whole stage, so a larger budget looks further and changes nothing
+before. The run itself is not changed.
 """
 
 from __future__ import annotations
@@ -13,80 +14,98 @@ from typing import Any
 import torch
 
 from reconverge.envs.artifact import write_file
-from reconverge.envs.curriculum import load_curriculum
-from reconverge.envs.errors import RunFolderError
+from reconverge.envs.errors import ConfigError, RunFolderError
 from reconverge.envs.simulators import Simulators
-from reconverge.envs.task import Task
 from reconverge.eval.recovery import Curve, recovery_updates
 from reconverge.eval.rollout import evaluation_seeds, rollout
 from reconverge.launch.assembly import make_windows
-from reconverge.launch.checkpoint import finished_stages, read_record
+from reconverge.launch.checkpoint import checkpoint_of, finished_stages, read_record
 from reconverge.launch.config import RunConfig
-from reconverge.launch.curriculum_run import collect_task, plan_stages, restore_learner
+from reconverge.launch.curriculum_run import collect_task, demonstration_budgets, plan_stages, read_probes, restore_learner, run_curriculum
 from reconverge.launch.progress import Progress
 from reconverge.launch.run_folder import RunFolder
-from reconverge.launch.run_tables import probe_curve_row, recoveries, reference_rates, write_tables
-from reconverge.policy.windows import WindowTable
+from reconverge.launch.run_tables import StageRecord, probe_curve_row, recoveries, reference_rates, write_tables
 
 Row = dict[str, Any]
 
 
 def recover(folder: RunFolder, progress: Progress, updates: int | None = None, episodes: int | None = None) -> list[Row]:
-    """Measure every (stage, earlier task) of a run, add the curves to its tables and return the recovery rows."""
+    """Measure every (stage, earlier task) of a run, add the curves to its tables and return the recovery rows.
+
+    Probes that were measured before with the same budget and episodes are not repeated, so an interrupted measurement goes on.
+    """
     config = folder.config
     torch.set_num_threads(config.threads)
-    stages = finished_stages(folder.checkpoints)
-    records = [read_record(folder.checkpoint(stage))[0] for stage in stages]
+    budget = config.recovery.probe_updates if updates is None else updates
     count = episodes or config.recovery.episodes
+    if count > config.evaluation.episodes:
+        raise ConfigError(f"{count} episodes exceed the run's evaluation.episodes {config.evaluation.episodes}, which the reference is made of")
+    checkpoint_of(folder, None)
+    records = [read_record(folder.checkpoint(stage))[0] for stage in finished_stages(folder.checkpoints)]
     references = reference_rates(records, count)
-    if not references:
-        raise RunFolderError(f"{folder.path} has finished no stage with an earlier task yet; let it finish two stages, then run recover again")
+    _refuse_nothing_to_probe(folder, records, references)
 
-    curves: list[Row] = []
-    tasks = {task.name: task for task in load_curriculum(config.curriculum).tasks}
-    with Simulators(config.evaluation.workers) as simulators, progress.phase("probe", len(references)) as tick:
-        for stage, name in references:
-            probe = _Probe(config, folder, tasks[name], stage, simulators)
-            curves += probe.run(references[stage, name], config.recovery.probe_updates if updates is None else updates, count)
-            progress.note(f"probe after stage {stage}, {name}: {_summary(curves[-1], references[stage, name])}")
+    curves = {(row["stage"], row["task"]): rows for rows in _by_probe(read_probes(folder)) for row in rows[:1] if row["settings"] == [budget, count]}
+    with Simulators(config.evaluation.workers) as simulators, progress.phase("probe", len(references), len(curves)) as tick:
+        for (stage, name), reference in references.items():
+            if (stage, name) in curves:
+                continue
+            rows = _Probe(config, folder, stage, name, simulators).run(reference, budget, count)
+            curves[stage, name] = [{**row, "settings": [budget, count]} for row in rows]
+            measured = [row for rows in curves.values() for row in rows]
+            write_file(folder.path / "probes.json", json.dumps(measured))
+            write_tables(folder.path, records, measured, config.recovery.episodes, config.recovery.thresholds)
+            progress.note(f"probe after stage {stage}, {name}: {_summary(rows[-1])}")
             tick()
-    write_file(folder.path / "probes.json", json.dumps(curves))
-    write_tables(folder.path, records, curves, config.recovery.episodes, config.recovery.thresholds)
-    return recoveries(curves, references, config.recovery.thresholds)
+    return recoveries([row for rows in curves.values() for row in rows], {}, config.recovery.thresholds)
 
 
 class _Probe:
     """One copy of the learner revisiting one task."""
 
-    def __init__(self, config: RunConfig, folder: RunFolder, task: Task, stage: int, simulators: Simulators) -> None:
-        self.config, self.task, self.stage, self.simulators = config, task, stage, simulators
-        curriculum = load_curriculum(config.curriculum)
-        budget = max(
-            count for plan in plan_stages(config, curriculum) for each, count in zip(plan.tasks, plan.demonstrations, strict=True) if each == task
-        )
-        demonstrations = collect_task(task, budget, config, simulators)
-        first = demonstrations if task == curriculum.tasks[0] else collect_task(curriculum.tasks[0], _first_budget(config), config, simulators)
-        self.learner = restore_learner(config, folder, stage, first).learner
-        self.windows: WindowTable = make_windows(demonstrations, self.learner.policy.task_index(task), config.policy)
+    def __init__(self, config: RunConfig, folder: RunFolder, stage: int, name: str, simulators: Simulators) -> None:
+        self.config, self.stage, self.simulators = config, stage, simulators
+        plans = plan_stages(config, run_curriculum(folder, config))
+        self.task = next(task for plan in plans for task in plan.tasks if task.name == name)
+        self.schedule = next(plan.updates for plan in plans if self.task in plan.tasks)
+        self.learner = restore_learner(config, folder, stage).learner
+        demonstrations = collect_task(self.task, demonstration_budgets(plans)[self.task], config, simulators)
+        self.windows = make_windows(demonstrations, self.learner.policy.task_index(self.task), config.policy)
 
     def run(self, reference: float, updates: int, episodes: int) -> list[Row]:
-        """Curve rows at 0 and on the grid, up to the first point at 99 % of the reference."""
-        grid = [*(point for point in self.config.recovery.grid if point < updates), updates]
-        self.learner.begin_stage(_probe_stage(self.stage, self.learner.policy.task_index(self.task)), self.windows, updates)
-        rows = [self._measure(0, episodes)]
+        """Curve rows at 0 and on the grid, up to the first point at the highest threshold of the reference."""
+        grid = {*(point for point in self.config.recovery.grid if point < updates), updates}
+        self.learner.begin_stage(_probe_stage(self.stage, self.learner.policy.task_index(self.task)), self.windows, max(self.schedule, updates))
+        rows = [self._measure(0, episodes, reference)]
         for update in range(1, updates + 1):
             self.learner.update()
             if update in grid:
-                rows.append(self._measure(update, episodes))
+                rows.append(self._measure(update, episodes, reference))
                 curve = Curve([row["update"] for row in rows], [row["successes"] / max(row["episodes"], 1) for row in rows])
-                if recovery_updates(curve, reference, 99) is not None:
+                if recovery_updates(curve, reference, max(self.config.recovery.thresholds)) is not None:
                     break
         return rows
 
-    def _measure(self, update: int, episodes: int) -> Row:
+    def _measure(self, update: int, episodes: int, reference: float) -> Row:
         seeds = evaluation_seeds(self.task, episodes)
         results, _ = rollout(self.learner.acting_policy(), self.task, seeds, self.simulators, stop_at_success=True)
-        return probe_curve_row(self.stage, self.task.name, update, results)
+        return probe_curve_row(self.stage, self.task.name, update, results, reference)
+
+
+def _refuse_nothing_to_probe(folder: RunFolder, records: list[StageRecord], references: dict[tuple[int, str], float]) -> None:
+    if references:
+        return
+    last_planned = plan_stages(folder.config, run_curriculum(folder, folder.config))[-1].number
+    if records[-1].stage >= last_planned:
+        raise RunFolderError(f"{folder.path} is finished and no stage of it has an earlier task; recovery needs a curriculum of two tasks or more")
+    raise RunFolderError(f"{folder.path} has finished no stage with an earlier task yet; go on with: reconverge train --resume {folder.path}")
+
+
+def _by_probe(rows: list[Row]) -> list[list[Row]]:
+    probes: dict[tuple[int, str], list[Row]] = {}
+    for row in rows:
+        probes.setdefault((row["stage"], row["task"]), []).append(row)
+    return list(probes.values())
 
 
 def _probe_stage(stage: int, task: int) -> int:
@@ -94,10 +113,6 @@ def _probe_stage(stage: int, task: int) -> int:
     return 1_000_000 + 1000 * stage + task
 
 
-def _first_budget(config: RunConfig) -> int:
-    return plan_stages(config, load_curriculum(config.curriculum))[0].demonstrations[0]
-
-
-def _summary(last: Row, reference: float) -> str:
+def _summary(last: Row) -> str:
     rate = last["successes"] / max(last["episodes"], 1)
-    return f"{100 * rate:.0f} % after {last['update']} updates (initially {100 * reference:.0f} %)"
+    return f"{100 * rate:.0f} % after {last['update']} updates (initially {100 * last['reference_rate']:.0f} %)"

@@ -99,19 +99,22 @@ def _curve_row(kind: str, stage: int, task: str, update: int, episodes: Sequence
     return {"kind": kind, "stage": stage, "task": task, "update": update, "episodes": len(valid), "successes": sum(valid)}
 
 
-def probe_curve_row(stage: int, task: str, update: int, results: Sequence[EpisodeResult]) -> Row:
-    return _curve_row("probe", stage, task, update, [asdict(result) for result in results])
+def probe_curve_row(stage: int, task: str, update: int, results: Sequence[EpisodeResult], reference: float) -> Row:
+    """A probe brings its reference along, over as many episodes as its points have."""
+    return {**_curve_row("probe", stage, task, update, [asdict(result) for result in results]), "reference_rate": reference}
 
 
 def recoveries(curves: Sequence[Row], references: Mapping[tuple[int, str], float], thresholds: Sequence[int]) -> list[Row]:
-    """One row per (kind, stage, task, threshold); `references` gives each task's rate just after it was learned, by (stage, task)."""
+    """One row per (kind, stage, task, threshold); `references` holds each task's rate just after it was learned, by (stage, task)."""
     grouped: dict[tuple[str, int, str], list[Row]] = defaultdict(list)
     for row in curves:
         if row["episodes"]:
             grouped[row["kind"], row["stage"], row["task"]].append(row)
     rows = []
     for (kind, stage, task), points in grouped.items():
-        reference = references[stage, task]
+        if points[0]["update"] != 0:  # every episode before the switch was invalid
+            continue
+        reference = points[0].get("reference_rate", references.get((stage, task), 0.0))
         curve = Curve([point["update"] for point in points], [point["successes"] / point["episodes"] for point in points])
         fell = {"dip": dip(curve, reference), "dip_area": dip_area(curve, reference), "reference_rate": reference}
         for threshold in thresholds:
@@ -121,11 +124,11 @@ def recoveries(curves: Sequence[Row], references: Mapping[tuple[int, str], float
 
 
 def reference_rates(records: Sequence[StageRecord], episodes_per_point: int) -> dict[tuple[int, str], float]:
-    """(stage, earlier task) -> success just after the task was last learned before that stage."""
+    """(stage, earlier task) -> success just after the task was last learned before that stage, which learns another."""
     references: dict[tuple[int, str], float] = {}
     learned: dict[str, float] = {}
     for record in records:
-        references |= {(record.stage, task): rate for task, rate in learned.items()}
+        references |= {(record.stage, task): rate for task, rate in learned.items() if task not in record.tasks}
         for task in record.tasks:
             valid = [bool(row["success_any"]) for row in first_episodes(record, task, episodes_per_point) if not row["invalid"]]
             learned[task] = sum(valid) / len(valid) if valid else 0.0
@@ -148,7 +151,7 @@ def write_tables(folder: Path, records: Sequence[StageRecord], probes: Sequence[
 
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
     text = io.StringIO()
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer = csv.DictWriter(text, columns, lineterminator="\n", extrasaction="ignore")
     writer.writeheader()
     writer.writerows({key: _cell(value) for key, value in row.items()} for row in rows)
     write_file(path, text.getvalue())

@@ -14,7 +14,7 @@ tightly that eps does as well for them, and eps is what the published Fisher is 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import torch
@@ -53,14 +53,17 @@ class Diffusion:
         return signal * noise - noise_scale * clean
 
     @torch.no_grad()
-    def sample(self, denoise: Denoise, noise: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Denoise `noise` (B, ...) in `sampling_steps` steps; only `ddpm` draws from `generator` on the way."""
+    def sample(self, denoise: Denoise, shape: tuple[int, ...], streams: Sequence[torch.Generator], device: torch.device | str = "cpu") -> Tensor:
+        """One sample of `shape` per stream: (B, *shape), denoised from noise in `sampling_steps` steps.
+
+        Row b draws from streams[b] alone, at the start and (`ddpm`) on the way, so it does not depend on its company.
+        """
         scheduler = self._make_scheduler()
         scheduler.set_timesteps(self.sampling_steps)
-        extra = {"generator": generator} if self.sampler == "ddpm" else {}
-        sample = noise
+        extra = {"generator": list(streams)} if self.sampler == "ddpm" else {}
+        sample = torch.stack([torch.randn(shape, generator=stream) for stream in streams]).to(device)
         for timestep in scheduler.timesteps:
-            predicted = denoise(sample, timestep.to(noise.device).expand(len(noise)))
+            predicted = denoise(sample, timestep.to(device).expand(len(streams)))
             sample = scheduler.step(predicted, timestep, sample, **extra).prev_sample
         return sample.clamp(-self.clip, self.clip)
 
@@ -74,4 +77,4 @@ class Diffusion:
             return DDPMScheduler(**self._common, **clipped)
         if self.sampler == "ddim":
             return DDIMScheduler(**self._common, **clipped)
-        return DPMSolverMultistepScheduler(**self._common, algorithm_type="dpmsolver++", timestep_spacing="trailing")
+        return DPMSolverMultistepScheduler(**self._common, algorithm_type="dpmsolver++", timestep_spacing="leading")

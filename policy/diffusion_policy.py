@@ -24,7 +24,7 @@ from reconverge.policy.config import PolicyConfig, ResidualMLPConfig, UnetConfig
 from reconverge.policy.denoiser import build_denoiser
 from reconverge.policy.diffusion import Diffusion
 from reconverge.policy.normalizer import Normalizer
-from reconverge.policy.random_streams import torch_stream
+from reconverge.policy.random_streams import seeded_initialisation, torch_stream
 
 ACTION_BOUND = 1.0
 
@@ -48,8 +48,7 @@ class DiffusionPolicy(nn.Module):
         self.observation_size, self.action_size = observation_size, action_size
         self.normalizer = normalizer
         condition_size = config.window * observation_size + (len(self.tasks) if config.task_conditioned else 0)
-        with torch.random.fork_rng(devices=[]):  # torch initialises layers from its global generator only
-            torch.manual_seed(torch_stream("initial weights", seed).initial_seed())
+        with seeded_initialisation("initial weights", seed):
             self.denoiser = build_denoiser(config, action_size, condition_size)
         self.diffusion = Diffusion(config.timesteps, config.sampler, config.sampling_steps, ACTION_BOUND)
         self.reset()
@@ -82,11 +81,12 @@ class DiffusionPolicy(nn.Module):
 
     # acting
 
-    def sample_chunk(self, observations: Tensor, task: Tensor, noise: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """One chunk per row: (B, To, Do), (B,), noise (B, H, Da) -> actions (B, H, Da) in [-1, 1]."""
+    def sample_chunk(self, observations: Tensor, task: Tensor, streams: Sequence[torch.Generator]) -> Tensor:
+        """One chunk per row: (B, To, Do), (B,) and B streams to draw noise from -> actions (B, H, Da) in [-1, 1]."""
         with torch.no_grad():
             condition = self.condition(observations, task)
-            return self.diffusion.sample(lambda noisy, timestep: self.predict_noise(noisy, timestep, condition), noise, generator)
+            shape = (self.config.horizon, self.action_size)
+            return self.diffusion.sample(lambda noisy, timestep: self.predict_noise(noisy, timestep, condition), shape, streams, self.device)
 
     def executed(self, chunk: Tensor) -> Tensor:
         """The Ha actions of a chunk (B, H, Da) that are executed."""
@@ -137,22 +137,22 @@ class DiffusionPolicy(nn.Module):
         empty = [environment for environment in range(len(observations)) if not state.queues.get(environment)]
         if empty:
             seen = torch.from_numpy(np.stack([np.stack(state.histories[environment]) for environment in empty])).float()
-            noise = torch.stack([self._acting_noise(seed, environment, state.chunks.get(environment, 0)) for environment in empty])
+            streams = [torch_stream("acting", seed, environment, state.chunks.get(environment, 0)) for environment in empty]
             labels = torch.full((len(empty),), task, device=self.device)
-            chunk = self.executed(self.sample_chunk(seen.to(self.device), labels, noise.to(self.device)))
+            chunk = self.executed(self.sample_chunk(seen.to(self.device), labels, streams))
             for environment, actions in zip(empty, chunk.cpu().numpy(), strict=True):
                 state.queues[environment] = list(actions)
                 state.chunks[environment] = state.chunks.get(environment, 0) + 1
         return np.stack([state.queues[environment].pop(0) for environment in range(len(observations))])
 
-    def _acting_noise(self, seed: int, environment: int, chunk: int) -> Tensor:
-        return torch.randn(self.config.horizon, self.action_size, generator=torch_stream("acting", seed, environment, chunk))
-
     # keeping
 
     def clone(self) -> DiffusionPolicy:
         """A frozen copy: the teacher, or the averaged weights to act with."""
-        return copy.deepcopy(self).requires_grad_(False)
+        twin = copy.deepcopy(self).requires_grad_(False)
+        for parameter in twin.parameters():
+            parameter.grad = None
+        return twin
 
     def description(self) -> dict[str, Any]:
         return {

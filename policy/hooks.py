@@ -28,6 +28,7 @@ class Hook:
     """Does nothing; the base of every hook."""
 
     name = "hook"
+    last_fisher: Rank1Fisher | None = None
 
     def on_stage_start(self, learner: Learner) -> None:
         """The new stage's windows are in place, the optimizer is fresh."""
@@ -59,16 +60,11 @@ class Hook:
 
 @dataclass(frozen=True)
 class Method:
-    """A continual-learning method: hooks, called in order.
-
-    Attributes:
-        all_tasks_at_once: the upper bound `joint` learns the whole curriculum as one stage.
-    """
+    """A continual-learning method: hooks, called in order."""
 
     name: str
     hooks: Sequence[Hook] = ()
-    all_tasks_at_once: bool = False
 
     def fishers(self) -> list[Rank1Fisher]:
         """Estimates made at the end of the last stage, for the log."""
-        return [fisher for hook in self.hooks if (fisher := getattr(hook, "last_fisher", None)) is not None]
+        return [hook.last_fisher for hook in self.hooks if hook.last_fisher is not None]

@@ -66,6 +66,7 @@ class Learner:
         """Start stage `stage` (1-based) on the current task's windows, for `updates` updates."""
         self.stage, self.updates, self.update_index = stage, updates, 0
         self.windows = windows.to(self.policy.device)
+        self.current_tasks = set(windows.all().task.unique().tolist())
         self.streams = RandomStreams(self.seed, stage)
         self.optimizer, self.schedule = make_optimizer(self.parameters, self.config.optimizer, updates)
         for hook in self.method.hooks:
@@ -74,15 +75,13 @@ class Learner:
     def update(self) -> UpdateFigures:
         """One gradient update of the objective."""
         self.update_index += 1
-        generator = lambda purpose: self.streams.generator(purpose, self.update_index)  # noqa: E731
-
         # what is learned now, and what is rehearsed
-        current = self.windows.draw(self.config.batch_size, generator("windows"))
-        replayed = self._replay_batch(generator("replay"))
+        current = self.windows.draw(self.config.batch_size, self._stream("windows"))
+        replayed = self._replay_batch(self._stream("replay"))
         batch = current if replayed is None else WindowBatch.concatenate([current, replayed])
 
         # one forward pass for both
-        timestep, noise = self.policy.diffusion.draw(tuple(batch.actions.shape), generator("noise"))
+        timestep, noise = self.policy.diffusion.draw(tuple(batch.actions.shape), self._stream("noise"))
         timestep, noise = timestep.to(batch.actions.device), noise.to(batch.actions.device)
         noisy = self.policy.diffusion.add_noise(batch.actions, noise, timestep)
         condition = self.policy.condition(batch.observations, batch.task)
@@ -127,8 +126,13 @@ class Learner:
 
     # parts of an update
 
+    def _stream(self, purpose: str) -> torch.Generator:
+        return self.streams.generator(purpose, self.update_index)
+
     def _replay_batch(self, generator: torch.Generator) -> WindowBatch | None:
         count = round(self.config.batch_size * self.config.replay_ratio)
+        if count == 0:
+            return None
         batches = [hook.replay_batch(self, count, generator) for hook in self.method.hooks]
         drawn = [batch for batch in batches if batch is not None]
         return WindowBatch.concatenate(drawn) if drawn else None
@@ -157,15 +161,15 @@ class Learner:
     # checkpoints, at the end of a stage
 
     def arrays(self) -> dict[str, np.ndarray]:
-        arrays = {"parameters": self.parameters.values.cpu().numpy()}
+        """What the method's hooks remember; the parameters are in the policy's own state."""
+        arrays: dict[str, np.ndarray] = {}
         for hook in self.method.hooks:
             arrays |= {f"{hook.name}.{name}": array for name, array in hook.arrays().items()}
         return arrays
 
     def load_arrays(self, stage: int, arrays: dict[str, np.ndarray]) -> None:
-        """Continue after the end of `stage` from what `arrays` gave there."""
+        """Continue after the end of `stage` from what `arrays` gave there; the policy's state has been loaded already."""
         self.stage = stage
-        self.parameters.values.copy_(torch.from_numpy(arrays["parameters"]))
         self.averaged.copy_(self.parameters.values)
         for hook in self.method.hooks:
             prefix = f"{hook.name}."

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
-from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 from reconverge.policy.config import OptimizerConfig
 from reconverge.policy.flat_parameters import FlatParameters
@@ -16,7 +18,12 @@ def make_optimizer(parameters: FlatParameters, config: OptimizerConfig, updates:
     optimizer = torch.optim.AdamW([theta], lr=config.learning_rate, weight_decay=config.weight_decay, fused=True)
     if config.schedule == "constant":
         return optimizer, LambdaLR(optimizer, lambda update: 1.0)
-    # One step more than updates: the schedule is asked for a rate once after the last one.
-    return optimizer, OneCycleLR(
-        optimizer, config.learning_rate, total_steps=updates + 1, pct_start=config.warmup_fraction, cycle_momentum=False
-    )
+    return optimizer, LambdaLR(optimizer, lambda update: one_cycle(update, updates, config.warmup_fraction))
+
+
+def one_cycle(update: int, updates: int, warmup_fraction: float) -> float:
+    """Share of the peak learning rate before 0-based `update`: half a cosine up from 1/25, half a cosine down to 0."""
+    warmup = warmup_fraction * updates
+    if update < warmup:
+        return 1 - (1 - 1 / 25) * (1 + math.cos(math.pi * update / warmup)) / 2
+    return (1 + math.cos(math.pi * min(1.0, (update - warmup) / max(updates - warmup, 1)))) / 2

@@ -5,6 +5,8 @@ Draws are made on the CPU and moved, so that a GPU run sees the same numbers as 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -15,6 +17,14 @@ from reconverge.envs.seeding import Word, stream_key
 def torch_stream(*words: Word) -> torch.Generator:
     """A fresh CPU generator for the given words."""
     return torch.Generator().manual_seed(stream_key(*words))
+
+
+@contextmanager
+def seeded_initialisation(*words: Word) -> Iterator[None]:
+    """Make layers inside with weights that depend on the words only: torch initialises from its global generator alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(stream_key(*words))
+        yield
 
 
 @dataclass(frozen=True)

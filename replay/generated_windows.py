@@ -8,19 +8,18 @@ policy that has just learned the task labels. Two rules for the older tasks:
     redrawn     the generator learns a new task beside what it generates of the old ones, and every pool is made
                 again at every stage, by the newest generator and teacher
 
-Redrawing needs nothing but the generator, and copies its copies; the freshest pool never drifts, at the price of
-keeping synthetic windows. Neither keeps an observation or an action of a past task.
+Redrawn pools are copies of copies; a freshest pool never drifts. Neither keeps an observation or an action of a past task.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import numpy as np
 import torch
 
 from reconverge.policy.diffusion_policy import DiffusionPolicy
-from reconverge.policy.random_streams import RandomStreams
+from reconverge.policy.random_streams import RandomStreams, torch_stream
 from reconverge.policy.windows import WindowBatch, WindowTable
 from reconverge.replay.config import ReplayConfig
 from reconverge.replay.source import LedgerItem, WindowPools
@@ -36,8 +35,8 @@ class GeneratedWindows:
         self.config, self.generator = config, generator
         self.pools = WindowPools()
 
-    def draw(self, count: int, generator: torch.Generator) -> WindowBatch | None:
-        return self.pools.draw(count, generator)
+    def draw(self, count: int, generator: torch.Generator, without: Collection[int] = ()) -> WindowBatch | None:
+        return self.pools.draw(count, generator, without)
 
     def remember(
         self, task: int, windows: WindowTable, teacher: DiffusionPolicy, streams: RandomStreams, tick: Callable[[int], None]
@@ -50,15 +49,11 @@ class GeneratedWindows:
 
     def _make_pool(self, task: int, teacher: DiffusionPolicy, streams: RandomStreams) -> tuple[WindowBatch, torch.Tensor]:
         count = self.config.windows_per_task
-        observations, times = self.generator.generate(task, count, streams.generator("generated windows", task))
+        observations, times = self.generator.generate(task, count, streams.seed, streams.stage)
         labels = torch.full((count,), task, device=observations.device)
-        noise = torch.randn(count, teacher.config.horizon, teacher.action_size, generator=streams.generator("labels", task))
-        actions = torch.cat(
-            [
-                teacher.sample_chunk(*part)
-                for part in zip(*(column.split(LABELLED_AT_ONCE) for column in (observations, labels, noise.to(observations))), strict=True)
-            ]
-        )
+        noise = [torch_stream("label", streams.seed, streams.stage, task, window) for window in range(count)]
+        parts = [slice(start, start + LABELLED_AT_ONCE) for start in range(0, count, LABELLED_AT_ONCE)]
+        actions = torch.cat([teacher.sample_chunk(observations[part], labels[part], noise[part]) for part in parts])
         return WindowBatch(observations, actions, labels), times
 
     def ledger(self) -> list[LedgerItem]:

@@ -6,7 +6,7 @@ A source is asked for windows during a stage (`draw`) and, at a stage's end, tol
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -30,8 +30,8 @@ class LedgerItem:
 class ReplaySource(Protocol):
     """See the module's first lines."""
 
-    def draw(self, count: int, generator: torch.Generator) -> WindowBatch | None:
-        """`count` windows over the earlier tasks, or None before there are any."""
+    def draw(self, count: int, generator: torch.Generator, without: Collection[int] = ()) -> WindowBatch | None:
+        """`count` windows over the earlier tasks but those in `without`; None where that leaves no task."""
 
     def remember(
         self, task: int, windows: WindowTable, teacher: DiffusionPolicy, streams: RandomStreams, tick: Callable[[int], None]
@@ -46,7 +46,7 @@ class ReplaySource(Protocol):
 
 
 class WindowPools:
-    """One pool of windows per earlier task, all of the same size, drawn from task by task in equal shares."""
+    """One pool of windows per earlier task, drawn from in equal shares however large each is."""
 
     def __init__(self) -> None:
         self.pools: dict[int, WindowBatch] = {}
@@ -56,15 +56,20 @@ class WindowPools:
         self.pools[task], self.times[task] = pool
         self._all = WindowBatch.concatenate(list(self.pools.values()))
 
-    def draw(self, count: int, generator: torch.Generator) -> WindowBatch | None:
-        if not self.pools:
+    def draw(self, count: int, generator: torch.Generator, without: Collection[int] = ()) -> WindowBatch | None:
+        sizes = torch.tensor([len(pool) for pool in self.pools.values()])
+        first = sizes.cumsum(0) - sizes
+        allowed = torch.tensor([row for row, task in enumerate(self.pools) if task not in without], dtype=torch.int64)
+        if len(allowed) == 0:
             return None
-        index = torch.randint(len(self._all), (count,), generator=generator).to(self._all.task.device)
+        chosen = allowed[torch.randint(len(allowed), (count,), generator=generator)]
+        within = (torch.rand(count, generator=generator) * sizes[chosen]).long()
+        index = (first[chosen] + within).to(self._all.task.device)
         return WindowBatch(self._all.observations[index], self._all.actions[index], self._all.task[index])
 
     @property
     def bytes(self) -> int:
-        parts = [part for pool in self.pools.values() for part in (pool.observations, pool.actions)]
+        parts = [part for task, pool in self.pools.items() for part in (pool.observations, pool.actions, self.times[task])]
         return sum(part.numel() * part.element_size() for part in parts)
 
     def arrays(self) -> dict[str, np.ndarray]:

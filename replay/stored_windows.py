@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import numpy as np
 import torch
@@ -21,8 +21,8 @@ class StoredWindows:
         self.config, self.device = config, device
         self.pools = WindowPools()
 
-    def draw(self, count: int, generator: torch.Generator) -> WindowBatch | None:
-        return self.pools.draw(count, generator)
+    def draw(self, count: int, generator: torch.Generator, without: Collection[int] = ()) -> WindowBatch | None:
+        return self.pools.draw(count, generator, without)
 
     def remember(
         self, task: int, windows: WindowTable, teacher: DiffusionPolicy, streams: RandomStreams, tick: Callable[[int], None]

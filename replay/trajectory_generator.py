@@ -15,12 +15,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss, one_hot
 
+from reconverge.envs.seeding import Word
 from reconverge.policy.config import OptimizerConfig, ResidualMLPConfig
 from reconverge.policy.denoiser import ResidualMLP, sinusoidal_features
 from reconverge.policy.diffusion import Diffusion
+from reconverge.policy.diffusion_policy import arrays_of
 from reconverge.policy.flat_parameters import FlatParameters
 from reconverge.policy.optimizer import make_optimizer
-from reconverge.policy.random_streams import RandomStreams, torch_stream
+from reconverge.policy.random_streams import RandomStreams, seeded_initialisation, torch_stream
 from reconverge.replay.config import GeneratorConfig
 from reconverge.replay.window_code import WindowCode
 
@@ -46,25 +48,28 @@ class TrajectoryGenerator(nn.Module):
     def __init__(self, config: GeneratorConfig, code: WindowCode, tasks: int, seed: int) -> None:
         super().__init__()
         self.config, self.code, self.tasks = config, code, tasks
-        with torch.random.fork_rng(devices=[]):  # torch initialises layers from its global generator only
-            torch.manual_seed(torch_stream("initial generator weights", seed).initial_seed())
-            self.denoiser = ResidualMLP(
-                ResidualMLPConfig(config.width, config.blocks), code.size, tasks + TIME_FEATURES
-            )
+        with seeded_initialisation("initial generator weights", seed):
+            self.denoiser = ResidualMLP(ResidualMLPConfig(config.width, config.blocks), code.size, tasks + TIME_FEATURES)
         self.diffusion = Diffusion(config.timesteps, "ddim", config.sampling_steps, CLIP, target="velocity")
         self.register_buffer("mean", torch.zeros(tasks, code.size))
         self.register_buffer("spread", torch.zeros(tasks, code.size))
         self.register_buffer("time_quantiles", torch.zeros(tasks, TIME_QUANTILES))
 
     @torch.no_grad()
-    def generate(self, task: int, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """`count` windows of one task: observations (count, To, Do) in the task's units, and their times (count,)."""
+    def generate(self, task: int, count: int, *words: Word) -> tuple[Tensor, Tensor]:
+        """`count` windows of one task: observations (count, To, Do) in the task's units, and their times (count,).
+
+        What is drawn is a function of the task and the `words`.
+        """
         device = self.mean.device
-        ranks = (torch.arange(count) + torch.rand(count, generator=generator)) / count  # stratified: every time is covered
+        spread = torch.rand(count, generator=torch_stream("generated times", task, *words))
+        ranks = (torch.arange(count) + spread) / count  # stratified: every time is covered
         times = _interpolate(self.time_quantiles[task].cpu(), ranks).to(device)
         condition = self._condition(torch.full((count,), task, device=device), times)
-        noise = torch.randn(count, self.code.size, generator=generator).to(device)
-        standardised = self.diffusion.sample(lambda noisy, timestep: self.denoiser(noisy, timestep, condition), noise)
+        streams = [torch_stream("generated window", task, window, *words) for window in range(count)]
+        standardised = self.diffusion.sample(
+            lambda noisy, timestep: self.denoiser(noisy, timestep, condition), (self.code.size,), streams, device
+        )
         return self.code.decode(self.mean[task] + self.spread[task] * standardised), times
 
     def learn(
@@ -125,7 +130,7 @@ class TrajectoryGenerator(nn.Module):
         return sum(tensor.numel() * tensor.element_size() for tensor in self.state_dict().values())
 
     def arrays(self) -> dict[str, np.ndarray]:
-        return {name: tensor.detach().cpu().numpy() for name, tensor in self.state_dict().items()}
+        return arrays_of(self.state_dict())
 
     def load_arrays(self, arrays: dict[str, np.ndarray]) -> None:
         self.load_state_dict({name: torch.from_numpy(array) for name, array in arrays.items()})

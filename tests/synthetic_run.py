@@ -36,7 +36,7 @@ def write_run(folder: Path, stages: Sequence[str] = POINT_REACH, method: str = "
 
 def write_rollouts(folder: Path, episode_seeds: Sequence[int] = (11,), states: int = 6) -> None:
     """Stored physics states of every task up to each stage; success at the last step for the task of the stage itself."""
-    stages = yaml.safe_load((folder / "curriculum.yaml").read_text())["tasks"]
+    stages = [stage["task"] for stage in yaml.safe_load((folder / "curriculum.yaml").read_text())["tasks"]]
     for stage in range(1, len(stages) + 1):
         target = folder / "rollouts" / f"stage-{stage:02d}"
         target.mkdir(parents=True)
@@ -73,7 +73,8 @@ def _write_settings(folder: Path, stages: Sequence[str], method: str, seed: int)
         "evaluation": {"episodes": EPISODES},
     }
     (folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
-    (folder / "curriculum.yaml").write_text(yaml.safe_dump({"name": "synthetic", "tasks": list(stages), "updates": [UPDATES] * len(stages)}))
+    entries = [{"task": task, "updates": UPDATES, "demonstrations": 100} for task in stages]
+    (folder / "curriculum.yaml").write_text(yaml.safe_dump({"name": "synthetic", "tasks": entries}))
     (folder / "command.txt").write_text(f"reconverge train --curriculum synthetic --method {method} --seed {seed}\n")
     fingerprint = {
         "versions": {"torch": "2.9.0", "numpy": "2.3.0"},

@@ -44,7 +44,7 @@ def refused(capsys: pytest.CaptureFixture[str], *words: str) -> str:
 
 def write_results(folder: RunFolder) -> None:
     """The tables of a finished run of one stage, as far as the command line reads them."""
-    folder.curriculum_yaml.write_text(yaml.safe_dump({"name": "mine", "tasks": ["point-reach-0"], "updates": [5]}))
+    folder.curriculum_yaml.write_text(yaml.safe_dump({"name": "mine", "tasks": [{"task": "point-reach-0", "updates": 5}]}))
     with open(folder.success_matrix_csv, "w", newline="") as file:
         rows = csv.writer(file)
         rows.writerow(["stage", "task", "episodes", "successes", "rate", "wilson_low", "wilson_high"])

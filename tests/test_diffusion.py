@@ -5,6 +5,10 @@ from diffusers import DDIMScheduler, DDPMScheduler
 from reconverge.policy.diffusion import Diffusion, Sampler, Target
 
 
+def streams(count: int) -> list[torch.Generator]:
+    return [torch.Generator().manual_seed(row) for row in range(count)]
+
+
 def test_noise_is_added_as_diffusers_does() -> None:
     diffusion = Diffusion(50, "ddim", 5, clip=1.0)
     clean, noise, timestep = torch.randn(7, 4, 2), torch.randn(7, 4, 2), torch.arange(7) * 7
@@ -14,14 +18,14 @@ def test_noise_is_added_as_diffusers_does() -> None:
 
 def test_ddim_is_diffusers_loop() -> None:
     network = torch.nn.Linear(2, 2)
-    noise = torch.randn(5, 4, 2)
+    noise = torch.stack([torch.randn(4, 2, generator=stream) for stream in streams(5)])
     scheduler = DDIMScheduler(50, beta_schedule="squaredcos_cap_v2", clip_sample=True, clip_sample_range=1.0)
     scheduler.set_timesteps(6)
     expected = noise
     with torch.no_grad():
         for timestep in scheduler.timesteps:
             expected = scheduler.step(network(expected), timestep, expected).prev_sample
-    sample = Diffusion(50, "ddim", 6, clip=1.0).sample(lambda noisy, timestep: network(noisy), noise)
+    sample = Diffusion(50, "ddim", 6, clip=1.0).sample(lambda noisy, timestep: network(noisy), (4, 2), streams(5))
     assert torch.equal(sample, expected.clamp(-1, 1))
 
 
@@ -38,8 +42,17 @@ def test_the_perfect_denoiser_of_a_point_leads_to_the_point(sampler: Sampler, ta
         noise = (noisy - level.sqrt() * point) / (1 - level).sqrt()
         return noise if target == "noise" else diffusion.velocity(point.expand_as(noise), noise, timestep)
 
-    sample = diffusion.sample(denoise, torch.randn(20, 2), torch.Generator().manual_seed(0))
+    sample = diffusion.sample(denoise, (2,), streams(20))
     assert torch.allclose(sample, point.expand(20, 2), atol=0.02)
+
+
+@pytest.mark.parametrize("sampler", ["ddpm", "ddim", "dpm-solver++"])
+def test_a_row_does_not_depend_on_its_company_nor_on_the_global_generator(sampler: Sampler) -> None:
+    diffusion = Diffusion(20, sampler, 5, clip=1.0)
+    together = diffusion.sample(lambda noisy, timestep: 0.5 * noisy, (3,), streams(4))
+    torch.manual_seed(7)
+    alone = diffusion.sample(lambda noisy, timestep: 0.5 * noisy, (3,), [torch.Generator().manual_seed(2)])
+    assert torch.equal(together[2], alone[0])
 
 
 def test_more_sampling_steps_than_timesteps_are_refused() -> None:

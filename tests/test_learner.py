@@ -1,3 +1,5 @@
+from collections.abc import Collection
+
 import torch
 from small_policy import random_windows, small_policy
 
@@ -16,7 +18,7 @@ SMALL = TrainConfig(updates=5, batch_size=16, trust_region=TrustRegionConfig(dra
 class Source:
     """Windows of task 0, seen or not."""
 
-    def draw(self, count: int, generator: torch.Generator) -> WindowBatch:
+    def draw(self, count: int, generator: torch.Generator, without: Collection[int] = ()) -> WindowBatch:
         return random_windows(task=0, seed=9).draw(count, generator)
 
 
@@ -116,6 +118,7 @@ def test_arrays_carry_a_learner_over_a_stage_boundary() -> None:
     whole = train(make(), stages=2)
     first = train(make(), stages=1)
     resumed = make()
+    resumed.policy.load_state_dict(first.policy.state_dict())
     resumed.load_arrays(1, first.arrays())
     resumed.begin_stage(2, random_windows(task=1, seed=2), 5)
     for _ in range(5):

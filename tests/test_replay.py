@@ -63,7 +63,7 @@ def trained_generator() -> TrajectoryGenerator:
 
 
 def test_generated_windows_follow_the_task_and_the_time() -> None:
-    observations, times = trained_generator().generate(0, 400, torch.Generator().manual_seed(1))
+    observations, times = trained_generator().generate(0, 400, "a")
     x = observations[:, -1, 0]
     assert float((x - times).abs().mean()) < 0.15  # real windows: 0.04
     assert float((observations[:, -1, 1] - 2 * x).abs().mean()) < 0.1
@@ -71,13 +71,13 @@ def test_generated_windows_follow_the_task_and_the_time() -> None:
 
 
 def test_numbers_that_never_vary_come_out_exactly() -> None:
-    observations, _ = trained_generator().generate(0, 50, torch.Generator().manual_seed(1))
+    observations, _ = trained_generator().generate(0, 50, "a")
     assert torch.allclose(observations[..., 4], torch.tensor(0.7), atol=1e-6)
 
 
-def test_generation_depends_on_its_generator_only() -> None:
+def test_generation_is_a_function_of_its_words() -> None:
     generator = trained_generator()
-    first, again, other = (generator.generate(0, 5, torch.Generator().manual_seed(seed))[0] for seed in (1, 1, 2))
+    first, again, other = (generator.generate(0, 5, words)[0] for words in ("a", "a", "b"))
     assert torch.equal(first, again) and not torch.equal(first, other)
 
 
@@ -115,9 +115,19 @@ def test_stored_windows_are_real_and_the_ledger_says_so() -> None:
     windows = random_windows()
     source.remember(0, windows, small_policy(), RandomStreams(0, 1), lambda n: None)
     (item,) = source.ledger()
-    assert item.past_task_data and item.bytes == 4 * 10 * (2 * DO + 4 * 2)
+    assert item.past_task_data and item.bytes == 4 * 10 * (2 * DO + 4 * 2 + 1)
     real = {tuple(row.flatten().tolist()) for row in windows.all().observations}
     assert all(tuple(row.flatten().tolist()) in real for row in source.pools.pools[0].observations)
+
+
+def test_a_task_that_is_learned_again_is_not_replayed_and_pools_have_equal_shares() -> None:
+    source = StoredWindows(ReplayConfig(windows_per_task=90), torch.device("cpu"))
+    for task, count in ((0, 10), (1, 90)):
+        source.remember(task, random_windows(count, task), small_policy(), RandomStreams(0, task), lambda n: None)
+    draw = lambda without: source.draw(400, torch.Generator().manual_seed(0), without)  # noqa: E731
+    assert 150 < int((draw(()).task == 0).sum()) < 250
+    assert draw({0}).task.unique().tolist() == [1]
+    assert draw({0, 1}) is None
 
 
 def test_sources_go_through_a_checkpoint() -> None:

@@ -1,3 +1,5 @@
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 import torch
@@ -15,9 +17,7 @@ TASK = find_task("point-reach-0")
 class GoesToTheGoal(DiffusionPolicy):
     """Knows the task: heads for the goal that it sees."""
 
-    def sample_chunk(
-        self, observations: torch.Tensor, task: torch.Tensor, noise: torch.Tensor, generator: torch.Generator | None = None
-    ) -> torch.Tensor:
+    def sample_chunk(self, observations: torch.Tensor, task: torch.Tensor, streams: Sequence[torch.Generator]) -> torch.Tensor:
         away = observations[:, -1, 2:] - observations[:, -1, :2]
         first = (away / 0.1).clamp(-1, 1)
         return torch.stack([first, torch.zeros_like(first)], dim=1)

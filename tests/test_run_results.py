@@ -62,7 +62,7 @@ def test_a_repeated_task_has_one_column(tmp_path: Path) -> None:
         ("ledger.csv", "stage,item,bytes,past_task_data\n1,policy,10,yes\n", "not 0 or 1"),
         ("metrics.jsonl", "nonsense\n{}\n", "line 1"),
         ("cost.json", "[1]", "expected an object"),
-        ("curriculum.yaml", "tasks: hammer-v3\n", "list of task names"),
+        ("curriculum.yaml", "tasks: hammer-v3\n", "list of mappings"),
         ("config.yaml", "a: [", "not YAML"),
     ],
 )

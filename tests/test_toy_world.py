@@ -81,14 +81,14 @@ def test_nothing_of_the_past_is_kept(protected: Path) -> None:
 
 
 def test_a_forgotten_task_comes_back_in_a_probe_and_the_count_is_finite(finetuned: Path) -> None:
-    before = Artifact(finetuned / "checkpoints" / "stage-02").arrays("learner.safetensors")["parameters"].copy()
+    before = Artifact(finetuned / "checkpoints" / "stage-02").bytes("policy.safetensors")
     with RunFolder.resume(finetuned) as folder:
         rows = recover(folder, Progress("quiet"))
     assert [row["threshold"] for row in rows] == [99, 90, 80]
     assert all(row["updates"] is not None and 2 <= row["updates"] <= 400 for row in rows)
     assert all(row["dip"] > 0.5 for row in rows)
-    after = Artifact(finetuned / "checkpoints" / "stage-02").arrays("learner.safetensors")["parameters"]
-    assert (before == after).all()  # the probe trains a copy
+    assert before == Artifact(finetuned / "checkpoints" / "stage-02").bytes("policy.safetensors")  # the probe trains a copy
+    assert recover(RunFolder.open(finetuned), Progress("quiet")) == rows  # measured once, not again
 
     with open(finetuned / "recovery.csv") as file:
         kinds = {row["kind"] for row in csv.DictReader(file)}
@@ -138,6 +138,7 @@ def test_results_do_not_depend_on_the_number_of_workers(world: Path) -> None:
             world,
             curriculum="point-reach:2",
             evaluation=EvaluationConfig(episodes=7, workers=workers),
+            recovery=RecoveryConfig(episodes=5, grid=(2,)),
             train=replace(base.train, updates=20),
             replay=replace(base.replay, generator=replace(base.replay.generator, updates=5)),
         )

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from reconverge.policy.config import TrustRegionConfig
-from reconverge.policy.fisher import Rank1Fisher, denoising_draws, denoising_losses, rank1_fisher
+from reconverge.policy.fisher import denoising_draws, denoising_losses, rank1_fisher
 from reconverge.policy.hooks import Hook, Method
 from reconverge.policy.learner import Learner
 from reconverge.policy.trust_region import TrustRegion
@@ -21,7 +21,6 @@ class StayNear(Hook):
     def __init__(self, config: TrustRegionConfig, size: int, device: torch.device | str = "cpu") -> None:
         self.config = config
         self.region = TrustRegion(config.strength, size, device)
-        self.last_fisher: Rank1Fisher | None = None
 
     def penalty_gradient(self, learner: Learner) -> tuple[Tensor, Tensor] | None:
         if len(self.region) == 0:
@@ -37,7 +36,7 @@ class StayNear(Hook):
         self.region.add(self.last_fisher, learner.parameters.values)
 
     def kept(self) -> dict[str, int]:
-        return {"trust region (mu, c, b per task)": self.region.bytes}
+        return {"trust region (mu, c, b per stage)": self.region.bytes}
 
     def arrays(self) -> dict[str, np.ndarray]:
         return self.region.arrays()

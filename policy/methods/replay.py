@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Protocol
 
 import torch
@@ -14,11 +15,14 @@ from reconverge.policy.windows import WindowBatch
 class WindowSource(Protocol):
     """Anything that can draw windows of earlier tasks."""
 
-    def draw(self, count: int, generator: torch.Generator) -> WindowBatch | None: ...
+    def draw(self, count: int, generator: torch.Generator, without: Collection[int] = ()) -> WindowBatch | None: ...
 
 
 class Rehearse(Hook):
-    """Rehearse the earlier tasks with windows from `source`."""
+    """Rehearse the earlier tasks with windows from `source`.
+
+    A task that is learned again is not rehearsed meanwhile: its demonstrations are there, and its old teacher is not to hold it back.
+    """
 
     name = "rehearse"
 
@@ -26,7 +30,7 @@ class Rehearse(Hook):
         self.source = source
 
     def replay_batch(self, learner: Learner, count: int, generator: torch.Generator) -> WindowBatch | None:
-        return self.source.draw(count, generator)
+        return self.source.draw(count, generator, without=learner.current_tasks)
 
 
 def replay(source: WindowSource) -> Method:
