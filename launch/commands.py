@@ -394,11 +394,11 @@ def _print_outcome(folder: RunFolder) -> None:
             rows.append({**vars(final), **beside, "last": results.success_at_last_step(results.stages_done, task)})
     columns: Columns = {
         "task": "task",
-        "just learned %": "learned",
-        "at the end %": _success,
-        "95 % interval": _interval,
-        "at the last step %": lambda row: f"{100 * row['last']:.0f}",
-        "expert %": "expert",
+        "just\nlearned %": "learned",
+        "at the\nend %": _success,
+        "95 %\ninterval": _interval,
+        "at the\nlast step %": lambda row: f"{100 * row['last']:.0f}",
+        "expert\n%": "expert",
         "episodes": "episodes",
     }
     _print_table(rows, columns)
@@ -416,7 +416,7 @@ def _print_table(rows: Iterable[Mapping[str, Any]], columns: Columns) -> None:
     """Print rows under headings; a column is a key of the row or a function of it."""
     table = Table(box=None, pad_edge=False)
     for heading in columns:
-        table.add_column(heading, justify="left" if heading == "task" else "right", no_wrap=True)
+        table.add_column(heading, justify="left" if heading == "task" else "right", no_wrap=True, vertical="bottom")
     for row in rows:
         table.add_row(*(str(row[column]) if isinstance(column, str) else column(row) for column in columns.values()))
     Console(highlight=False).print(table)

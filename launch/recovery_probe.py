@@ -21,10 +21,11 @@ from reconverge.eval.rollout import evaluation_seeds, rollout
 from reconverge.launch.assembly import make_windows
 from reconverge.launch.checkpoint import checkpoint_of, finished_stages, read_record
 from reconverge.launch.config import RunConfig
-from reconverge.launch.curriculum_run import collect_task, demonstration_budgets, plan_stages, read_probes, restore_learner, run_curriculum
+from reconverge.launch.curriculum_run import collect_task, read_probes, restore_learner
 from reconverge.launch.progress import Progress
 from reconverge.launch.run_folder import RunFolder
 from reconverge.launch.run_tables import StageRecord, probe_curve_row, recoveries, reference_rates, write_tables
+from reconverge.launch.stage_plan import demonstration_budgets, plan_stages, run_curriculum
 
 Row = dict[str, Any]
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-
 from reconverge.eval.rollout import EpisodeResult
 from reconverge.launch.run_tables import StageRecord, online_curves, recoveries, reference_rates, success_rates, write_tables
 

@@ -1,0 +1,114 @@
+"""Curricula of one's own through the real loop: repeats, budgets per stage, a file that changes later."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from test_toy_world import run, toy_config
+
+from reconverge.envs.curriculum import load_curriculum
+from reconverge.envs.errors import RunFolderError, TrainingDiverged
+from reconverge.eval.config import EvaluationConfig, RecoveryConfig
+from reconverge.eval.run_results import read_run
+from reconverge.launch.config import RunConfig
+from reconverge.launch.curriculum_run import evaluate, train
+from reconverge.launch.presets import find_preset
+from reconverge.launch.progress import Progress
+from reconverge.launch.recovery_probe import recover
+from reconverge.launch.run_folder import RunFolder
+from reconverge.launch.stage_plan import plan_stages
+
+MINE = """
+name: mine
+tasks: [point-reach-0, {task: point-reach-1, updates: 9, demonstrations: 3}, point-reach-0]
+updates: 12
+demonstrations: 5
+"""
+
+
+def tiny(folder: Path, **changes: object) -> RunConfig:
+    base = find_preset("smoke")
+    return toy_config(
+        folder,
+        train=replace(base.train, updates=20, log_every=3),
+        replay=replace(base.replay, windows_per_task=32, generator=replace(base.replay.generator, updates=3)),
+        evaluation=EvaluationConfig(episodes=3, workers=0),
+        recovery=RecoveryConfig(episodes=3, grid=(2, 5), probe_updates=6),
+        **changes,
+    )
+
+
+@pytest.fixture
+def mine(tmp_path: Path) -> Path:
+    file = tmp_path / "mine.yaml"
+    file.write_text(MINE)
+    return file
+
+
+def test_budgets_come_from_the_file_first(mine: Path, tmp_path: Path) -> None:
+    plans = plan_stages(tiny(tmp_path), load_curriculum(str(mine)))
+    assert [(plan.updates, plan.demonstrations) for plan in plans] == [(12, (5,)), (9, (3,)), (12, (5,))]
+    (joint,) = plan_stages(tiny(tmp_path, method="joint"), load_curriculum(str(mine)))
+    assert (joint.number, joint.updates, joint.demonstrations) == (3, 33, (5, 3))
+
+
+def test_a_task_may_come_back(mine: Path, tmp_path: Path) -> None:
+    path = run(tmp_path / "run", tiny(tmp_path, curriculum=str(mine)))
+    results = read_run(path)
+    assert results.stages == ("point-reach-0", "point-reach-1", "point-reach-0") and results.finished
+    assert results.stage_updates == (12, 9, 12)
+    assert set(results.curves) == {("online", 2, "point-reach-0"), ("online", 3, "point-reach-1")}
+    with RunFolder.resume(path) as folder:
+        rows = recover(folder, Progress("quiet"))
+    assert {(row["stage"], row["task"]) for row in rows} == {(2, "point-reach-0"), (3, "point-reach-1")}
+
+
+def test_a_run_keeps_its_curriculum_when_the_file_changes(mine: Path, tmp_path: Path) -> None:
+    config = tiny(tmp_path, curriculum=str(mine))
+    path = run(tmp_path / "run", config)
+    before = (path / "curriculum.yaml").read_text(), (path / "episodes.csv").read_bytes()
+    mine.unlink()
+    with RunFolder.resume(path) as folder:
+        train(config, folder, Progress("quiet"))
+    assert ((path / "curriculum.yaml").read_text(), (path / "episodes.csv").read_bytes()) == before
+
+
+@pytest.mark.parametrize("method", ["finetune", "ewc", "replay", "trust-region", "joint"])
+def test_every_method_runs_the_whole_loop(method: str, tmp_path: Path) -> None:
+    results = read_run(run(tmp_path / method, tiny(tmp_path, method=method, curriculum="point-reach:2")))
+    assert results.finished and len(results.ledger) > 0
+    keeps_data = {item.past_task_data for item in results.ledger}
+    assert (True in keeps_data) == (method == "joint")
+
+
+def test_stored_replay_is_in_the_ledger_as_past_data(tmp_path: Path) -> None:
+    config = tiny(tmp_path, method="replay", curriculum="point-reach:2")
+    results = read_run(run(tmp_path / "run", replace(config, replay=replace(config.replay, source="stored"))))
+    assert any(item.past_task_data for item in results.ledger)
+
+
+def test_every_sampler_gives_the_same_run_twice(tmp_path: Path) -> None:
+    for sampler in ("ddpm", "ddim", "dpm-solver++"):
+        config = tiny(tmp_path, curriculum="point-reach:2")
+        config = replace(config, policy=replace(config.policy, sampler=sampler))
+        paths = [run(tmp_path / f"{sampler}-{turn}", config) for turn in (0, 1)]
+        weights = [(path / "checkpoints" / "stage-02" / "policy.safetensors").read_bytes() for path in paths]
+        assert weights[0] == weights[1]
+
+
+def test_a_missing_stage_is_answered_with_those_there_are(tmp_path: Path) -> None:
+    folder = RunFolder.open(run(tmp_path / "run", tiny(tmp_path, curriculum="point-reach:1")))
+    with pytest.raises(RunFolderError, match="has no checkpoint of stage 7; it has stages 0, 1"):
+        evaluate(folder, 7, None, None, Progress("quiet"))
+    with pytest.raises(RunFolderError, match="is finished and no stage of it has an earlier task"):
+        recover(folder, Progress("quiet"))
+
+
+def test_a_diverged_run_stops_with_advice_and_keeps_its_checkpoint(tmp_path: Path) -> None:
+    config = tiny(tmp_path, curriculum="point-reach:1")
+    optimizer = replace(config.train.optimizer, learning_rate=1e30, max_gradient_norm=0.0, warmup_fraction=0.0)
+    with pytest.raises(TrainingDiverged, match="the last checkpoint is intact"):
+        run(tmp_path / "run", replace(config, train=replace(config.train, optimizer=optimizer)))
+    assert (tmp_path / "run" / "checkpoints" / "stage-00" / "manifest.json").exists()
