@@ -12,14 +12,15 @@ from reconverge.eval import plots
 from reconverge.eval.run_results import read_run
 
 HEIGHT, GAP = 720, 24
+DOTS_PER_INCH = 300  # more than is shown, so that the matrix of a short curriculum is not enlarged
 
 
 def write_summary_picture(run_folder: Path) -> Path:
     """Write RUN/summary.png; without videos it holds the matrix alone."""
-    pictures = [Image.open(io.BytesIO(plots.png(plots.success_matrix(read_run(run_folder))))).convert("RGB")]
+    pictures = [Image.open(io.BytesIO(plots.png(plots.success_matrix(read_run(run_folder)), DOTS_PER_INCH))).convert("RGB")]
     poster = run_folder / "videos" / "grid.png"
     if poster.exists():
-        pictures.append(Image.open(poster).convert("RGB"))
+        pictures.append(Image.open(io.BytesIO(poster.read_bytes())).convert("RGB"))
     scaled = [picture.resize((round(picture.width * HEIGHT / picture.height), HEIGHT), Image.Resampling.LANCZOS) for picture in pictures]
     whole = Image.new("RGB", (sum(picture.width for picture in scaled) + GAP * (len(scaled) - 1), HEIGHT), "white")
     left = 0

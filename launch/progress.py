@@ -43,8 +43,13 @@ class Tick:
         self.done, self.total = done, self.total if total is None else total
         self._changed(self)
 
+    def pause(self, seconds: float) -> None:
+        """Leave out what an inner phase took, so that the rate is this phase's own."""
+        self._started_s += seconds
+
     @property
     def elapsed_s(self) -> float:
+        """Seconds since the phase began, without those of the phases inside it."""
         return self._clock() - self._started_s
 
     @property
@@ -121,6 +126,8 @@ class Progress:
         finally:
             self._settle()
             self._open.pop()
+            for outer in self._open:
+                outer.pause(tick.elapsed_s)
             self._end(tick)
 
     def note(self, text: str) -> None:

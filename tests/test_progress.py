@@ -37,6 +37,20 @@ def test_a_phase_inside_another_is_not_counted_twice() -> None:
     assert progress.total_s == 25
 
 
+def test_the_rate_of_a_phase_leaves_out_the_phases_inside_it() -> None:
+    """10 of 20 pieces in 10 s of its own, whatever came between: 1 a second, 10 s left."""
+    progress, clock, _ = make()
+    with progress.phase("update", 20) as tick:
+        clock.now_s = 5
+        with progress.phase("recovery"):
+            clock.now_s = 45
+            with progress.phase("deeper"):
+                clock.now_s = 95
+        clock.now_s = 100
+        tick(10)
+        assert (tick.rate, tick.eta_s) == (1.0, 10.0)
+
+
 def test_time_between_phases_belongs_to_none_and_phases_add_up() -> None:
     progress, clock, _ = make()
     progress.seconds["update"] = 100.0  # of an earlier part of a resumed run
