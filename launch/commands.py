@@ -145,7 +145,8 @@ class Evaluate(Command):
         with Progress.in_terminal(self.quiet) as progress:
             _check_device(self.device or folder.config.device)
             rows = evaluate(folder, self.stage, tasks, self.episodes, progress, self.device)
-        _print_table(rows, {"stage": "stage", "task": "task", "success %": _success, "95 % interval": _interval, "episodes": "episodes"})
+        columns: Columns = {"stage": "stage", "task": "task", "success %": _success, "95 % interval": _interval, "expert %": _expert}
+        _print_table(rows, {**columns, "episodes": "episodes"})
         return 0
 
 
@@ -389,8 +390,7 @@ def _print_outcome(folder: RunFolder) -> None:
     for task, own in zip(results.tasks, results.own_stage, strict=True):
         learned, final = results.cell_at.get((own, task)), results.cell_at.get((results.stages_done, task))
         if final is not None and own <= results.stages_done:
-            expert = f"{100 * ceilings[task]:.0f}" if task in ceilings else "-"
-            beside = {"learned": "-" if learned is None else f"{100 * learned.rate:.0f}", "expert": expert}
+            beside = {"learned": "-" if learned is None else f"{100 * learned.rate:.0f}", "expert": ceilings.get(task)}
             rows.append({**vars(final), **beside, "last": results.success_at_last_step(results.stages_done, task)})
     columns: Columns = {
         "task": "task",
@@ -398,7 +398,7 @@ def _print_outcome(folder: RunFolder) -> None:
         "at the\nend %": _success,
         "95 %\ninterval": _interval,
         "at the\nlast step %": lambda row: f"{100 * row['last']:.0f}",
-        "expert\n%": "expert",
+        "expert\n%": _expert,
         "episodes": "episodes",
     }
     _print_table(rows, columns)
@@ -424,6 +424,10 @@ def _print_table(rows: Iterable[Mapping[str, Any]], columns: Columns) -> None:
 
 def _success(row: Mapping[str, Any]) -> str:
     return f"{100 * row['rate']:.0f}"
+
+
+def _expert(row: Mapping[str, Any]) -> str:
+    return "-" if row.get("expert") is None else f"{100 * row['expert']:.0f}"
 
 
 def _interval(row: Mapping[str, Any]) -> str:

@@ -25,6 +25,7 @@ from reconverge.envs.simulators import Simulators
 from reconverge.envs.task import Task
 from reconverge.envs.tasks import find_task
 from reconverge.eval.rollout import Recording, evaluation_seeds, rollout
+from reconverge.eval.run_results import read_run
 from reconverge.launch.assembly import Assembly, assemble, make_windows
 from reconverge.launch.checkpoint import checkpoint_of, finished_stages, load_checkpoint, read_record, save_checkpoint
 from reconverge.launch.config import RunConfig
@@ -245,7 +246,10 @@ def read_probes(folder: RunFolder) -> list[dict[str, Any]]:
 def evaluate(
     folder: RunFolder, stage: int | None, tasks: list[str] | None, episodes: int | None, progress: Progress, device: str | None = None
 ) -> list[dict[str, Any]]:
-    """Evaluate a stage's policy (the last by default) on some tasks (all by default); nothing in the folder changes."""
+    """Evaluate a stage's policy (the last by default) on some tasks (all by default); nothing in the folder changes.
+
+    Each row has the success of the policy and, as `expert`, that of the expert it learned from.
+    """
     config = folder.config
     torch.set_num_threads(config.threads)
     checkpoint = checkpoint_of(folder, stage)
@@ -254,12 +258,14 @@ def evaluate(
     for task in chosen:
         policy.task_index(task)  # a task that the policy does not know is refused before any is rolled out
     count = episodes or config.evaluation.episodes
+    ceilings = {ceiling.task: ceiling.rate for ceiling in read_run(folder.path).ceilings}
     rows = []
     with Simulators(config.evaluation.workers) as simulators, progress.phase("evaluate", len(chosen) * count) as tick:
         for task in chosen:
             results, _ = rollout(policy, task, evaluation_seeds(task, count), simulators, tick=tick)
             valid = [result.success_any for result in results if not result.invalid]
-            rows.append({"stage": int(checkpoint.name.removeprefix("stage-")), "task": task.name, **rate_columns(sum(valid), len(valid))})
+            stage_of = int(checkpoint.name.removeprefix("stage-"))
+            rows.append({"stage": stage_of, "task": task.name, **rate_columns(sum(valid), len(valid)), "expert": ceilings.get(task.name)})
     return rows
 
 
