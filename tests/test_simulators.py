@@ -123,7 +123,7 @@ def test_a_hanging_worker_is_killed_and_close_is_bounded() -> None:
         pool.start(TASK, SEEDS)
         os.kill(pool._sides[0]._process.pid, signal.SIGSTOP)  # type: ignore[union-attr, arg-type]
         started = time.monotonic()
-    assert time.monotonic() - started < 5.0
+    assert time.monotonic() - started < 30.0
 
 
 def test_the_task_used_longest_ago_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
