@@ -60,8 +60,8 @@ class Artifact:
     """A verified artifact opened for reading; every file's hash was checked on opening."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._data = _read_verified(folder)
+        self.folder = Path(folder)
+        self._data = _read_verified(self.folder)
 
     def __contains__(self, name: str) -> bool:
         return name in self._data
@@ -116,11 +116,13 @@ def write_durably(path: Path, data: bytes) -> None:
 
 
 def _read_verified(folder: Path) -> dict[str, bytes]:
+    if not folder.is_dir():
+        raise DamagedFile(f"there is no folder {folder}")
     try:
         manifest = json.loads((folder / MANIFEST).read_bytes())
         listed = {name: str(entry["sha256"]) for name, entry in manifest["files"].items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise DamagedFile(f"{folder} is missing or has no readable {MANIFEST}; delete the folder and redo it") from error
+        raise DamagedFile(f"{folder} has no readable {MANIFEST}; delete the folder and redo it") from error
     data = {}
     for name, expected in listed.items():
         if Path(name).name != name:

@@ -34,7 +34,8 @@ def _figures(run: RunResults) -> dict[str, Any]:
     rates, own = run.matrix, run.own_stage
     return {
         "success": metrics.average_success(rates, own),
-        "forgetting": metrics.forgetting_end_of_own_task(rates, own),
+        "success_interval": headlines.final_success(run),
+        "forgetting": headlines.forgetting(run).mean,
         "peak": metrics.forgetting_peak(rates, own),
         "backward": metrics.backward_transfer(rates, own),
         "forward": metrics.forward_transfer(rates, own),

@@ -10,7 +10,7 @@ class EvaluationConfig:
     episodes: int = 50
     """Episodes per cell of the success matrix; the same seeded episodes for every method."""
     workers: int = 2
-    """Simulator processes. The tables do not depend on it."""
+    """Simulator processes; 0 simulates in the training process. The tables do not depend on it."""
     next_task: bool = True
     """Also evaluate the untrained policy on every task, and each stage on the task that comes next (forward transfer)."""
 

@@ -52,11 +52,12 @@ class Headline:
 
 @dataclass(frozen=True)
 class RecoveryCell:
-    """Updates at one threshold: the run's own, whether there was a dip at all, when it was back after the bottom, and the published ones."""
+    """Updates at one threshold: from the bottom of the dip, whether there was one at all, the first time as published counts
+    where that differs, and the published figures."""
 
-    own: str
-    steady: bool
     after_dip: str
+    steady: bool
+    first: str
     published: tuple[str, ...]
 
 
@@ -215,9 +216,9 @@ def _recovery_row(run: RunResults, rows: Sequence[Recovery | None]) -> RecoveryR
 
 def _recovery_cell(run: RunResults, row: Recovery) -> RecoveryCell:
     after_dip = headlines.after_dip_of(run, row)
-    differs = row.updates is not None and after_dip != row.updates
+    first = _updates(row.updates) if row.updates is not None and after_dip != row.updates else ""
     published = tuple(_published(run, row, method) for method in PUBLISHED_METHODS) if same_tasks_in_order(run.stages) else ()
-    return RecoveryCell(_updates(row.updates), headlines.is_steady(run, row), _updates(after_dip) if differs else "", published)
+    return RecoveryCell(_updates(after_dip), headlines.is_steady(run, row), first, published)
 
 
 def _published(run: RunResults, row: Recovery, method: str) -> str:
@@ -254,7 +255,7 @@ def _cost(run: RunResults) -> dict[str, Any]:
     total = float(run.cost.get("total_s") or spent)
     updates = run.stage_starts[run.stages_done]
     return {
-        "rows": [(phase, seconds, seconds / total if total else 0.0) for phase, seconds in phases.items() if seconds > 0],
+        "rows": [(phase, seconds, seconds / spent if spent else 0.0) for phase, seconds in phases.items() if seconds > 0],
         "total_s": total,
         "other_s": max(0.0, total - spent),
         "episodes": run.cost.get("episodes_evaluated"),

@@ -30,6 +30,7 @@ from reconverge.launch.presets import PRESETS, find_preset
 from reconverge.launch.run_folder import RunFolder
 
 INTERRUPTED = 130
+_CANNOT_WRITE = (FileNotFoundError, PermissionError, NotADirectoryError, IsADirectoryError, FileExistsError)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -44,6 +45,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt as interrupt:
         print(f"\nreconverge: interrupted{f'; {interrupt}' if str(interrupt) else ''}", file=sys.stderr)
         return INTERRUPTED
+    except _CANNOT_WRITE as error:
+        print(f"reconverge: {error.filename or 'a file'} cannot be used ({error.strerror}); choose another folder or file", file=sys.stderr)
+        return 2
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0

@@ -79,6 +79,7 @@ class Train(Command):
             for task in load_curriculum(self.config.curriculum).tasks:
                 check_expert(task)
         _check_device(self.config.device)
+        Path(self.config.demonstrations.folder).mkdir(parents=True, exist_ok=True)  # fails here rather than with a run begun
         with self._folder(command_line) as folder, Progress.in_terminal(self.quiet) as progress:
             try:
                 self._train(folder, progress)
@@ -113,7 +114,7 @@ class Train(Command):
 
 @dataclass(frozen=True)
 class Evaluate(Command):
-    """Measure the success of a run's checkpoint again, for instance on more episodes.
+    """Measure the success of a run's checkpoint again, for instance on more episodes. Prints a table; the run stays as it is.
 
     Examples:
       reconverge evaluate runs/cw10/replay/seed-0
@@ -170,7 +171,7 @@ class Recover(Command):
     """Show no progress."""
 
     def run(self, command_line: str) -> int:
-        _at_least("--updates", self.updates, 0)
+        _at_least("--updates", self.updates, 1)
         _at_least("--episodes", self.episodes, 1)
         with RunFolder.resume(self.path) as folder, Progress.in_terminal(self.quiet) as progress:
             from reconverge.launch.recovery_probe import recover
@@ -435,6 +436,8 @@ def _interval(row: Mapping[str, Any]) -> str:
 
 
 def _updates(row: Mapping[str, Any]) -> str:
+    if row["reference_rate"] == 0:
+        return "not learned"
     return "never" if row["updates"] in (None, "") else str(row["updates"])
 
 

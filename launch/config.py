@@ -78,7 +78,7 @@ _RANGES: tuple[tuple[str, float, float], ...] = (
     ("policy.timesteps", 2, inf),
     ("policy.sampling_steps", 1, inf),
     ("policy.ema_decay", 0, 0.9999),
-    ("train.updates", 0, inf),
+    ("train.updates", 1, inf),
     ("train.batch_size", 1, inf),
     ("train.replay_ratio", 0, inf),
     ("train.replay_weight", 0, inf),
@@ -104,7 +104,7 @@ _RANGES: tuple[tuple[str, float, float], ...] = (
     ("evaluation.episodes", 1, inf),
     ("evaluation.workers", 0, inf),
     ("recovery.episodes", 1, inf),
-    ("recovery.probe_updates", 0, inf),
+    ("recovery.probe_updates", 1, inf),
     ("video.episodes", 0, inf),
     ("video.stride", 1, inf),
     ("video.frames_per_second", 1, inf),
@@ -131,6 +131,8 @@ def _check_recovery(config: RunConfig) -> None:
         if not 1 <= threshold <= 100:
             raise ConfigError(f"recovery.thresholds holds {threshold}; thresholds are percentages, 1 to 100")
     grid = config.recovery.grid
+    if config.video.episodes > config.evaluation.episodes:
+        raise ConfigError(f"video.episodes {config.video.episodes} exceeds evaluation.episodes {config.evaluation.episodes}, which it records")
     if config.recovery.episodes > config.evaluation.episodes:
         raise ConfigError(
             f"recovery.episodes {config.recovery.episodes} exceeds evaluation.episodes {config.evaluation.episodes}; a recovery point uses "

@@ -171,7 +171,8 @@ class CurriculumRun:
             for name, spent in seconds.items():
                 self.progress.seconds[name] = self.progress.seconds.get(name, 0.0) + spent
             self._write_tables()
-            self.progress.note(f"resumed after stage {stages[-1]}")
+            finished = stages[-1] == self.plans[-1].number
+            self.progress.note("this run is finished already" if finished else f"resumed after stage {stages[-1]} of {self.plans[-1].number}")
 
     def _windows(self, plan: StagePlan) -> WindowTable:
         policy = self.assembly.learner.policy

@@ -53,7 +53,7 @@ PRESETS: dict[str, Preset] = {
         RunConfig(curriculum="cw10", train=TrainConfig(updates=2000), replay=ReplayConfig(generator=GeneratorConfig(updates=2000))),
     ),
     "cw10-paper": Preset(
-        "Continual World 10 with the published network and budget; a day on a GPU",
+        "Continual World 10 with the published network and budget; needs a GPU",
         RunConfig(
             curriculum="cw10",
             device="cuda",

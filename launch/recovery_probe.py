@@ -43,7 +43,7 @@ def recover(folder: RunFolder, progress: Progress, updates: int | None = None, e
         raise ConfigError(f"{count} episodes exceed the run's evaluation.episodes {config.evaluation.episodes}, which the reference is made of")
     checkpoint_of(folder, None)
     records = [read_record(folder.checkpoint(stage))[0] for stage in finished_stages(folder.checkpoints)]
-    references = reference_rates(records, count)
+    references = {cell: rate for cell, rate in reference_rates(records, count).items() if rate > 0}
     _refuse_nothing_to_probe(folder, records, references)
 
     curves = {(row["stage"], row["task"]): rows for rows in _by_probe(read_probes(folder)) for row in rows[:1] if row["settings"] == [budget, count]}
@@ -98,7 +98,7 @@ def _refuse_nothing_to_probe(folder: RunFolder, records: list[StageRecord], refe
         return
     last_planned = plan_stages(folder.config, run_curriculum(folder, folder.config))[-1].number
     if records[-1].stage >= last_planned:
-        raise RunFolderError(f"{folder.path} is finished and no stage of it has an earlier task; recovery needs a curriculum of two tasks or more")
+        raise RunFolderError(f"{folder.path} is finished and no stage of it has an earlier task that was learned at all; there is nothing to recover")
     raise RunFolderError(f"{folder.path} has finished no stage with an earlier task yet; go on with: reconverge train --resume {folder.path}")
 
 

@@ -118,7 +118,7 @@ def recoveries(curves: Sequence[Row], references: Mapping[tuple[int, str], float
         curve = Curve([point["update"] for point in points], [point["successes"] / point["episodes"] for point in points])
         fell = {"dip": dip(curve, reference), "dip_area": dip_area(curve, reference), "reference_rate": reference}
         for threshold in thresholds:
-            updates = recovery_updates(curve, reference, threshold)
+            updates = recovery_updates(curve, reference, threshold) if reference > 0 else None  # never learned: nothing to recover
             rows.append({"kind": kind, "stage": stage, "task": task, "threshold": threshold, "updates": updates, **fell})
     return rows
 

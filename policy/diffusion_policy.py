@@ -62,7 +62,9 @@ class DiffusionPolicy(nn.Module):
         return self.normalizer.centre.device
 
     def task_index(self, task: str | Task) -> int:
+        """Position of a task among those of the policy; `hammer` stands for `hammer-v3`."""
         name = task if isinstance(task, str) else task.name
+        name = f"{name}-v3" if f"{name}-v3" in self.tasks else name
         if name not in self.tasks:
             raise UnknownName("task", name, self.tasks, "this policy")
         return self.tasks.index(name)
@@ -132,6 +134,10 @@ class DiffusionPolicy(nn.Module):
         return (actions if np.ndim(observation) == 2 else actions[0]), state
 
     def _act(self, state: ActingState, observations: np.ndarray, task: int, seed: int) -> np.ndarray:
+        if observations.ndim != 2 or observations.shape[1] != self.observation_size:
+            raise ValueError(f"observations must have the shape (environments, {self.observation_size}), not {observations.shape}")
+        if not np.isfinite(observations).all():
+            raise ValueError("observations hold a number that is not finite; nothing was acted on")
         for environment, observation in enumerate(observations):
             state.observe(environment, observation, self.config.window)
         empty = [environment for environment in range(len(observations)) if not state.queues.get(environment)]

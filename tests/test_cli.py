@@ -254,6 +254,27 @@ def test_a_closed_pipe_is_no_error() -> None:
 # doctor ----------------------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        "train --preset smoke --output-dir /proc/nope",
+        "train --preset smoke --demonstrations.folder /proc/nope",
+        "report out --output /proc/x.html",
+    ],
+)
+def test_a_place_that_cannot_be_written_is_two_lines_at_most(
+    words: str, training: Callable[..., None], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    training(lambda config, folder, progress: write_results(folder))
+    assert main(["train", "--preset", "smoke", "--output-dir", "out"]) == 0
+    capsys.readouterr()
+    before = sorted(path.name for path in tmp_path.iterdir())
+    assert main(words.split()) == 2
+    assert "/proc" in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir() if path.name != "runs") == [name for name in before if name != "runs"]
+    assert not (tmp_path / "runs" / "smoke").exists()
+
+
 def test_doctor_prints_the_fix_beside_what_is_wrong(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(doctor, "package_versions", lambda: {"numpy": "2.0", "torch": "absent"})
     assert main(["doctor"]) == 2

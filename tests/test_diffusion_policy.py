@@ -91,12 +91,23 @@ def test_stable_baselines3_evaluates_it() -> None:
     assert np.isfinite([reward, spread]).all()
 
 
+@pytest.mark.parametrize(
+    ("observations", "says"), [(np.zeros(DO), "shape"), (np.zeros((2, DO + 1)), "shape"), (np.full((1, DO), np.nan), "not finite")]
+)
+def test_observations_that_do_not_fit_are_refused_every_time(observations: np.ndarray, says: str) -> None:
+    policy = small_policy()
+    policy.select_action(np.zeros((2, DO)), "a")  # the queues are full now
+    with pytest.raises(ValueError, match=says):
+        policy.select_action(observations, "a")
+
+
 def test_predict_asks_for_the_task_of_a_policy_of_several() -> None:
     with pytest.raises(ValueError, match="knows 2 tasks"):
         small_policy().predict(np.zeros(DO))
 
 
 def test_an_unknown_task_is_answered_with_the_nearest() -> None:
+    assert small_policy(tasks=("hammer-v3", "push-v3")).task_index("push") == 1
     with pytest.raises(UnknownName, match="did you mean 'hammer-v3'"):
         small_policy(tasks=("hammer-v3", "push-v3")).task_index("hamer-v3")
 
