@@ -43,8 +43,8 @@ def find_renderer() -> str:
     for back_end in candidates:
         if _draws(back_end):
             return back_end
-    named = f"MUJOCO_GL={chosen}" if chosen else "neither EGL nor OSMesa"
-    raise RenderingUnavailable(f"no off-screen OpenGL: {named} draws nothing here; install one with: {INSTALL}")
+    tried = f"MUJOCO_GL={chosen} draws nothing" if chosen else "neither EGL nor OSMesa draws anything"
+    raise RenderingUnavailable(f"no off-screen OpenGL: {tried} here; install one with: {INSTALL}")
 
 
 class Painter:
