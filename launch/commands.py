@@ -180,6 +180,7 @@ class Recover(Command):
             _report([folder], folder.report_html, progress)
         columns: Columns = {"stage": "stage", "task": "task", "threshold %": "threshold", "updates": _updates, "dip, points": _dip}
         _print_table(rows, columns)
+        print(f"{self.episodes or folder.config.recovery.episodes} episodes a point of each curve, one seed")
         print(f"report: {folder.report_html}")
         return 0
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from reconverge.envs.demonstrations_config import DemonstrationConfig
 from reconverge.envs.errors import UnknownName
-from reconverge.eval.config import EvaluationConfig, RecoveryConfig, VideoConfig
+from reconverge.eval.config import EvaluationConfig, RecoveryConfig
 from reconverge.eval.recovery import paper_grid
 from reconverge.launch.config import RunConfig
 from reconverge.policy.config import OptimizerConfig, PolicyConfig, ResidualMLPConfig, TrainConfig, TrustRegionConfig, UnetConfig
@@ -36,7 +36,6 @@ PRESETS: dict[str, Preset] = {
             demonstrations=DemonstrationConfig(episodes=60),
             evaluation=EvaluationConfig(episodes=20),
             recovery=RecoveryConfig(episodes=10, grid=(2, 10, 50, 150, 300), probe_updates=300),
-            video=VideoConfig(size=(160, 120)),
         ),
     ),
     "quickstart": Preset(
