@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
@@ -23,19 +24,17 @@ class Expert(Protocol):
 
 def check_expert(task: Task) -> None:
     """Raise UnsupportedEnvironment where there is no scripted expert; imports no simulator."""
-    if task.family not in ("point-reach", "metaworld"):
-        expert_for(task)
+    if task.family not in _EXPERTS:
+        raise UnsupportedEnvironment(
+            f"task '{task.name}' has no scripted expert to learn from; "
+            "collect_from(Sb3Expert(model), ...) collects from a policy of your own in Python"
+        )
 
 
 def expert_for(task: Task) -> Expert:
     """The scripted expert of a task; raises UnsupportedEnvironment where there is none."""
-    if task.family == "point-reach":
-        return PointReachExpert(task)
-    if task.family == "metaworld":
-        return MetaworldExpert(task)
-    raise UnsupportedEnvironment(
-        f"task '{task.name}' has no scripted expert to learn from; collect_from(Sb3Expert(model), ...) collects from a policy of your own in Python"
-    )
+    check_expert(task)
+    return _EXPERTS[task.family](task)
 
 
 class MetaworldExpert:
@@ -51,6 +50,10 @@ class MetaworldExpert:
             warnings.simplefilter("ignore", UserWarning)  # it warns of the raw actions that are clipped here
             action = self._policy.get_action(observation)
         return np.clip(np.asarray(action, np.float64), -1.0, 1.0)
+
+
+_EXPERTS: dict[str, Callable[[Task], Expert]] = {"point-reach": PointReachExpert, "metaworld": MetaworldExpert}
+"""Task family -> its scripted expert."""
 
 
 class Sb3Expert:

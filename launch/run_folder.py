@@ -158,24 +158,8 @@ class RunFolder:
         return self.path / "success_matrix.csv"
 
     @property
-    def recovery_curves_csv(self) -> Path:
-        return self.path / "recovery_curves.csv"
-
-    @property
-    def recovery_csv(self) -> Path:
-        return self.path / "recovery.csv"
-
-    @property
-    def ledger_csv(self) -> Path:
-        return self.path / "ledger.csv"
-
-    @property
     def metrics_jsonl(self) -> Path:
         return self.path / "metrics.jsonl"
-
-    @property
-    def fisher_csv(self) -> Path:
-        return self.path / "fisher.csv"
 
     @property
     def cost_json(self) -> Path:

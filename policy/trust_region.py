@@ -44,12 +44,18 @@ class TrustRegion:
         """(K,) mu_i . (theta - theta_i*): how far theta has moved along each protected direction."""
         return self.mu @ theta - self.centre
 
+    def penalty_and_gradient(self, theta: Tensor) -> tuple[Tensor, Tensor]:
+        """The penalty () and its gradient (P,), from one pass over the distances."""
+        distances = self.distances(theta)
+        penalty = 0.5 * self.strength * (self.curvature * distances.square()).sum()
+        return penalty, self.mu.T @ (self.strength * self.curvature * distances)
+
     def penalty(self, theta: Tensor) -> Tensor:
-        return 0.5 * self.strength * (self.curvature * self.distances(theta).square()).sum()
+        return self.penalty_and_gradient(theta)[0]
 
     def gradient(self, theta: Tensor) -> Tensor:
         """(P,) gradient of `penalty`."""
-        return self.mu.T @ (self.strength * self.curvature * self.distances(theta))
+        return self.penalty_and_gradient(theta)[1]
 
     @property
     def bytes(self) -> int:

@@ -25,8 +25,7 @@ class StayNear(Hook):
     def penalty_gradient(self, learner: Learner) -> tuple[Tensor, Tensor] | None:
         if len(self.region) == 0:
             return None
-        theta = learner.parameters.values
-        return self.region.penalty(theta), self.region.gradient(theta)
+        return self.region.penalty_and_gradient(learner.parameters.values)
 
     def on_stage_end(self, learner: Learner) -> None:
         """Estimate the Fisher at the optimum just reached, on the windows that led there."""
