@@ -2,11 +2,12 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
+BENCH_STAMP := .venv-bench/.installed
 RUN := runs/quickstart/trust-region/seed-0
 export PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help install train smoke test check wheel clean
+.PHONY: help install train smoke test check wheel bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' Makefile
@@ -27,12 +28,19 @@ check: $(STAMP) ## lint and type-check only
 wheel: $(STAMP) ## build the wheel, install it in a clean environment and use it there
 	@bash .ci/wheel
 
+bench: $(BENCH_STAMP) ## set up .venv-bench, then compare with pinned peers; BENCH_ARGS="update fisher --quick" for some
+	@.venv-bench/bin/python -m benchmarks $(BENCH_ARGS)
+
 install: $(STAMP) ## set up .venv
 	@echo "ready: $(BIN)/reconverge --help"
 
 clean: ## remove the environments, caches and built files; runs are kept
-	rm -rf .venv .venv-wheel dist build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-wheel .venv-bench dist build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 $(STAMP): requirements.lock pyproject.toml .ci/install .ci/environment
 	@bash .ci/install
+	@touch $@
+
+$(BENCH_STAMP): requirements.lock pyproject.toml .ci/environment benchmarks/install benchmarks/requirements.lock
+	@bash benchmarks/install
 	@touch $@

@@ -1,7 +1,7 @@
 """Many simulators in lock-step, in worker processes.
 
-    start      episode i lives on worker i % W from now on
-    step       every active episode advances by up to k actions (a chunk), all workers at once
+    start      episode i, of whatever task, lives on worker i % W from now on
+    step       some episodes advance by up to k actions (a chunk), all workers at once
     recorded   physics states of the episodes that were to be recorded
 
     episode        0   1   2   3   4        The result does not depend on W: an episode is a pure function
@@ -17,12 +17,12 @@ import contextlib
 import multiprocessing
 import signal
 import traceback
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -40,15 +40,22 @@ class SimulatorFailure(RuntimeError):
     """A simulator raised, died or hung; names the task and the episode."""
 
 
+class EpisodeStart(NamedTuple):
+    """What fixes an episode but for its actions."""
+
+    task: Task
+    seed: int
+
+
 @dataclass(frozen=True)
 class StepResult:
-    """What a chunk did. Axes: n episodes, k steps, Do observation.
+    """What a chunk did. Axes: m episodes that were stepped, k steps, Do observation.
 
     Attributes:
-        observations: (n, k, Do) float64; rows after an episode's end repeat its last observation.
-        success: (n, k) bool, per executed step; False where nothing was executed.
-        steps: (n,) int, how many of the k actions were executed.
-        invalid: (n,) bool, the physics broke down at some step of the episode so far.
+        observations: (m, k, Do) float64; rows after an episode's end repeat its last observation.
+        success: (m, k) bool, per executed step; False where nothing was executed.
+        steps: (m,) int, how many of the k actions were executed.
+        invalid: (m,) bool, the physics broke down at some step of the episode so far.
     """
 
     observations: np.ndarray
@@ -66,8 +73,7 @@ class Simulators:
     def __init__(self, workers: int, timeout_s: float = 600.0) -> None:
         self.workers, self.timeout_s = workers, timeout_s
         self._sides: list[_LocalSide | _ProcessSide] = []
-        self._task: Task | None = None
-        self._seeds: list[int] = []
+        self._starts: list[EpisodeStart] = []
 
     def __enter__(self) -> Simulators:
         return self
@@ -75,41 +81,52 @@ class Simulators:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
 
-    def start(self, task: Task, episode_seeds: Sequence[int], record: Collection[int] = (), stop_at_success: bool = False) -> np.ndarray:
-        """Begin one episode per seed and return the first observations, (n, Do) float64.
+    def start(self, starts: Sequence[EpisodeStart], record: Collection[EpisodeStart] = (), stop_at_success: bool = False) -> np.ndarray:
+        """Begin episodes and return their first observations, (n, Do) float64; the tasks share the size Do and that of actions.
 
-        `record` lists the seeds whose physics states are kept; `stop_at_success` ends an episode with its first success.
+        `record` lists the episodes whose physics states are kept; `stop_at_success` ends an episode with its first success.
         """
-        self._task, self._seeds = task, [int(seed) for seed in episode_seeds]
-        if not self._seeds:
-            return np.empty((0, task.observation_size))
-        shares = [_Start(task, seeds, frozenset(record), stop_at_success) for seeds in self._shared_out(self._seeds)]
-        return self._gathered([reply["observations"] for reply in self._ask(shares)])
+        self._starts = [EpisodeStart(task, int(seed)) for task, seed in starts]
+        if not self._starts:
+            return np.empty((0, 0))
+        recorded = frozenset(record)
+        requests = [_Start(share, [start in recorded for start in share], stop_at_success) for share in self._shares(self._starts)]
+        replies = self._ask(requests)
+        observations = np.empty((len(self._starts), self._starts[0].task.observation_size))
+        for part, reply in enumerate(replies[: len(self._starts)]):
+            observations[part :: self._parts] = reply
+        return observations
 
-    def step(self, actions: np.ndarray, active: np.ndarray) -> StepResult:
-        """Advance every active episode by up to k steps: to its horizon, or its success if so started.
+    def step(self, rows: np.ndarray, actions: np.ndarray) -> StepResult:
+        """Advance the episodes `rows` (m,), by their position in `start`, by up to k steps: to the horizon, or to success if so started.
 
-        actions: (n, k, Da) in [-1, 1], of which inactive rows are not read; active: (n,) bool.
+        actions: (m, k, Da) in [-1, 1].
         """
-        assert self._task is not None, "call start() first"
-        expected = (len(self._seeds), actions.shape[1], self._task.action_size)
-        assert actions.shape == expected and active.shape == (len(self._seeds),), (actions.shape, active.shape)
-        if not self._seeds:
-            return _no_episodes(*expected[:2], self._task.observation_size)
-        shares = [_Step(a, on) for a, on in zip(self._shared_out(actions), self._shared_out(active), strict=True)]
-        replies = self._ask(shares)
-        return StepResult(**{key: self._gathered([reply[key] for reply in replies]) for key in ("observations", "success", "steps", "invalid")})
+        assert rows.shape == actions.shape[:1], (rows.shape, actions.shape)
+        m, k, _ = actions.shape
+        if not m:
+            return _nothing_done(0, k, 0)
+        worker = rows % self._parts
+        replies = self._ask([_Step(rows[worker == part] // self._parts, actions[worker == part]) for part in range(self._parts)])
+        result = _nothing_done(m, k, self._starts[0].task.observation_size)
+        for part in np.unique(worker):
+            for name, values in vars(result).items():
+                values[worker == part] = getattr(replies[part], name)
+        return result
 
-    def recorded(self) -> dict[int, np.ndarray]:
-        """Physics states so far of the recorded episodes: seed -> (T + 1, S) float64, T executed steps."""
-        return {seed: states for reply in self._ask([_Recorded()] * self._parts) for seed, states in reply.items()} if self._seeds else {}
+    def recorded(self) -> dict[EpisodeStart, np.ndarray]:
+        """Physics states so far of the recorded episodes, (T + 1, S) float64 each, T executed steps."""
+        if not self._starts:
+            return {}
+        replies = self._ask([_Recorded()] * self._parts)
+        return {self._starts[row * self._parts + part]: states for part, reply in enumerate(replies) for row, states in reply.items()}
 
     def run_expert(self, task: Task, episode_seeds: Sequence[int], hold_steps: int) -> list[Episode | None]:
         """One whole episode of the task's own expert per seed, None where it failed; ends what was started before."""
-        self._task, self._seeds = task, [int(seed) for seed in episode_seeds]
-        replies = self._ask([_RunExpert(task, seeds, hold_steps) for seeds in self._shared_out(self._seeds)])
-        runs = [replies[i % self._parts][i // self._parts] for i in range(len(self._seeds))]
-        self._seeds = []
+        self._starts = [EpisodeStart(task, int(seed)) for seed in episode_seeds]
+        replies = self._ask([_RunExpert(task, [start.seed for start in share], hold_steps) for share in self._shares(self._starts)])
+        runs = [replies[i % self._parts][i // self._parts] for i in range(len(self._starts))]
+        self._starts = []
         return runs
 
     def close(self) -> None:
@@ -124,24 +141,18 @@ class Simulators:
     def _parts(self) -> int:
         return max(1, self.workers)
 
-    def _shared_out(self, rows: Any) -> list[Any]:
-        return [rows[part :: self._parts] for part in range(self._parts)]
-
-    def _gathered(self, parts: Sequence[np.ndarray]) -> np.ndarray:
-        rows = np.empty((len(self._seeds), *parts[0].shape[1:]), parts[0].dtype)
-        for number, part in enumerate(parts):
-            rows[number :: self._parts] = part
-        return rows
+    def _shares(self, starts: Sequence[EpisodeStart]) -> list[Sequence[EpisodeStart]]:
+        return [starts[part :: self._parts] for part in range(self._parts)]
 
     def _ask(self, requests: Sequence[Any]) -> list[Any]:
         """One request per worker, all at work at once. After any failure the pool is closed, so that no stale reply is left."""
-        assert self._task is not None
+        tasks = ", ".join(dict.fromkeys(f"'{start.task.name}'" for start in self._starts))
         if not self._sides:
             self._sides = [_ProcessSide(number) for number in range(self.workers)] if self.workers else [_LocalSide()]
         try:
             for side, request in zip(self._sides, requests, strict=True):
                 side.send(request)
-            return [side.receive(self.timeout_s, self._task) for side in self._sides]
+            return [side.receive(self.timeout_s, tasks) for side in self._sides]
         except BaseException:
             for side in self._sides:
                 side.kill()
@@ -151,16 +162,15 @@ class Simulators:
 
 @dataclass(frozen=True)
 class _Start:
-    task: Task
-    seeds: Sequence[int]
-    record: frozenset[int]
+    starts: Sequence[EpisodeStart]
+    record: Sequence[bool]
     stop_at_success: bool
 
 
 @dataclass(frozen=True)
 class _Step:
+    rows: np.ndarray
     actions: np.ndarray
-    active: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -208,7 +218,6 @@ class _Worker:
         self.doing = "nothing yet"
         self._kept: OrderedDict[Task, list[TaskEnv]] = OrderedDict()
         self._running: list[_Running] = []
-        self._observation_size = 0
 
     def answer(self, request: Any) -> Any:
         match request:
@@ -217,30 +226,34 @@ class _Worker:
             case _Step():
                 return self._step(request)
             case _Recorded():
-                return {e.seed: np.stack(e.states) for e in self._running if e.states is not None}
+                return {row: np.stack(episode.states) for row, episode in enumerate(self._running) if episode.states is not None}
             case _RunExpert():
                 return self._run_expert(request)
         raise TypeError(f"unknown request {request!r}")
 
-    def _start(self, request: _Start) -> dict[str, np.ndarray]:
-        self._running, self._observation_size = [], request.task.observation_size
-        for env, seed in zip(self._environments(request.task, len(request.seeds)), request.seeds, strict=True):
-            self.doing = f"starting task '{request.task.name}', episode seed {seed}"
-            self._running.append(_Running(env, seed, seed in request.record, request.stop_at_success))
-        return {"observations": np.array([e.observation for e in self._running]).reshape(-1, self._observation_size)}
+    def _start(self, request: _Start) -> np.ndarray:
+        self._running = []
+        wanted = Counter(start.task for start in request.starts)
+        free = {task: iter(self._environments(task, count)) for task, count in wanted.items()}
+        self._drop_unused(wanted)
+        for start, record in zip(request.starts, request.record, strict=True):
+            self.doing = f"starting task '{start.task.name}', episode seed {start.seed}"
+            self._running.append(_Running(next(free[start.task]), start.seed, record, request.stop_at_success))
+        return np.array([episode.observation for episode in self._running])
 
-    def _step(self, request: _Step) -> dict[str, np.ndarray]:
-        n, k, _ = request.actions.shape
-        result = _no_episodes(n, k, self._observation_size)
-        for i, episode in enumerate(self._running):
+    def _step(self, request: _Step) -> StepResult:
+        m, k, _ = request.actions.shape
+        result = _nothing_done(m, k, len(self._running[0].observation) if self._running else 0)
+        for i, (row, actions) in enumerate(zip(request.rows, request.actions, strict=True)):
+            episode = self._running[row]
             self.doing = f"stepping task '{episode.env.task.name}', episode seed {episode.seed}"
-            for t in range(k):
-                if request.active[i] and not episode.ended:
-                    result.success[i, t] = episode.step(request.actions[i, t])
+            for t, action in enumerate(actions):
+                if not episode.ended:
+                    result.success[i, t] = episode.step(action)
                     result.steps[i] += 1
                 result.observations[i, t] = episode.observation
             result.invalid[i] = episode.invalid
-        return vars(result)
+        return result
 
     def _run_expert(self, request: _RunExpert) -> list[Episode | None]:
         env, expert = self._environments(request.task, 1)[0], expert_for(request.task)
@@ -251,15 +264,19 @@ class _Worker:
         return runs
 
     def _environments(self, task: Task, count: int) -> list[TaskEnv]:
-        """`count` environments of the task, made as needed; drops the tasks used longest ago."""
+        """`count` environments of the task, made as needed."""
         self.doing = f"making task '{task.name}'"
         kept = self._kept.setdefault(task, [])
         self._kept.move_to_end(task)
         kept.extend(make_env(task) for _ in range(count - len(kept)))
-        while len(self._kept) > 1 and sum(map(len, self._kept.values())) > KEPT_ENVIRONMENTS:
-            for env in self._kept.popitem(last=False)[1]:
-                env.close()
         return kept[:count]
+
+    def _drop_unused(self, wanted: Collection[Task]) -> None:
+        """Close the environments of the tasks used longest ago, while there are too many."""
+        for task in [task for task in self._kept if task not in wanted]:
+            if sum(map(len, self._kept.values())) > KEPT_ENVIRONMENTS:
+                for env in self._kept.pop(task):
+                    env.close()
 
     def close(self) -> None:
         for kept in self._kept.values():
@@ -280,7 +297,7 @@ class _LocalSide:
         except Exception as error:
             raise SimulatorFailure(f"simulator failed while {self._worker.doing}: {error!r}") from error
 
-    def receive(self, timeout_s: float, task: Task) -> Any:
+    def receive(self, timeout_s: float, tasks: str) -> Any:
         return self._reply
 
     def ask_to_stop(self) -> None:
@@ -307,16 +324,16 @@ class _ProcessSide:
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             self._pipe.send(request)
 
-    def receive(self, timeout_s: float, task: Task) -> Any:
+    def receive(self, timeout_s: float, tasks: str) -> Any:
         try:
             if not self._pipe.poll(timeout_s):
-                raise SimulatorFailure(f"{self._process.name} has not answered for {timeout_s:.0f} s in task '{task.name}'; it was killed")
+                raise SimulatorFailure(f"{self._process.name} has not answered for {timeout_s:.0f} s in task {tasks}; it was killed")
             reply = self._pipe.recv()
         except (EOFError, ConnectionResetError) as error:
             self._process.join(CLOSE_TIMEOUT_S)
             code = self._process.exitcode
             likely = "out of memory?" if code == -9 else "a script that starts simulators must do so under `if __name__ == '__main__':`"
-            raise SimulatorFailure(f"{self._process.name} died (exit code {code}) in task '{task.name}'; {likely}") from error
+            raise SimulatorFailure(f"{self._process.name} died (exit code {code}) in task {tasks}; {likely}") from error
         if isinstance(reply, _Failed):
             raise SimulatorFailure(f"{self._process.name} failed while {reply.doing}\n{reply.trace}")
         return reply
@@ -351,6 +368,6 @@ def _serve(pipe: Connection) -> None:
     worker.close()
 
 
-def _no_episodes(n: int, k: int, observation_size: int) -> StepResult:
+def _nothing_done(m: int, k: int, observation_size: int) -> StepResult:
     """A result in which nothing has happened yet."""
-    return StepResult(np.zeros((n, k, observation_size)), np.zeros((n, k), bool), np.zeros(n, np.int64), np.zeros(n, bool))
+    return StepResult(np.zeros((m, k, observation_size)), np.zeros((m, k), bool), np.zeros(m, np.int64), np.zeros(m, bool))

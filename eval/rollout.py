@@ -1,27 +1,37 @@
-"""Rollouts: a policy acts in n seeded episodes of one task, all in lock-step.
+"""Rollouts: a policy acts in seeded episodes of one or many tasks, all in lock-step.
 
     chunk              1                    2
-    sample     [n x (H, Da)]        [n' x (H, Da)]         one batch through the sampler
+    sample     [n x (H, Da)]        [n' x (H, Da)]         one batch through the sampler, whatever the tasks
     step        Ha steps of n        Ha steps of n'        in the worker processes; finished episodes leave
 
-The episodes of a task are one fixed list (`evaluation_seeds`), the same for every method, stage and worker
-count, and the sampler's noise is a pure function of the episode: two policies meet the same situations.
+The episodes of a task are one fixed list (`evaluation_seeds`), the same for every method, stage and worker count, and
+the sampler's noise is a pure function of the episode: two policies meet the same situations.
+
+An episode does not depend on its company either. Row b of a matrix product depends on row b alone, but a BLAS (MKL, here)
+rounds differently when there are only a few rows, so a batch never has fewer than `SMALLEST_BATCH`: short ones are
+filled up with copies of the first row. Evaluating one task again gives the figures that it had among ten.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Collection, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from reconverge.envs.episodes import episode_seed
-from reconverge.envs.simulators import Simulators
+from reconverge.envs.simulators import EpisodeStart, Simulators
 from reconverge.envs.task import Task
 from reconverge.policy.diffusion_policy import DiffusionPolicy
 from reconverge.policy.random_streams import torch_stream
+
+SMALLEST_BATCH = 32
+AT_ONCE = 512
+"""Episodes in flight together; more are run one group after the other. Bounds the simulators' memory, not the result."""
+
+Timer = Callable[[str], AbstractContextManager[object]]
 
 
 @dataclass(frozen=True)
@@ -53,61 +63,129 @@ class Recording:
     success: np.ndarray
 
 
+@dataclass(frozen=True)
+class Rollouts:
+    """Results in the order of the starts, and the recordings that were asked for."""
+
+    results: list[EpisodeResult]
+    recordings: dict[EpisodeStart, Recording]
+
+    def of(self, task: Task) -> list[EpisodeResult]:
+        return [result for result in self.results if result.task == task.name]
+
+
 def evaluation_seeds(task: Task, episodes: int) -> list[int]:
     """The first `episodes` episode seeds of the task's evaluation list; a longer list begins with a shorter one."""
     return [episode_seed("evaluation", task.name, number) for number in range(episodes)]
 
 
+def evaluation_starts(tasks: Sequence[Task], episodes: int) -> list[EpisodeStart]:
+    """The first `episodes` evaluation episodes of every task."""
+    return [EpisodeStart(task, seed) for task in tasks for seed in evaluation_seeds(task, episodes)]
+
+
+def planned_steps(starts: Sequence[EpisodeStart]) -> int:
+    """Steps of the episodes if none ends early: what `rollout` counts up to."""
+    return sum(start.task.horizon for start in starts)
+
+
 def rollout(
     policy: DiffusionPolicy,
-    task: Task,
-    seeds: Sequence[int],
+    starts: Sequence[EpisodeStart],
     simulators: Simulators,
     *,
-    record: Collection[int] = (),
+    record: Collection[EpisodeStart] = (),
     stop_at_success: bool = False,
-    tick: Callable[[int], None] = lambda episodes: None,
-) -> tuple[list[EpisodeResult], dict[int, Recording]]:
-    """Run one episode per seed. `record` lists the seeds whose physics states are returned; `tick` counts finished episodes."""
-    config, label = policy.config, policy.task_index(task)
-    chunks = math.ceil(task.horizon / config.executed)
-    history = np.repeat(simulators.start(task, seeds, record, stop_at_success)[:, None], config.window, axis=1)
-    success, steps = np.zeros((len(seeds), task.horizon), dtype=bool), np.zeros(len(seeds), dtype=int)
-    invalid, active = np.zeros(len(seeds), dtype=bool), np.ones(len(seeds), dtype=bool)
+    tick: Callable[[int], None] = lambda steps: None,
+    timer: Timer = lambda name: nullcontext(),
+) -> Rollouts:
+    """Run every episode of `starts`.
 
-    for chunk in range(chunks):
-        rows = np.flatnonzero(active).tolist()
-        if not rows:
-            break
-        seen = torch.from_numpy(history[rows]).float().to(policy.device)
-        labels = torch.full((len(rows),), label, device=policy.device)
-        predicted = policy.sample_chunk(seen, labels, [torch_stream("evaluation noise", task.name, seeds[row], chunk) for row in rows])
-        actions = np.zeros((len(seeds), config.executed, task.action_size))
-        actions[rows] = policy.executed(predicted).cpu().numpy()
-
-        taken = min(config.executed, task.horizon - chunk * config.executed)
-        result = simulators.step(actions[:, :taken], active)
-        for row in rows:
-            done = result.steps[row]
-            success[row, steps[row] : steps[row] + done] = result.success[row, :done]
-            steps[row] += done
-        invalid |= result.invalid
-        history = np.concatenate([history, result.observations], axis=1)[:, -config.window :]
-        ended = active & (invalid | (result.steps < taken) | (steps >= task.horizon) | (stop_at_success & success.any(1)))
-        active &= ~ended
-        tick(int(ended.sum()))
-
-    results = [_result(task, seed, success[row, : steps[row]], bool(invalid[row])) for row, seed in enumerate(seeds)]
-    states = simulators.recorded() if record else {}
-    recordings = {seed: Recording(states[seed], success[row, : steps[row]]) for row, seed in enumerate(seeds) if seed in states}
-    return results, recordings
+    `record` lists the episodes whose physics states are returned; `tick` counts steps, up to `planned_steps`; `timer("sample")` and
+    `timer("simulate")` are entered around the two halves of the work.
+    """
+    done = Rollouts([], {})
+    for first in range(0, len(starts), AT_ONCE):
+        group = _Group(policy, starts[first : first + AT_ONCE], simulators, stop_at_success, timer)
+        group.run(record, tick)
+        done.results.extend(group.results())
+        done.recordings.update(group.recordings() if record else {})
+    return done
 
 
-def _result(task: Task, seed: int, success: np.ndarray, invalid: bool) -> EpisodeResult:
+class _Group:
+    """Episodes in lock-step. Axes: n episodes, Th the longest horizon, To observations of a window.
+
+    success (n, Th), steps (n,), invalid (n,) and active (n,) say how far each episode is, history (n, To, Do) what it has seen.
+    """
+
+    def __init__(self, policy: DiffusionPolicy, starts: Sequence[EpisodeStart], simulators: Simulators, stop_at_success: bool, timer: Timer) -> None:
+        self.policy, self.starts, self.simulators, self.stop_at_success, self.timer = policy, starts, simulators, stop_at_success, timer
+        self.labels = torch.tensor([policy.task_index(start.task) for start in starts])
+        self.horizons = np.array([start.task.horizon for start in starts])
+        self.planned = self.horizons.copy()
+        self.success = np.zeros((len(starts), self.horizons.max()), dtype=bool)
+        self.steps = np.zeros(len(starts), dtype=int)
+        self.invalid, self.active = np.zeros(len(starts), dtype=bool), np.ones(len(starts), dtype=bool)
+
+    def run(self, record: Collection[EpisodeStart], tick: Callable[[int], None]) -> None:
+        window = self.policy.config.window
+        with self.timer("simulate"):
+            first = self.simulators.start(self.starts, record, self.stop_at_success)
+        self.history = np.repeat(first[:, None], window, axis=1)
+        chunk = 0
+        while self.active.any():
+            rows = np.flatnonzero(self.active)
+            with self.timer("sample"):
+                actions = self._sample(rows, chunk)
+            with self.timer("simulate"):
+                self._step(rows, actions)
+            tick(self._progressed(rows, actions.shape[1]))
+            chunk += 1
+
+    def _sample(self, rows: np.ndarray, chunk: int) -> np.ndarray:
+        """The next executed actions of the episodes `rows` (m,): (m, Ha, Da) in [-1, 1]."""
+        filled = np.concatenate([rows, np.repeat(rows[:1], max(0, SMALLEST_BATCH - len(rows)))])
+        streams = [torch_stream("evaluation noise", self.starts[row].task.name, self.starts[row].seed, chunk) for row in filled]
+        seen = torch.from_numpy(self.history[filled]).float().to(self.policy.device)
+        predicted = self.policy.sample_chunk(seen, self.labels[filled].to(self.policy.device), streams)
+        return self.policy.executed(predicted)[: len(rows)].cpu().numpy().astype(np.float64)
+
+    def _step(self, rows: np.ndarray, actions: np.ndarray) -> None:
+        result = self.simulators.step(rows, actions)
+        for row, flags, taken in zip(rows, result.success, result.steps, strict=True):
+            self.success[row, self.steps[row] : self.steps[row] + taken] = flags[:taken]
+        self.steps[rows] += result.steps
+        self.invalid[rows] = result.invalid
+        self.history[rows] = np.concatenate([self.history[rows], result.observations], axis=1)[:, -self.history.shape[1] :]
+        ended = result.invalid | (result.steps < actions.shape[1]) | (self.steps[rows] >= self.horizons[rows])
+        if self.stop_at_success:
+            ended |= self.success[rows].any(1)
+        self.active[rows] = ~ended
+
+    def _progressed(self, rows: np.ndarray, taken: int) -> int:
+        """Steps by which the episodes `rows` have come closer to their horizons; those that ended early have gone all the way."""
+        before = np.minimum(self.planned[rows], taken)
+        self.planned[rows] -= before
+        left = self.planned[rows[~self.active[rows]]]
+        self.planned[rows[~self.active[rows]]] = 0
+        return int(before.sum() + left.sum())
+
+    def results(self) -> list[EpisodeResult]:
+        return [
+            _result(start, self.success[row, : self.steps[row]], bool(self.invalid[row])) for row, start in enumerate(self.starts)
+        ]
+
+    def recordings(self) -> dict[EpisodeStart, Recording]:
+        states, row_of = self.simulators.recorded(), {start: row for row, start in enumerate(self.starts)}
+        return {start: Recording(found, self.success[row_of[start], : self.steps[row_of[start]]]) for start, found in states.items()}
+
+
+def _result(start: EpisodeStart, success: np.ndarray, invalid: bool) -> EpisodeResult:
     reached = np.flatnonzero(success)
     return EpisodeResult(
-        task=task.name,
-        episode_seed=seed,
+        task=start.task.name,
+        episode_seed=start.seed,
         success_any=bool(len(reached)),
         success_final=bool(len(success) and success[-1]),
         first_success_step=int(reached[0]) + 1 if len(reached) else None,

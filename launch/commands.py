@@ -25,6 +25,7 @@ from reconverge.launch.config_file import config_text
 from reconverge.launch.presets import PRESETS
 from reconverge.launch.progress import Progress
 from reconverge.launch.run_folder import RunFolder
+from reconverge.policy.config import SamplerName
 
 Columns = Mapping[str, str | Callable[[Mapping[str, Any]], str]]
 Run = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
@@ -85,6 +86,7 @@ class Train(Command):
                 self._train(folder, progress)
             except KeyboardInterrupt:
                 raise KeyboardInterrupt(f"go on with: reconverge train --resume {folder.path}") from None
+        _print_cost(progress)
         _print_outcome(folder)
         return 0
 
@@ -110,6 +112,7 @@ class Train(Command):
                 progress.note(f"no videos: {problem}; then: reconverge render {folder.path}")
         write_cost(folder, progress)
         _report([folder], folder.report_html, progress)
+        write_cost(folder, progress)
 
 
 @dataclass(frozen=True)
@@ -119,6 +122,7 @@ class Evaluate(Command):
     Examples:
       reconverge evaluate runs/cw10/replay/seed-0
       reconverge evaluate runs/cw10/replay/seed-0 --stage 3 --tasks hammer push --episodes 100
+      reconverge evaluate runs/cw10/replay/seed-0 --samplers ddim dpm-solver++ --sampling-steps 1 2 4 8 16 --output steps.csv
     """
 
     summary: ClassVar[str] = "success of a checkpoint, per task"
@@ -131,6 +135,12 @@ class Evaluate(Command):
     """Tasks; all of the run's when left out."""
     episodes: int | None = None
     """Episodes per task; as in the run's configuration when left out."""
+    samplers: tuple[SamplerName, ...] = ()
+    """Samplers to act with, each in turn; the run's own when left out."""
+    sampling_steps: tuple[int, ...] = ()
+    """Denoising steps to act with, each in turn; the run's own when left out."""
+    output: Path | None = None
+    """Also write the rows to this CSV file."""
     device: str | None = None
     """Torch device; the run's own when left out."""
     quiet: bool = False
@@ -139,15 +149,31 @@ class Evaluate(Command):
     def run(self, command_line: str) -> int:
         _at_least("--stage", self.stage, 0)
         _at_least("--episodes", self.episodes, 1)
-        tasks = [find_task(name).name for name in self.tasks] or None
+        tasks = [find_task(name).name for name in self.tasks]
         folder = RunFolder.open(self.path)
-        from reconverge.launch.curriculum_run import evaluate
+        from reconverge.launch.checkpoint_evaluation import evaluate, pooled
+        from reconverge.launch.run_tables import write_csv
 
         with Progress.in_terminal(self.quiet) as progress:
             _check_device(self.device or folder.config.device)
-            rows = evaluate(folder, self.stage, tasks, self.episodes, progress, self.device)
-        columns: Columns = {"stage": "stage", "task": "task", "success %": _success, "95 % interval": _interval, "expert %": _expert}
-        _print_table(rows, {**columns, "episodes": "episodes"})
+            rows = evaluate(
+                folder,
+                progress,
+                stage=self.stage,
+                tasks=tasks,
+                episodes=self.episodes,
+                samplers=self.samplers,
+                sampling_steps=self.sampling_steps,
+                device=self.device,
+            )
+        if self.output is not None:
+            write_csv(self.output, list(rows[0]), rows)
+        success: Columns = {"success %": _success, "95 % interval": _interval}
+        settings = pooled(rows)
+        if len(settings) == 1:
+            _print_table(rows, {"stage": "stage", "task": "task", **success, "expert %": _expert, "episodes": "episodes"})
+        else:
+            _print_table(settings, {"sampler": "sampler", "steps": "steps", **success, "episodes": "episodes"})
         return 0
 
 
@@ -381,6 +407,26 @@ def _check_device(device: str) -> None:
         raise ConfigError(f"device '{device}' is not available to torch {torch.__version__} on this machine; use --device cpu")
 
 
+def _print_cost(progress: Progress) -> None:
+    """Where the time went, phase by phase with its parts, largest first; the phases add up to the total."""
+    total_s = progress.total_s
+    phases: dict[str, dict[str, float]] = {}
+    for name, seconds in progress.seconds.items():
+        phase, _, part = name.partition("/")
+        phases.setdefault(phase, {})[part] = seconds
+    rows = []
+    for phase, parts in sorted(phases.items(), key=lambda item: -sum(item[1].values())):
+        rows.append({"task": phase, "seconds": sum(parts.values())})
+        rows += [{"task": f"  {part}", "seconds": seconds} for part, seconds in parts.items() if part]
+    columns: Columns = {
+        "where the time went": "task",
+        "seconds": lambda row: f"{row['seconds']:.1f}",
+        "share %": lambda row: f"{100 * row['seconds'] / total_s:.0f}",
+    }
+    _print_table([*rows, {"task": "in all", "seconds": total_s}], columns)
+    print()
+
+
 def _print_outcome(folder: RunFolder) -> None:
     """Success per task at the end, beside what it was just after learning and beside the expert's; then the run in a line."""
     from reconverge.eval import headlines
@@ -417,8 +463,8 @@ def _print_outcome(folder: RunFolder) -> None:
 def _print_table(rows: Iterable[Mapping[str, Any]], columns: Columns) -> None:
     """Print rows under headings; a column is a key of the row or a function of it."""
     table = Table(box=None, pad_edge=False)
-    for heading in columns:
-        table.add_column(heading, justify="left" if heading == "task" else "right", no_wrap=True, vertical="bottom")
+    for heading, column in columns.items():
+        table.add_column(heading, justify="left" if column == "task" else "right", no_wrap=True, vertical="bottom")
     for row in rows:
         table.add_row(*(str(row[column]) if isinstance(column, str) else column(row) for column in columns.values()))
     Console(highlight=False).print(table)

@@ -1,4 +1,4 @@
-"""The curriculum loop, and the two measurements that go back to its checkpoints.
+"""The curriculum loop.
 
     stage        0            1                     2                            K
     learn     untrained   hammer [update ...]   push-wall [update ...]          ...
@@ -23,17 +23,14 @@ from reconverge.envs.demonstrations import Demonstrations, collect
 from reconverge.envs.errors import DamagedFile, TrainingDiverged
 from reconverge.envs.simulators import Simulators
 from reconverge.envs.task import Task
-from reconverge.envs.tasks import find_task
-from reconverge.eval.rollout import Recording, evaluation_seeds, rollout
-from reconverge.eval.run_results import read_run
+from reconverge.eval.rollout import Recording, evaluation_starts, planned_steps, rollout
 from reconverge.launch.assembly import Assembly, assemble, make_windows
-from reconverge.launch.checkpoint import checkpoint_of, finished_stages, load_checkpoint, read_record, save_checkpoint
+from reconverge.launch.checkpoint import finished_stages, load_checkpoint, read_record, save_checkpoint
 from reconverge.launch.config import RunConfig
 from reconverge.launch.progress import Progress
 from reconverge.launch.run_folder import RunFolder
 from reconverge.launch.run_tables import CEILING_COLUMNS, FISHER_COLUMNS, StageRecord, rate_columns, write_csv, write_tables
 from reconverge.launch.stage_plan import StagePlan, demonstration_budgets, plan_stages, run_curriculum
-from reconverge.policy.diffusion_policy import DiffusionPolicy
 from reconverge.policy.random_streams import RandomStreams
 from reconverge.policy.windows import WindowTable
 
@@ -132,22 +129,25 @@ class CurriculumRun:
             record.fisher.append({"stage": plan.number, "task": plan.title, **figures})
         if source is not None:
             assert learner.teacher is not None
-            generates = self.config.replay.source == "generator"
-            with self.progress.phase("generator" if generates else "store", self.config.replay.generator.updates if generates else None) as tick:
-                label = learner.policy.task_index(plan.tasks[0])
-                source.remember(label, windows.to(learner.policy.device), learner.teacher, RandomStreams(self.config.seed, plan.number), tick)
+            label, streams = learner.policy.task_index(plan.tasks[0]), RandomStreams(self.config.seed, plan.number)
+            windows = windows.to(learner.policy.device)
+            with self.progress.phase("generator", self.config.replay.generator.updates) as tick:
+                source.learn(label, windows, streams, tick)
+            with self.progress.phase("replay"):
+                source.refill(label, windows, learner.teacher, streams)
         record.ledger = self._ledger(plan)
 
     def evaluate(self, record: StageRecord, tasks: Sequence[Task]) -> None:
         """One row of the success matrix; the first episodes of every cell are recorded for the videos."""
         policy, settings = self.assembly.learner.acting_policy(), self.config.evaluation
-        with self.progress.phase("evaluate", len(tasks) * settings.episodes) as tick:
-            for task in tasks:
-                seeds = evaluation_seeds(task, settings.episodes)
-                results, recordings = rollout(policy, task, seeds, self.simulators, record=seeds[: self.config.video.episodes], tick=tick)
-                record.add_episodes("matrix", record.updates, results)
-                if record.stage > 0:
-                    _write_recordings(self.folder.stage_rollouts(record.stage) / f"{task.name}.safetensors", recordings)
+        starts = evaluation_starts(tasks, settings.episodes)
+        recorded = evaluation_starts(tasks, self.config.video.episodes) if record.stage > 0 else []
+        with self.progress.phase("evaluate", planned_steps(starts)) as tick:
+            done = rollout(policy, starts, self.simulators, record=recorded, tick=tick, timer=self.progress.part)
+            record.add_episodes("matrix", record.updates, done.results)
+            for task in tasks if recorded else []:
+                recordings = {start.seed: recording for start, recording in done.recordings.items() if start.task == task}
+                _write_recordings(self.folder.stage_rollouts(record.stage) / f"{task.name}.safetensors", recordings)
 
     def finish(self, record: StageRecord) -> None:
         """Checkpoint, then the tables: what the tables say is always covered by a checkpoint."""
@@ -184,11 +184,10 @@ class CurriculumRun:
         return WindowTable.union(tables)
 
     def _measure_recovery(self, record: StageRecord, update: int, earlier: Sequence[Task]) -> None:
-        policy, episodes = self.assembly.learner.acting_policy(), self.config.recovery.episodes
-        with self.progress.phase("recovery", len(earlier) * episodes) as tick:
-            for task in earlier:
-                results, _ = rollout(policy, task, evaluation_seeds(task, episodes), self.simulators, stop_at_success=True, tick=tick)
-                record.add_episodes("recovery", update, results)
+        policy, starts = self.assembly.learner.acting_policy(), evaluation_starts(earlier, self.config.recovery.episodes)
+        with self.progress.phase("recovery", planned_steps(starts)) as tick:
+            done = rollout(policy, starts, self.simulators, stop_at_success=True, tick=tick, timer=self.progress.part)
+            record.add_episodes("recovery", update, done.results)
 
     def _seen_before(self, plan: StagePlan) -> list[Task]:
         return list(dict.fromkeys(task for other in self.plans if other.number < plan.number for task in other.tasks))
@@ -242,32 +241,6 @@ def read_probes(folder: RunFolder) -> list[dict[str, Any]]:
         return list(json.loads(path.read_text())) if path.exists() else []
     except (OSError, ValueError, TypeError) as error:
         raise DamagedFile(f"{path} cannot be read; delete it and run `reconverge recover {folder.path}` again") from error
-
-
-def evaluate(
-    folder: RunFolder, stage: int | None, tasks: list[str] | None, episodes: int | None, progress: Progress, device: str | None = None
-) -> list[dict[str, Any]]:
-    """Evaluate a stage's policy (the last by default) on some tasks (all by default); nothing in the folder changes.
-
-    Each row has the success of the policy and, as `expert`, that of the expert it learned from.
-    """
-    config = folder.config
-    torch.set_num_threads(config.threads)
-    checkpoint = checkpoint_of(folder, stage)
-    policy = DiffusionPolicy.load(checkpoint, device or config.device)
-    chosen = [find_task(name) for name in tasks or policy.tasks]
-    for task in chosen:
-        policy.task_index(task)  # a task that the policy does not know is refused before any is rolled out
-    count = episodes or config.evaluation.episodes
-    ceilings = {ceiling.task: ceiling.rate for ceiling in read_run(folder.path).ceilings}
-    rows = []
-    with Simulators(config.evaluation.workers) as simulators, progress.phase("evaluate", len(chosen) * count) as tick:
-        for task in chosen:
-            results, _ = rollout(policy, task, evaluation_seeds(task, count), simulators, tick=tick)
-            valid = [result.success_any for result in results if not result.invalid]
-            stage_of = int(checkpoint.name.removeprefix("stage-"))
-            rows.append({"stage": stage_of, "task": task.name, **rate_columns(sum(valid), len(valid)), "expert": ceilings.get(task.name)})
-    return rows
 
 
 def restore_learner(config: RunConfig, folder: RunFolder, stage: int) -> Assembly:

@@ -31,7 +31,8 @@ PRESETS: dict[str, Preset] = {
             policy=PolicyConfig(mlp=ResidualMLPConfig(width=128, blocks=2), timesteps=50, sampling_steps=5),
             train=TrainConfig(updates=500, batch_size=128, trust_region=TrustRegionConfig(draws=1024), log_every=10),
             replay=ReplayConfig(
-                windows_per_task=1024, generator=GeneratorConfig(width=128, blocks=2, sampling_steps=10, updates=500, batch_size=128)
+                windows_per_task=1024,
+                generator=GeneratorConfig(width=128, blocks=2, sampling_steps=10, updates=500, batch_size=128, learning_rate=1e-3),
             ),
             demonstrations=DemonstrationConfig(episodes=60),
             evaluation=EvaluationConfig(episodes=20),
@@ -48,8 +49,8 @@ PRESETS: dict[str, Preset] = {
         ),
     ),
     "cw10": Preset(
-        "Continual World 10 with the small network, half an hour on two CPU cores",
-        RunConfig(curriculum="cw10", train=TrainConfig(updates=2000), replay=ReplayConfig(generator=GeneratorConfig(updates=2000))),
+        "Continual World 10 with the small network, a quarter of an hour on two CPU cores",
+        RunConfig(curriculum="cw10"),
     ),
     "cw10-paper": Preset(
         "Continual World 10 with the published network and budget; needs a GPU",
@@ -76,7 +77,7 @@ PRESETS: dict[str, Preset] = {
                 trust_region=TrustRegionConfig(strength=12.0, draws=20_000),
             ),
             # 2,500 replayed rollouts per task; a window of each of their 200 steps would not fit, so ten per rollout stand for it.
-            replay=ReplayConfig(windows_per_task=25_000, generator=GeneratorConfig(updates=50_000, learning_rate=2e-4)),
+            replay=ReplayConfig(windows_per_task=25_000, generator=GeneratorConfig(width=256, batch_size=256, updates=50_000, learning_rate=2e-4)),
             demonstrations=DemonstrationConfig(episodes=2500),
             evaluation=EvaluationConfig(episodes=100),
             recovery=RecoveryConfig(episodes=100, grid=paper_grid(50_000)),

@@ -7,6 +7,9 @@ phases add up to the time they took together:
 
     update    0 ....... 10            20 ..... 25      update 15 s
     evaluate            10 .......... 20               evaluate 10 s
+
+Phases have parts, booked as `evaluate/simulate`, and what is in no phase is booked as `other`: the seconds add up to the
+time from the first to the last booking.
 """
 
 from __future__ import annotations
@@ -91,6 +94,7 @@ class Progress:
         self._clock = clock
         self._stage = ""
         self._open: list[Tick] = []
+        self._part = ""
         self._resumed_s = self._printed_s = clock()
         self._bars = self._make_bars() if mode == "bars" else None
 
@@ -130,6 +134,17 @@ class Progress:
                 outer.pause(tick.elapsed_s)
             self._end(tick)
 
+    @contextmanager
+    def part(self, name: str) -> Iterator[None]:
+        """Book what happens inside as a part of the phase that is open."""
+        self._settle()
+        self._part = f"/{name}"
+        try:
+            yield
+        finally:
+            self._settle()
+            self._part = ""
+
     def note(self, text: str) -> None:
         """Print one line, above the bars when there are any."""
         if self.mode != "quiet":
@@ -137,15 +152,15 @@ class Progress:
 
     @property
     def total_s(self) -> float:
-        """Seconds in all phases together."""
+        """Seconds from the beginning, those of earlier parts of a resumed run included."""
         self._settle()
         return sum(self.seconds.values())
 
     def _settle(self) -> None:
-        """Book the time since the last booking on the innermost open phase."""
+        """Book the time since the last booking on the innermost open phase, or its part."""
         now = self._clock()
-        if self._open:
-            name = self._open[-1].phase
+        name = f"{self._open[-1].phase}{self._part}" if self._open else "other"
+        if now > self._resumed_s:
             self.seconds[name] = self.seconds.get(name, 0.0) + now - self._resumed_s
         self._resumed_s = now
 

@@ -17,7 +17,7 @@ from reconverge.envs.artifact import write_file
 from reconverge.envs.errors import ConfigError, RunFolderError
 from reconverge.envs.simulators import Simulators
 from reconverge.eval.recovery import Curve, recovery_updates
-from reconverge.eval.rollout import evaluation_seeds, rollout
+from reconverge.eval.rollout import evaluation_starts, rollout
 from reconverge.launch.assembly import make_windows
 from reconverge.launch.checkpoint import checkpoint_of, finished_stages, read_record
 from reconverge.launch.config import RunConfig
@@ -88,9 +88,8 @@ class _Probe:
         return rows
 
     def _measure(self, update: int, episodes: int, reference: float) -> Row:
-        seeds = evaluation_seeds(self.task, episodes)
-        results, _ = rollout(self.learner.acting_policy(), self.task, seeds, self.simulators, stop_at_success=True)
-        return probe_curve_row(self.stage, self.task.name, update, results, reference)
+        done = rollout(self.learner.acting_policy(), evaluation_starts([self.task], episodes), self.simulators, stop_at_success=True)
+        return probe_curve_row(self.stage, self.task.name, update, done.results, reference)
 
 
 def _refuse_nothing_to_probe(folder: RunFolder, records: list[StageRecord], references: dict[tuple[int, str], float]) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+SamplerName = Literal["ddpm", "ddim", "dpm-solver++"]
+
 
 @dataclass(frozen=True)
 class ResidualMLPConfig:
@@ -50,7 +52,7 @@ class PolicyConfig:
     """Whether the policy is told which task it is in (a one-hot vector beside the observations)."""
     timesteps: int = 100
     """N: diffusion timesteps in training."""
-    sampler: Literal["ddpm", "ddim", "dpm-solver++"] = "ddim"
+    sampler: SamplerName = "ddim"
     """Sampler used to act."""
     sampling_steps: int = 10
     """Denoising steps of the sampler."""

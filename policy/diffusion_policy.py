@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from reconverge.envs.artifact import Artifact, write_artifact
 from reconverge.envs.errors import DamagedFile, UnknownName
 from reconverge.envs.task import Task
-from reconverge.policy.config import PolicyConfig, ResidualMLPConfig, UnetConfig
+from reconverge.policy.config import PolicyConfig, ResidualMLPConfig, SamplerName, UnetConfig
 from reconverge.policy.denoiser import build_denoiser
 from reconverge.policy.diffusion import Diffusion
 from reconverge.policy.normalizer import Normalizer
@@ -86,9 +86,9 @@ class DiffusionPolicy(nn.Module):
     def sample_chunk(self, observations: Tensor, task: Tensor, streams: Sequence[torch.Generator]) -> Tensor:
         """One chunk per row: (B, To, Do), (B,) and B streams to draw noise from -> actions (B, H, Da) in [-1, 1]."""
         with torch.no_grad():
-            condition = self.condition(observations, task)
+            prepared = self.denoiser.embed_condition(self.condition(observations, task))
             shape = (self.config.horizon, self.action_size)
-            return self.diffusion.sample(lambda noisy, timestep: self.predict_noise(noisy, timestep, condition), shape, streams, self.device)
+            return self.diffusion.sample(lambda noisy, timestep: self.denoiser.denoise(noisy, timestep, prepared), shape, streams, self.device)
 
     def executed(self, chunk: Tensor) -> Tensor:
         """The Ha actions of a chunk (B, H, Da) that are executed."""
@@ -152,6 +152,13 @@ class DiffusionPolicy(nn.Module):
         return np.stack([state.queues[environment].pop(0) for environment in range(len(observations))])
 
     # keeping
+
+    def with_sampler(self, sampler: SamplerName, sampling_steps: int) -> DiffusionPolicy:
+        """A frozen copy that acts with another sampler."""
+        twin = self.clone()
+        twin.config = replace(self.config, sampler=sampler, sampling_steps=sampling_steps)
+        twin.diffusion = Diffusion(self.config.timesteps, sampler, sampling_steps, ACTION_BOUND)
+        return twin
 
     def clone(self) -> DiffusionPolicy:
         """A frozen copy: the teacher, or the averaged weights to act with."""

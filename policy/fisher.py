@@ -3,9 +3,11 @@
     mu = E[g]                            g: gradient of one draw's denoising loss at theta*
     c  = E[(mu . g)^2] / ||mu||^4        F ~ c mu mu^T
 
-Per-draw gradients are never formed. mu is the gradient of a mean loss (one backward pass), and the
+The draws' gradients are never held together. mu is the gradient of a mean loss (one backward pass), and the
 projections mu . g of all draws are one forward-mode derivative of the vector of losses along mu.
-With the same draws in both passes mean(mu . g) = ||mu||^2 to round-off, which is checked.
+With the same draws in both passes mean(mu . g) = ||mu||^2 to round-off, which is checked. The inner products of a few
+draws' gradients, from which the spectrum comes, are had the same way: one gradient at a time, and the derivative of all
+losses along it. So the memory is that of one batch and a few vectors of size P.
 
 At an optimum mu is nearly zero plus sampling noise; the health figures say which of the two it is. A
 split-half cosine near zero means that the penalty will protect a random direction.
@@ -18,7 +20,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.func import functional_call, grad, jvp, vmap
+from torch.func import functional_call, jvp
 from torch.nn.functional import cosine_similarity
 
 from reconverge.policy.diffusion_policy import DiffusionPolicy
@@ -30,7 +32,7 @@ Draws = tuple[Tensor, ...]  # tensors whose first axis counts draws
 DrawLosses = Callable[[Tensor, Draws], Tensor]  # (theta (P,), draws) -> losses (n,)
 
 CHUNK = 1024  # draws per pass; bounds the memory, not the result
-HEALTH_FLOATS = 60_000_000  # per-draw gradients are formed for the spectrum of so few draws that they fit in this
+SPECTRUM_DRAWS = 32  # draws whose gradients are compared with each other
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ def rank1_fisher(losses: DrawLosses, theta: Tensor, draws: Draws) -> Rank1Fisher
     mu = sum(half * (size / count) for half, size in zip(halves, sizes, strict=True))
     assert isinstance(mu, Tensor)
     squared_norm = float(mu.double().square().sum())
-    projections = torch.cat([jvp(lambda point, part=part: losses(point, part), (theta,), (mu,))[1] for part in _split(draws, CHUNK)])
+    projections = torch.cat([_along(losses, theta, part, mu) for part in _split(draws, CHUNK)])
     _check(projections, squared_norm)
     collinearity, spectral_ratio = _gradient_spectrum(losses, theta, draws)
     return Rank1Fisher(
@@ -113,11 +115,15 @@ def _mean_gradient(losses: DrawLosses, theta: Tensor, draws: Draws) -> Tensor:
     return total
 
 
+def _along(losses: DrawLosses, theta: Tensor, draws: Draws, direction: Tensor) -> Tensor:
+    """(n,) derivative of every draw's loss along `direction` (P,): the inner products of their gradients with it."""
+    return jvp(lambda point: losses(point, draws), (theta,), (direction,))[1]
+
+
 def _gradient_spectrum(losses: DrawLosses, theta: Tensor, draws: Draws) -> tuple[float, float]:
-    count = min(len(draws[0]), max(8, min(64, HEALTH_FLOATS // len(theta))))
+    count = min(len(draws[0]), SPECTRUM_DRAWS)
     few = tuple(part[:count] for part in draws)
-    gradients = vmap(grad(lambda point, one: losses(point, tuple(part[None] for part in one))[0]), in_dims=(None, 0))(theta, few)
-    gram = (gradients @ gradients.T).double() / count
+    gram = torch.stack([_along(losses, theta, few, _mean_gradient(losses, theta, one)) for one in _split(few, 1)]).double() / count
     eigenvalues = torch.linalg.eigvalsh(gram).clamp_min(0).flip(0)
     mean_square = float(gram.diagonal().sum())
     if mean_square == 0:

@@ -2,7 +2,7 @@
 
       begin_stage            update, many times                                end_stage
            |      ______________________|_____________________________             |
-    on_stage_start   replay_batch   penalty_gradient   adjust_gradients      on_stage_end
+    on_stage_start   replay_batch   add_penalty_gradient   adjust_gradients  on_stage_end
 
 A hook overrides what it needs. `arrays` and `load_arrays` carry what it remembers through a checkpoint.
 """
@@ -37,8 +37,8 @@ class Hook:
         """Up to `count` windows of earlier tasks to learn beside the current ones, or None."""
         return None
 
-    def penalty_gradient(self, learner: Learner) -> tuple[Tensor, Tensor] | None:
-        """(penalty (), its gradient (P,)) to add to the loss, or None."""
+    def add_penalty_gradient(self, learner: Learner) -> Tensor | None:
+        """Add the gradient of a penalty on the parameters to `learner.parameters.gradient` (P,) and return the penalty (), or None."""
         return None
 
     def adjust_gradients(self, learner: Learner) -> None:

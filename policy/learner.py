@@ -146,9 +146,7 @@ class Learner:
     def _add_penalty_gradients(self) -> Tensor | None:
         total = None
         for hook in self.method.hooks:
-            if (contribution := hook.penalty_gradient(self)) is not None:
-                penalty, gradient = contribution
-                self.parameters.gradient.add_(gradient)
+            if (penalty := hook.add_penalty_gradient(self)) is not None:
                 total = penalty if total is None else total + penalty
         return total
 

@@ -44,18 +44,26 @@ class TrustRegion:
         """(K,) mu_i . (theta - theta_i*): how far theta has moved along each protected direction."""
         return self.mu @ theta - self.centre
 
-    def penalty_and_gradient(self, theta: Tensor) -> tuple[Tensor, Tensor]:
-        """The penalty () and its gradient (P,), from one pass over the distances."""
-        distances = self.distances(theta)
-        penalty = 0.5 * self.strength * (self.curvature * distances.square()).sum()
-        return penalty, self.mu.T @ (self.strength * self.curvature * distances)
-
     def penalty(self, theta: Tensor) -> Tensor:
-        return self.penalty_and_gradient(theta)[0]
+        return self._penalty(self.distances(theta))
 
     def gradient(self, theta: Tensor) -> Tensor:
         """(P,) gradient of `penalty`."""
-        return self.penalty_and_gradient(theta)[1]
+        gradient = torch.zeros_like(theta)
+        self.add_gradient(theta, gradient)
+        return gradient
+
+    def add_gradient(self, theta: Tensor, gradient: Tensor) -> Tensor:
+        """Add the gradient of `penalty` to `gradient` (P,) and return the penalty ().
+
+        Mu is read twice and nothing of size P is made: in an update that is what the trust region costs.
+        """
+        distances = self.distances(theta)
+        gradient.addmv_(self.mu.T, self.strength * self.curvature * distances)
+        return self._penalty(distances)
+
+    def _penalty(self, distances: Tensor) -> Tensor:
+        return 0.5 * self.strength * (self.curvature * distances.square()).sum()
 
     @property
     def bytes(self) -> int:

@@ -8,7 +8,7 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class GeneratorConfig:
-    width: int = 256
+    width: int = 192
     """Units of the residual stream."""
     blocks: int = 3
     """Residual blocks."""
@@ -16,11 +16,11 @@ class GeneratorConfig:
     """Diffusion timesteps in training."""
     sampling_steps: int = 25
     """DDIM steps when windows are generated."""
-    updates: int = 3000
+    updates: int = 2000
     """Gradient updates per stage."""
-    batch_size: int = 256
+    batch_size: int = 192
     """Windows per update."""
-    learning_rate: float = 1e-3
+    learning_rate: float = 5e-3
     """Peak learning rate of AdamW (one-cycle)."""
 
 

@@ -38,14 +38,16 @@ class GeneratedWindows:
     def draw(self, count: int, generator: torch.Generator, without: Collection[int] = ()) -> WindowBatch | None:
         return self.pools.draw(count, generator, without)
 
-    def remember(
-        self, task: int, windows: WindowTable, teacher: DiffusionPolicy, streams: RandomStreams, tick: Callable[[int], None]
-    ) -> None:
-        old = [each for each in self.pools.pools if each != task and self.config.pool == "redrawn"]
-        earlier = [(each, self.pools.pools[each].observations, self.pools.times[each]) for each in old]
+    def learn(self, task: int, windows: WindowTable, streams: RandomStreams, tick: Callable[[int], None]) -> None:
+        earlier = [(each, self.pools.pools[each].observations, self.pools.times[each]) for each in self._redrawn(task)]
         self.generator.learn(task, windows.all().observations, windows.times, earlier, streams, tick)
-        for each in [*old, task]:
+
+    def refill(self, task: int, windows: WindowTable, teacher: DiffusionPolicy, streams: RandomStreams) -> None:
+        for each in [*self._redrawn(task), task]:
             self.pools[each] = self._make_pool(each, teacher, streams)
+
+    def _redrawn(self, task: int) -> list[int]:
+        return [each for each in self.pools.pools if each != task and self.config.pool == "redrawn"]
 
     def _make_pool(self, task: int, teacher: DiffusionPolicy, streams: RandomStreams) -> tuple[WindowBatch, torch.Tensor]:
         count = self.config.windows_per_task

@@ -1,6 +1,7 @@
 """Where windows of earlier tasks come from.
 
-A source is asked for windows during a stage (`draw`) and, at a stage's end, told what was learned (`remember`).
+A source is asked for windows during a stage (`draw`) and, at a stage's end, learns what the stage was about (`learn`) and fills
+the pools that the next stages draw from (`refill`).
 `ledger` states what it keeps, in bytes, and whether any of it is data of a past task.
 """
 
@@ -33,10 +34,11 @@ class ReplaySource(Protocol):
     def draw(self, count: int, generator: torch.Generator, without: Collection[int] = ()) -> WindowBatch | None:
         """`count` windows over the earlier tasks but those in `without`; None where that leaves no task."""
 
-    def remember(
-        self, task: int, windows: WindowTable, teacher: DiffusionPolicy, streams: RandomStreams, tick: Callable[[int], None]
-    ) -> None:
-        """Take in the stage that ends: its windows, which are dropped afterwards, and the policy that learned it."""
+    def learn(self, task: int, windows: WindowTable, streams: RandomStreams, tick: Callable[[int], None]) -> None:
+        """Take in the windows of the stage that ends, which are dropped afterwards; `tick` counts updates."""
+
+    def refill(self, task: int, windows: WindowTable, teacher: DiffusionPolicy, streams: RandomStreams) -> None:
+        """Fill the pool of the task, with the policy that has learned it as its teacher."""
 
     def ledger(self) -> list[LedgerItem]: ...
 

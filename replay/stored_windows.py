@@ -24,9 +24,10 @@ class StoredWindows:
     def draw(self, count: int, generator: torch.Generator, without: Collection[int] = ()) -> WindowBatch | None:
         return self.pools.draw(count, generator, without)
 
-    def remember(
-        self, task: int, windows: WindowTable, teacher: DiffusionPolicy, streams: RandomStreams, tick: Callable[[int], None]
-    ) -> None:
+    def learn(self, task: int, windows: WindowTable, streams: RandomStreams, tick: Callable[[int], None]) -> None:
+        """Nothing to learn: windows are kept as they are."""
+
+    def refill(self, task: int, windows: WindowTable, teacher: DiffusionPolicy, streams: RandomStreams) -> None:
         kept = torch.randperm(len(windows), generator=streams.generator("stored windows"))[: self.config.windows_per_task]
         self.pools[task] = windows.gather(kept), windows.times[kept.to(windows.times.device)]
 

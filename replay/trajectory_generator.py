@@ -65,10 +65,10 @@ class TrajectoryGenerator(nn.Module):
         spread = torch.rand(count, generator=torch_stream("generated times", task, *words))
         ranks = (torch.arange(count) + spread) / count  # stratified: every time is covered
         times = _interpolate(self.time_quantiles[task].cpu(), ranks).to(device)
-        condition = self._condition(torch.full((count,), task, device=device), times)
+        prepared = self.denoiser.embed_condition(self._condition(torch.full((count,), task, device=device), times))
         streams = [torch_stream("generated window", task, window, *words) for window in range(count)]
         standardised = self.diffusion.sample(
-            lambda noisy, timestep: self.denoiser(noisy, timestep, condition), (self.code.size,), streams, device
+            lambda noisy, timestep: self.denoiser.denoise(noisy, timestep, prepared), (self.code.size,), streams, device
         )
         return self.code.decode(self.mean[task] + self.spread[task] * standardised), times
 

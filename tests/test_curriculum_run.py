@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import pytest
 from test_toy_world import run, toy_config
 
 from reconverge.envs.curriculum import load_curriculum
-from reconverge.envs.errors import RunFolderError, TrainingDiverged
+from reconverge.envs.errors import ConfigError, RunFolderError, TrainingDiverged
 from reconverge.eval.config import EvaluationConfig, RecoveryConfig
 from reconverge.eval.run_results import read_run
+from reconverge.launch.checkpoint_evaluation import evaluate, pooled
 from reconverge.launch.config import RunConfig
-from reconverge.launch.curriculum_run import evaluate, train
+from reconverge.launch.curriculum_run import train
 from reconverge.launch.presets import find_preset
 from reconverge.launch.progress import Progress
 from reconverge.launch.recovery_probe import recover
@@ -98,9 +100,33 @@ def test_every_sampler_gives_the_same_run_twice(tmp_path: Path) -> None:
 def test_a_missing_stage_is_answered_with_those_there_are(tmp_path: Path) -> None:
     folder = RunFolder.open(run(tmp_path / "run", tiny(tmp_path, curriculum="point-reach:1")))
     with pytest.raises(RunFolderError, match="has no checkpoint of stage 7; it has stages 0, 1"):
-        evaluate(folder, 7, None, None, Progress("quiet"))
+        evaluate(folder, Progress("quiet"), stage=7)
     with pytest.raises(RunFolderError, match="there is nothing to recover"):
         recover(folder, Progress("quiet"))
+
+
+def test_a_checkpoint_is_evaluated_again_with_other_samplers(tmp_path: Path) -> None:
+    path = run(tmp_path / "run", tiny(tmp_path, curriculum="point-reach:2"))
+    rows = evaluate(RunFolder.open(path), Progress("quiet"), samplers=("ddim", "dpm-solver++"), sampling_steps=(1, 5), tasks=["point-reach-1"])
+    assert [(row["sampler"], row["steps"]) for row in rows] == list(product(("ddim", "dpm-solver++"), (1, 5)))
+    assert [row["episodes"] for row in pooled(rows)] == [3] * 4
+    matrix = read_run(path).cell_at[2, "point-reach-1"]
+    assert rows[1]["rate"] == matrix.rate  # the run's own sampler: alone, a task gives what it gave among others
+    with pytest.raises(ConfigError, match="--sampling-steps 51 is outside 1 to 50"):
+        evaluate(RunFolder.open(path), Progress("quiet"), sampling_steps=(51,))
+
+
+def test_where_the_time_went_adds_up_and_is_told_by_phase(tmp_path: Path) -> None:
+    path = tmp_path / "run"
+    config = tiny(tmp_path, curriculum="point-reach:2")
+    with RunFolder.create(path, config, "test") as folder:
+        progress = Progress("quiet")
+        train(config, folder, progress)
+        started = progress.total_s
+    cost = read_run(path).cost
+    assert {"demonstrations", "update", "fisher", "generator", "replay", "checkpoint", "other"} <= set(cost["phases"])
+    assert {f"{phase}/{part}" for phase in ("evaluate", "recovery") for part in ("simulate", "sample")} <= set(cost["phases"])
+    assert sum(cost["phases"].values()) == pytest.approx(cost["total_s"], abs=0.1) and cost["total_s"] <= started + 0.1
 
 
 def test_a_diverged_run_stops_with_advice_and_keeps_its_checkpoint(tmp_path: Path) -> None:

@@ -2,7 +2,8 @@ import pytest
 import torch
 from diffusers import DDIMScheduler, DDPMScheduler
 
-from reconverge.policy.diffusion import Diffusion, Sampler, Target
+from reconverge.policy.config import SamplerName
+from reconverge.policy.diffusion import Diffusion, Target
 
 
 def streams(count: int) -> list[torch.Generator]:
@@ -31,7 +32,7 @@ def test_ddim_is_diffusers_loop() -> None:
 
 @pytest.mark.parametrize("target", ["noise", "velocity"])
 @pytest.mark.parametrize("sampler", ["ddpm", "ddim", "dpm-solver++"])
-def test_the_perfect_denoiser_of_a_point_leads_to_the_point(sampler: Sampler, target: Target) -> None:
+def test_the_perfect_denoiser_of_a_point_leads_to_the_point(sampler: SamplerName, target: Target) -> None:
     """If all data is one point x0, then eps = (x_t - sqrt(abar) x0) / sqrt(1 - abar) is exact and every sampler must find x0."""
     diffusion = Diffusion(100, sampler, 100 if sampler == "ddpm" else 10, clip=1.0, target=target)
     point = torch.tensor([0.3, -0.8])
@@ -47,7 +48,7 @@ def test_the_perfect_denoiser_of_a_point_leads_to_the_point(sampler: Sampler, ta
 
 
 @pytest.mark.parametrize("sampler", ["ddpm", "ddim", "dpm-solver++"])
-def test_a_row_does_not_depend_on_its_company_nor_on_the_global_generator(sampler: Sampler) -> None:
+def test_a_row_does_not_depend_on_its_company_nor_on_the_global_generator(sampler: SamplerName) -> None:
     diffusion = Diffusion(20, sampler, 5, clip=1.0)
     together = diffusion.sample(lambda noisy, timestep: 0.5 * noisy, (3,), streams(4))
     torch.manual_seed(7)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from reconverge.policy.config import UnetConfig
 from reconverge.policy.diffusion_policy import DiffusionPolicy
-from reconverge.policy.fisher import Draws, denoising_draws, denoising_losses, rank1_fisher
+from reconverge.policy.fisher import SPECTRUM_DRAWS, Draws, denoising_draws, denoising_losses, rank1_fisher
 from reconverge.policy.flat_parameters import FlatParameters
 from reconverge.policy.random_streams import RandomStreams
 
@@ -25,6 +25,13 @@ def brute_force(losses, theta: Tensor, draws: Draws) -> tuple[Tensor, float]:  #
     return mu, float((g @ mu).square().mean() / mu.square().sum() ** 2)
 
 
+def spectral_ratio(losses, theta: Tensor, draws: Draws) -> float:  # type: ignore[no-untyped-def]
+    few = tuple(part[:SPECTRUM_DRAWS] for part in draws)
+    gradients = torch.autograd.functional.jacobian(lambda point: losses(point, few), theta)
+    singular = torch.linalg.svdvals(gradients)
+    return float((singular[1] / singular[0]) ** 2)
+
+
 @pytest.mark.parametrize("denoiser", ["residual-mlp", "unet"])
 def test_agrees_with_per_draw_gradients_in_float64(denoiser: str) -> None:
     policy: DiffusionPolicy = small_policy(denoiser=denoiser, unet=UNET).double()
@@ -40,6 +47,7 @@ def test_agrees_with_per_draw_gradients_in_float64(denoiser: str) -> None:
     fisher = rank1_fisher(losses, parameters.values, draws)
     assert float((fisher.mu - mu).norm() / mu.norm()) < 1e-10
     assert abs(fisher.curvature / curvature - 1) < 1e-10
+    assert fisher.spectral_ratio == pytest.approx(spectral_ratio(losses, parameters.values, draws), rel=1e-6)
 
 
 def test_exact_where_the_fisher_has_rank_one() -> None:

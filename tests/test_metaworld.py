@@ -12,8 +12,8 @@ from reconverge.envs.demonstrations_config import DemonstrationConfig
 from reconverge.envs.errors import RenderingUnavailable
 from reconverge.envs.experts import expert_for, run_expert
 from reconverge.envs.rendering import find_renderer
-from reconverge.envs.simulators import Simulators
-from reconverge.envs.tasks import METAWORLD_NAMES, find_task, make_env
+from reconverge.envs.simulators import EpisodeStart, Simulators
+from reconverge.envs.tasks import find_task, make_env
 
 pytestmark = pytest.mark.mujoco
 SOME = ["hammer-v3", "push-wall-v3", "window-close-v3"]
@@ -64,16 +64,6 @@ def test_an_episode_is_a_pure_function_of_task_seed_and_actions(name: str) -> No
         np.testing.assert_array_equal(expected[0], observations)
         assert_same(expected, played(other, seed, actions))
         assert_same(expected, played(make_env(find_task(name)), seed, actions))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", METAWORLD_NAMES)
-def test_every_task_equals_the_stock_simulator(name: str) -> None:
-    actions = actions_for(f"{name}-v3", 9)
-    env = make_env(find_task(name))
-    env.reset(seed=8)
-    env.step(np.ones(4))
-    assert_same(stock(f"{name}-v3", 9, actions), played(env, 9, actions))
 
 
 def test_numpys_global_generator_has_no_part_in_it() -> None:
@@ -131,13 +121,13 @@ def test_an_action_that_is_not_finite_does_not_reach_the_simulator(value: float)
 
 
 def test_environments_share_the_model_and_free_it() -> None:
-    from reconverge.envs import metaworld_env
+    from reconverge.envs import metaworld_model
 
     task = find_task("soccer")
     first, second = make_env(task), make_env(task)
     assert first._stock.model is second._stock.model and first._stock.data is not second._stock.data  # type: ignore[attr-defined]
     del first, second
-    assert task.name not in metaworld_env._models
+    assert task.name not in metaworld_model._models
 
 
 def test_the_expert_demonstrates_and_its_float32_actions_replay() -> None:
@@ -157,8 +147,9 @@ def test_workers_and_this_process_agree(tmp_path: Path) -> None:
     results = []
     with Simulators(0) as here, Simulators(2) as there:
         for pool in (here, there):
-            first = pool.start(task, [1, 2, 3], record=[2])
-            result = pool.step(actions, np.ones(3, bool))
+            starts = [EpisodeStart(task, seed) for seed in (1, 2, 3)]
+            first = pool.start(starts, record=starts[1:2])
+            result = pool.step(np.arange(3), actions)
             demonstrations = collect(task, DemonstrationConfig(), 2, simulators=pool)
             results.append([first, *vars(result).values(), *(e.observations for e in demonstrations.episodes)])
     for a, b in zip(*results, strict=True):

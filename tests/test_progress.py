@@ -51,14 +51,28 @@ def test_the_rate_of_a_phase_leaves_out_the_phases_inside_it() -> None:
         assert (tick.rate, tick.eta_s) == (1.0, 10.0)
 
 
-def test_time_between_phases_belongs_to_none_and_phases_add_up() -> None:
+def test_time_between_phases_is_booked_as_other_and_all_add_up() -> None:
     progress, clock, _ = make()
     progress.seconds["update"] = 100.0  # of an earlier part of a resumed run
     for _ in range(2):
         clock.now_s += 3
         with progress.phase("update"):
             clock.now_s += 5
-    assert progress.seconds == {"update": 110}
+    assert progress.seconds == {"update": 110, "other": 6}
+    assert progress.total_s == 116
+
+
+def test_parts_of_a_phase_are_booked_beside_what_is_left_of_it() -> None:
+    progress, clock, _ = make()
+    with progress.phase("evaluate"):
+        clock.now_s = 1
+        for _ in range(2):
+            with progress.part("simulate"):
+                clock.now_s += 3
+        with progress.part("sample"):
+            clock.now_s += 2
+        clock.now_s += 1
+    assert progress.seconds == {"evaluate": 2, "evaluate/simulate": 6, "evaluate/sample": 2}
 
 
 def test_total_counts_a_phase_that_is_still_open() -> None:
@@ -74,7 +88,7 @@ def test_an_error_closes_the_phase() -> None:
         clock.now_s = 2
         raise ValueError
     clock.now_s = 50
-    assert progress.total_s == 2
+    assert progress.seconds == {"update": 2} and progress.total_s == 50
 
 
 def test_the_plain_line() -> None:

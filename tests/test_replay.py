@@ -6,10 +6,12 @@ from hypothesis import strategies as st
 from small_policy import DO, random_windows, small_policy
 
 from reconverge.envs.task import ObservationLayout
+from reconverge.policy.diffusion_policy import DiffusionPolicy
 from reconverge.policy.random_streams import RandomStreams
 from reconverge.policy.windows import WindowBatch, WindowTable
 from reconverge.replay.config import GeneratorConfig, ReplayConfig
 from reconverge.replay.generated_windows import GeneratedWindows
+from reconverge.replay.source import ReplaySource
 from reconverge.replay.stored_windows import StoredWindows
 from reconverge.replay.trajectory_generator import TrajectoryGenerator
 from reconverge.replay.window_code import WindowCode
@@ -86,11 +88,16 @@ def generated_source(pool: str) -> GeneratedWindows:
     return GeneratedWindows(config, TrajectoryGenerator(config.generator, WindowCode(PLAIN, 2), tasks=2, seed=0))
 
 
+def end_stage(source: ReplaySource, task: int, windows: WindowTable, teacher: DiffusionPolicy, streams: RandomStreams) -> None:
+    source.learn(task, windows, streams, lambda n: None)
+    source.refill(task, windows, teacher, streams)
+
+
 def test_the_generator_source_keeps_no_past_data() -> None:
     source = generated_source("freshest")
     assert source.draw(4, torch.Generator()) is None
     windows = random_windows(task=0)
-    source.remember(0, windows, small_policy(), RandomStreams(0, 1), lambda n: None)
+    end_stage(source, 0, windows, small_policy(), RandomStreams(0, 1))
     batch = source.draw(10, torch.Generator().manual_seed(0))
     assert batch is not None and len(batch) == 10
     assert batch.observations.shape == (10, 2, DO) and batch.actions.abs().max() <= 1
@@ -102,9 +109,9 @@ def test_the_generator_source_keeps_no_past_data() -> None:
 def test_a_freshest_pool_stays_and_a_redrawn_one_is_made_again() -> None:
     for pool, stays in (("freshest", True), ("redrawn", False)):
         source = generated_source(pool)
-        source.remember(0, random_windows(task=0), small_policy(), RandomStreams(0, 1), lambda n: None)
+        end_stage(source, 0, random_windows(task=0), small_policy(), RandomStreams(0, 1))
         before = source.pools.pools[0].observations.clone()
-        source.remember(1, random_windows(task=1, seed=1), small_policy(seed=1), RandomStreams(0, 2), lambda n: None)
+        end_stage(source, 1, random_windows(task=1, seed=1), small_policy(seed=1), RandomStreams(0, 2))
         assert torch.equal(before, source.pools.pools[0].observations) == stays
         batch = source.draw(200, torch.Generator().manual_seed(0))
         assert batch is not None and 60 < int((batch.task == 0).sum()) < 140  # equal shares
@@ -113,7 +120,7 @@ def test_a_freshest_pool_stays_and_a_redrawn_one_is_made_again() -> None:
 def test_stored_windows_are_real_and_the_ledger_says_so() -> None:
     source = StoredWindows(ReplayConfig(windows_per_task=10), torch.device("cpu"))
     windows = random_windows()
-    source.remember(0, windows, small_policy(), RandomStreams(0, 1), lambda n: None)
+    end_stage(source, 0, windows, small_policy(), RandomStreams(0, 1))
     (item,) = source.ledger()
     assert item.past_task_data and item.bytes == 4 * 10 * (2 * DO + 4 * 2 + 1)
     real = {tuple(row.flatten().tolist()) for row in windows.all().observations}
@@ -123,7 +130,7 @@ def test_stored_windows_are_real_and_the_ledger_says_so() -> None:
 def test_a_task_that_is_learned_again_is_not_replayed_and_pools_have_equal_shares() -> None:
     source = StoredWindows(ReplayConfig(windows_per_task=90), torch.device("cpu"))
     for task, count in ((0, 10), (1, 90)):
-        source.remember(task, random_windows(count, task), small_policy(), RandomStreams(0, task), lambda n: None)
+        end_stage(source, task, random_windows(count, task), small_policy(), RandomStreams(0, task))
     draw = lambda without: source.draw(400, torch.Generator().manual_seed(0), without)  # noqa: E731
     assert 150 < int((draw(()).task == 0).sum()) < 250
     assert draw({0}).task.unique().tolist() == [1]
@@ -133,7 +140,7 @@ def test_a_task_that_is_learned_again_is_not_replayed_and_pools_have_equal_share
 def test_sources_go_through_a_checkpoint() -> None:
     for make in (lambda: generated_source("freshest"), lambda: StoredWindows(ReplayConfig(windows_per_task=10), torch.device("cpu"))):
         source, loaded = make(), make()
-        source.remember(0, random_windows(), small_policy(), RandomStreams(0, 1), lambda n: None)
+        end_stage(source, 0, random_windows(), small_policy(), RandomStreams(0, 1))
         loaded.load_arrays(source.arrays())
         first, second = (each.draw(5, torch.Generator().manual_seed(3)) for each in (source, loaded))
         assert first is not None and second is not None and torch.equal(first.observations, second.observations)

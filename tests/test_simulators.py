@@ -7,11 +7,12 @@ import time
 import numpy as np
 import pytest
 
-from reconverge.envs.simulators import SimulatorFailure, Simulators
+from reconverge.envs.simulators import EpisodeStart, SimulatorFailure, Simulators
 from reconverge.envs.tasks import find_task, make_env
 
 TASK = find_task("point-reach-1")
-SEEDS = [101, 202, 303, 404, 505]
+STARTS = [EpisodeStart(TASK, seed) for seed in (101, 202, 303, 404, 505)]
+ALL = np.arange(5)
 
 
 @pytest.fixture(scope="module")
@@ -21,50 +22,51 @@ def two_workers():
 
 
 def chunks(count: int, seed: int = 0) -> list[np.ndarray]:
-    return list(np.random.default_rng(seed).uniform(-1, 1, (count, len(SEEDS), 4, 2)))
+    return list(np.random.default_rng(seed).uniform(-1, 1, (count, len(STARTS), 4, 2)))
 
 
-def rollout(pool: Simulators, seeds: list[int], count: int = 3) -> list[np.ndarray]:
-    everything = [pool.start(TASK, seeds, record=seeds[:2])]
+def rollout(pool: Simulators, starts: list[EpisodeStart], count: int = 3) -> list[np.ndarray]:
+    everything = [pool.start(starts, record=starts[:2])]
     for actions in chunks(count):
-        result = pool.step(actions[: len(seeds)], np.ones(len(seeds), bool))
+        result = pool.step(np.arange(len(starts)), actions[: len(starts)])
         everything += [result.observations, result.success, result.steps, result.invalid]
-    return everything + [pool.recorded()[seed] for seed in seeds[:2]]
+    return everything + [pool.recorded()[start] for start in starts[:2]]
 
 
 @pytest.mark.parametrize("count", [1, 2, 5])
 def test_the_number_of_workers_changes_nothing(two_workers: Simulators, count: int) -> None:
-    for here, there in zip(rollout(Simulators(0), SEEDS[:count]), rollout(two_workers, SEEDS[:count]), strict=True):
+    for here, there in zip(rollout(Simulators(0), STARTS[:count]), rollout(two_workers, STARTS[:count]), strict=True):
         np.testing.assert_array_equal(here, there)
         assert here.dtype == there.dtype
 
 
 def test_a_chunk_equals_single_steps_of_one_environment() -> None:
     pool, env = Simulators(0), make_env(TASK)
-    first = pool.start(TASK, SEEDS)
+    first = pool.start(STARTS)
     actions = chunks(1)[0]
-    result = pool.step(actions, np.ones(5, bool))
-    for i, seed in enumerate(SEEDS):
-        np.testing.assert_array_equal(first[i], env.reset(seed=seed)[0])
+    result = pool.step(ALL, actions)
+    for i, start in enumerate(STARTS):
+        np.testing.assert_array_equal(first[i], env.reset(seed=start.seed)[0])
         for t in range(4):
             np.testing.assert_array_equal(result.observations[i, t], env.step(actions[i, t])[0])
 
 
-def test_an_inactive_episode_waits() -> None:
+def test_an_episode_that_is_not_stepped_waits() -> None:
     pool = Simulators(0)
-    first = pool.start(TASK, SEEDS, record=[202])
-    actions = chunks(1)[0]
-    actions[1] = np.nan  # rows of inactive episodes are not read
-    result = pool.step(actions, np.array([1, 0, 1, 1, 1], bool))
-    assert result.steps.tolist() == [4, 0, 4, 4, 4]
-    np.testing.assert_array_equal(result.observations[1], np.repeat(first[1:2], 4, axis=0))
-    assert pool.recorded()[202].shape == (1, 2)
+    pool.start(STARTS, record=STARTS[1:2])
+    others, actions = np.array([4, 0, 2, 3]), chunks(1)[0]
+    result = pool.step(others, actions[others])
+    assert result.steps.tolist() == [4, 4, 4, 4]
+    assert pool.recorded()[STARTS[1]].shape == (1, 2)
+    everyone = Simulators(0)
+    everyone.start(STARTS)
+    np.testing.assert_array_equal(result.observations, everyone.step(ALL, actions).observations[others])
 
 
 def test_an_episode_stops_at_the_horizon_and_repeats_its_last_observation() -> None:
     pool = Simulators(0)
-    pool.start(TASK, SEEDS)
-    results = [pool.step(actions, np.ones(5, bool)) for actions in chunks(9)]
+    pool.start(STARTS)
+    results = [pool.step(ALL, actions) for actions in chunks(9)]
     assert sum(result.steps for result in results).tolist() == [30] * 5
     assert results[7].steps.tolist() == [2] * 5 and results[8].steps.tolist() == [0] * 5
     np.testing.assert_array_equal(results[7].observations[:, 2:], results[7].observations[:, 1:3])
@@ -75,52 +77,52 @@ def test_stop_at_success_ends_with_the_first_success() -> None:
     from reconverge.envs.experts import expert_for
 
     pool, expert = Simulators(0), expert_for(TASK)
-    observations = pool.start(TASK, SEEDS, stop_at_success=True)
+    observations = pool.start(STARTS, stop_at_success=True)
     total, hits = np.zeros(5, int), np.zeros(5, int)
     for _ in range(30):
-        result = pool.step(np.array([[expert.act(o)] for o in observations]), np.ones(5, bool))
+        result = pool.step(ALL, np.array([[expert.act(o)] for o in observations]))
         observations, total, hits = result.observations[:, -1], total + result.steps, hits + result.success.sum(1)
     assert hits.tolist() == [1] * 5 and total.max() < 15
 
 
 def test_no_episodes_are_no_problem(two_workers: Simulators) -> None:
-    assert two_workers.start(TASK, []).shape == (0, 4)
-    assert two_workers.step(np.zeros((0, 4, 2)), np.zeros(0, bool)).observations.shape == (0, 4, 4)
+    assert len(two_workers.start([])) == 0
+    assert two_workers.step(ALL[:0], np.zeros((0, 4, 2))).observations.shape[:2] == (0, 4)
     assert two_workers.recorded() == {}
 
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_an_exception_names_task_and_seed_and_the_pool_goes_on(workers: int) -> None:
     with Simulators(workers) as pool:
-        pool.start(TASK, SEEDS)
+        pool.start(STARTS)
         actions = chunks(1)[0]
         actions[2, 1] = np.nan
         with pytest.raises(SimulatorFailure, match=r"(?s)stepping task 'point-reach-1', episode seed 303.*not finite"):
-            pool.step(actions, np.ones(5, bool))
-        assert pool.start(TASK, SEEDS).shape == (5, 4)
+            pool.step(ALL, actions)
+        assert pool.start(STARTS).shape == (5, 4)
 
 
 def test_a_dead_worker_is_an_error_and_the_pool_can_start_again() -> None:
     with Simulators(1) as pool:
-        pool.start(TASK, SEEDS)
+        pool.start(STARTS)
         os.kill(pool._sides[0]._process.pid, signal.SIGKILL)  # type: ignore[union-attr, arg-type]
         with pytest.raises(SimulatorFailure, match=r"simulator-0 died \(exit code -9\) in task 'point-reach-1'"):
-            pool.step(chunks(1)[0], np.ones(5, bool))
-        assert pool.start(TASK, SEEDS).shape == (5, 4)
+            pool.step(ALL, chunks(1)[0])
+        assert pool.start(STARTS).shape == (5, 4)
 
 
 def test_a_hanging_worker_is_killed_and_close_is_bounded() -> None:
     with Simulators(1, timeout_s=1.0) as pool:
         pool.timeout_s = 60.0
-        pool.start(TASK, SEEDS)
+        pool.start(STARTS)
         process = pool._sides[0]._process  # type: ignore[union-attr]
         os.kill(process.pid, signal.SIGSTOP)  # type: ignore[arg-type]
         pool.timeout_s = 0.5
         with pytest.raises(SimulatorFailure, match="has not answered"):
-            pool.step(chunks(1)[0], np.ones(5, bool))
+            pool.step(ALL, chunks(1)[0])
         assert not process.is_alive()
         pool.timeout_s = 60.0
-        pool.start(TASK, SEEDS)
+        pool.start(STARTS)
         os.kill(pool._sides[0]._process.pid, signal.SIGSTOP)  # type: ignore[union-attr, arg-type]
         started = time.monotonic()
     assert time.monotonic() - started < 30.0
@@ -130,7 +132,7 @@ def test_the_task_used_longest_ago_is_dropped(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr("reconverge.envs.simulators.KEPT_ENVIRONMENTS", 10)
     pool = Simulators(0)
     for number in (0, 1, 0, 2):
-        pool.start(find_task(f"point-reach-{number}"), SEEDS)
+        pool.start([EpisodeStart(find_task(f"point-reach-{number}"), seed) for seed in range(5)])
     kept = pool._sides[0]._worker._kept  # type: ignore[union-attr]
     assert [(task.name, len(envs)) for task, envs in kept.items()] == [("point-reach-0", 5), ("point-reach-2", 5)]
 
@@ -139,3 +141,23 @@ def test_closing_twice_and_without_starting_is_fine() -> None:
     pool = Simulators(2)
     pool.close()
     pool.close()
+
+
+def test_tasks_run_side_by_side_as_they_do_alone() -> None:
+    others = [EpisodeStart(find_task("point-reach-3"), seed) for seed in (7, 8)]
+    mixed = [STARTS[0], others[0], STARTS[1], others[1]]
+    actions = chunks(1)[0][:4]
+    together, apart = Simulators(2), Simulators(0)
+    with together:
+        first, result = together.start(mixed), together.step(np.arange(4), actions)
+    for rows, starts in (([0, 2], STARTS[:2]), ([1, 3], others)):
+        np.testing.assert_array_equal(first[rows], apart.start(starts))
+        np.testing.assert_array_equal(result.observations[rows], apart.step(np.arange(2), actions[rows]).observations)
+
+
+def test_tasks_of_the_same_start_are_never_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("reconverge.envs.simulators.KEPT_ENVIRONMENTS", 3)
+    pool = Simulators(0)
+    mixed = [EpisodeStart(find_task(f"point-reach-{number}"), seed) for number in (0, 1) for seed in (1, 2)]
+    pool.start(mixed)
+    assert pool.step(np.arange(4), chunks(1)[0][:4]).steps.tolist() == [4] * 4

@@ -22,10 +22,10 @@ class StayNear(Hook):
         self.config = config
         self.region = TrustRegion(config.strength, size, device)
 
-    def penalty_gradient(self, learner: Learner) -> tuple[Tensor, Tensor] | None:
+    def add_penalty_gradient(self, learner: Learner) -> Tensor | None:
         if len(self.region) == 0:
             return None
-        return self.region.penalty_and_gradient(learner.parameters.values)
+        return self.region.add_gradient(learner.parameters.values, learner.parameters.gradient)
 
     def on_stage_end(self, learner: Learner) -> None:
         """Estimate the Fisher at the optimum just reached, on the windows that led there."""

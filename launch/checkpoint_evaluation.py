@@ -1,0 +1,72 @@
+"""A checkpoint evaluated again: on more episodes, on some tasks, with other samplers. Nothing in the run folder changes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import product
+from typing import Any
+
+import torch
+
+from reconverge.envs.errors import ConfigError
+from reconverge.envs.simulators import Simulators
+from reconverge.envs.tasks import find_task
+from reconverge.eval.rollout import evaluation_starts, planned_steps, rollout
+from reconverge.eval.run_results import read_run
+from reconverge.launch.checkpoint import checkpoint_of
+from reconverge.launch.progress import Progress
+from reconverge.launch.run_folder import RunFolder
+from reconverge.launch.run_tables import rate_columns
+from reconverge.policy.config import SamplerName
+from reconverge.policy.diffusion_policy import DiffusionPolicy
+
+Row = dict[str, Any]
+
+
+def evaluate(
+    folder: RunFolder,
+    progress: Progress,
+    *,
+    stage: int | None = None,
+    tasks: Sequence[str] = (),
+    episodes: int | None = None,
+    samplers: Sequence[SamplerName] = (),
+    sampling_steps: Sequence[int] = (),
+    device: str | None = None,
+) -> list[Row]:
+    """One row per (sampler, denoising steps, task): the success of a stage's policy (the last by default), and its expert's as `expert`.
+
+    What is left out is as in the run. Every combination meets the same episodes with the same initial noise.
+    """
+    config = folder.config
+    torch.set_num_threads(config.threads)
+    checkpoint = checkpoint_of(folder, stage)
+    trained = DiffusionPolicy.load(checkpoint, device or config.device)
+    chosen = [find_task(name) for name in tasks or trained.tasks]
+    for task in chosen:
+        trained.task_index(task)  # a task that the policy does not know is refused before any is rolled out
+    settings = list(product(samplers or (config.policy.sampler,), sampling_steps or (config.policy.sampling_steps,)))
+    for _, steps in settings:
+        if not 1 <= steps <= config.policy.timesteps:
+            raise ConfigError(f"--sampling-steps {steps} is outside 1 to {config.policy.timesteps}, the policy's diffusion timesteps")
+
+    ceilings = {ceiling.task: ceiling.rate for ceiling in read_run(folder.path).ceilings}
+    starts, rows = evaluation_starts(chosen, episodes or config.evaluation.episodes), []
+    with Simulators(config.evaluation.workers) as simulators, progress.phase("evaluate", planned_steps(starts) * len(settings)) as tick:
+        for sampler, steps in settings:
+            done = rollout(trained.with_sampler(sampler, steps), starts, simulators, tick=tick)
+            for task in chosen:
+                valid = [result.success_any for result in done.of(task) if not result.invalid]
+                row = {"stage": int(checkpoint.name.removeprefix("stage-")), "sampler": sampler, "steps": steps, "task": task.name}
+                rows.append({**row, **rate_columns(sum(valid), len(valid)), "expert": ceilings.get(task.name)})
+    return rows
+
+
+def pooled(rows: Sequence[Row]) -> list[Row]:
+    """One row per (sampler, steps), over all tasks."""
+    settings = dict.fromkeys((row["sampler"], row["steps"]) for row in rows)
+    pools = {key: [row for row in rows if (row["sampler"], row["steps"]) == key] for key in settings}
+    return [
+        {"sampler": sampler, "steps": steps, **rate_columns(sum(row["successes"] for row in pool), sum(row["episodes"] for row in pool))}
+        for (sampler, steps), pool in pools.items()
+    ]
