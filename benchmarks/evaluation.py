@@ -42,7 +42,8 @@ def run(bench: Bench) -> None:
     tasks = [find_task(name) for name in policy.tasks]
     checked = evaluation_starts(tasks, max(1, bench.pick(30, 6, 1) // len(tasks)))
     many = evaluation_starts(tasks, bench.pick(50, 10, 1))
-    few, env, scheduler = many[: bench.pick(2, 1, 1)], make_stock(tasks[0].name), scheduler_of(policy)  # the first are all of one task
+    few, env = many[: bench.pick(2, 1, 1)], make_stock(tasks[0].name)  # the first are all of one task
+    scheduler = plain_diffusers.scheduler_of(policy)
     workers = bench.pick(EvaluationConfig().workers, EvaluationConfig().workers, 0)
     with Simulators(workers) as simulators:
         bench.compare(
@@ -87,10 +88,6 @@ def play_alone(policy: DiffusionPolicy, scheduler: Any, start: EpisodeStart, env
     return success
 
 
-def scheduler_of(policy: DiffusionPolicy) -> Any:
-    return plain_diffusers.scheduler_for(policy.config.timesteps, 1.0)
-
-
 def noise_of(policy: DiffusionPolicy, start: EpisodeStart, chunk: int) -> torch.Tensor:
     """What `rollout` denoises in this chunk of the episode, (1, H, Da)."""
     stream = torch_stream("evaluation noise", start.task.name, start.seed, chunk)
@@ -99,14 +96,14 @@ def noise_of(policy: DiffusionPolicy, start: EpisodeStart, chunk: int) -> torch.
 
 def _same_outcomes(policy: DiffusionPolicy, starts: Sequence[EpisodeStart], simulators: Simulators) -> Equality:
     ours = _in_lock_step(policy, starts, simulators)
-    theirs = [play_alone(policy, scheduler_of(policy), start, make_stock(start.task.name)) for start in starts]
+    theirs = [play_alone(policy, plain_diffusers.scheduler_of(policy), start, make_stock(start.task.name)) for start in starts]
     equality = identical(f"success of {len(starts)} episodes", ours, theirs) & Equality(f"{sum(theirs)} succeeded")
     return equality & close("actions of the first chunk", *_first_chunks(policy, starts), FIRST_CHUNK_BOUND)
 
 
 def _first_chunks(policy: DiffusionPolicy, starts: Sequence[EpisodeStart]) -> tuple[torch.Tensor, torch.Tensor]:
     """All first chunks sampled as one batch, and one by one."""
-    scheduler = scheduler_of(policy)
+    scheduler = plain_diffusers.scheduler_of(policy)
     seen = torch.stack([_first_window(policy, start.task, start.seed) for start in starts])
     labels = torch.tensor([policy.task_index(start.task) for start in starts])
     streams = [torch_stream("evaluation noise", start.task.name, start.seed, 0) for start in starts]

@@ -10,16 +10,23 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from diffusers import DDIMScheduler
+from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
 from torch import Tensor
 
 from reconverge.policy.diffusion_policy import DiffusionPolicy
 
 
-def scheduler_for(timesteps: int, clip: float, prediction: str = "epsilon") -> Any:
+def ddim(timesteps: int, clip: float, prediction: str) -> Any:
     """The DDIM scheduler with the squared-cosine schedule, clipping the predicted clean sample to [-clip, clip]."""
-    return DDIMScheduler(
-        num_train_timesteps=timesteps, beta_schedule="squaredcos_cap_v2", prediction_type=prediction, clip_sample=True, clip_sample_range=clip
+    return DDIMScheduler(timesteps, beta_schedule="squaredcos_cap_v2", prediction_type=prediction, clip_sample=True, clip_sample_range=clip)
+
+
+def scheduler_of(policy: DiffusionPolicy) -> Any:
+    """The scheduler of the policy's own sampler."""
+    if policy.config.sampler == "ddim":
+        return ddim(policy.config.timesteps, 1.0, "epsilon")
+    return DPMSolverMultistepScheduler(
+        policy.config.timesteps, beta_schedule="squaredcos_cap_v2", algorithm_type="dpmsolver++", timestep_spacing="leading"
     )
 
 

@@ -55,7 +55,7 @@ class PlainGenerator:
 
     def __init__(self, generator: TrajectoryGenerator) -> None:
         self.generator = generator
-        self.scheduler = plain_diffusers.scheduler_for(generator.config.timesteps, CLIP, "v_prediction")
+        self.scheduler = plain_diffusers.ddim(generator.config.timesteps, CLIP, "v_prediction")
 
     def noise(self, count: int) -> Tensor:
         """What `generate` denoises: a stream per window."""

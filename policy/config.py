@@ -52,9 +52,9 @@ class PolicyConfig:
     """Whether the policy is told which task it is in (a one-hot vector beside the observations)."""
     timesteps: int = 100
     """N: diffusion timesteps in training."""
-    sampler: SamplerName = "ddim"
+    sampler: SamplerName = "dpm-solver++"
     """Sampler used to act."""
-    sampling_steps: int = 10
+    sampling_steps: int = 4
     """Denoising steps of the sampler."""
     ema_decay: float = 0.99
     """Decay of the exponential moving average of the weights, with which the policy acts."""

@@ -13,7 +13,8 @@ DO, DA = 5, 2
 
 
 def small_policy(tasks: tuple[str, ...] = ("a", "b"), seed: int = 0, **settings: object) -> DiffusionPolicy:
-    config = PolicyConfig(**{"mlp": ResidualMLPConfig(width=16, blocks=1, timestep_features=8), "timesteps": 20, "sampling_steps": 4, **settings})  # type: ignore[arg-type]
+    small = {"mlp": ResidualMLPConfig(width=16, blocks=1, timestep_features=8), "timesteps": 20, "sampler": "ddim", "sampling_steps": 4}
+    config = PolicyConfig(**{**small, **settings})  # type: ignore[arg-type]
     return DiffusionPolicy(config, tasks, DO, DA, Normalizer(torch.zeros(DO), torch.ones(DO)), seed)
 
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from benchmarks.full_unet import with_all_taps
 from reconverge.policy import conditional_unet
 from reconverge.policy.conditional_unet import ConditionalUnet1D, _Conv, _DoublingConv, live_range, live_taps
 from reconverge.policy.config import UnetConfig
@@ -19,25 +20,6 @@ def unet_and_batch(horizon: int, dtype: torch.dtype = torch.float64, batch: int 
     torch.manual_seed(0)
     unet = ConditionalUnet1D(SMALL, horizon, action_size=2, condition_size=6).to(dtype)
     return unet, (torch.randn(batch, horizon, 2, dtype=dtype), torch.arange(batch) * 7, torch.randn(batch, 6, dtype=dtype))
-
-
-def with_all_taps(unet: ConditionalUnet1D) -> ConditionalUnet1D:
-    """The published form: PyTorch's own layers with whole kernels; random numbers stand at the taps that `unet` leaves out."""
-    full = copy.deepcopy(unet)
-    for parent in list(full.modules()):
-        for name, child in list(parent.named_children()):
-            if isinstance(child, _Conv | _DoublingConv):
-                outputs, inputs, kernel = child.full_shape
-                whole: nn.Conv1d | nn.ConvTranspose1d
-                if isinstance(child, _Conv):
-                    whole = nn.Conv1d(inputs, outputs, kernel, child.stride, padding=kernel // 2)
-                else:
-                    whole = nn.ConvTranspose1d(outputs, inputs, kernel, stride=2, padding=1)
-                whole.to(child.weight.dtype)
-                whole.weight.data[..., child.live] = child.weight.data
-                whole.bias = child.bias
-                setattr(parent, name, whole)
-    return full
 
 
 def convolutions(unet: nn.Module) -> dict[str, _Conv | _DoublingConv]:

@@ -1,9 +1,10 @@
 import pytest
 import torch
-from diffusers import DDIMScheduler, DDPMScheduler
+from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler
 
 from reconverge.policy.config import SamplerName
-from reconverge.policy.diffusion import Diffusion, Target
+from reconverge.policy.diffusion import Diffusion
+from reconverge.policy.samplers import Target
 
 
 def streams(count: int) -> list[torch.Generator]:
@@ -17,16 +18,22 @@ def test_noise_is_added_as_diffusers_does() -> None:
     assert torch.allclose(diffusion.add_noise(clean, noise, timestep), reference, atol=1e-7)
 
 
-def test_ddim_is_diffusers_loop() -> None:
+@pytest.mark.parametrize("target", ["noise", "velocity"])
+@pytest.mark.parametrize(("timesteps", "steps"), [(100, 1), (100, 2), (100, 4), (100, 7), (50, 20), (1000, 50)])
+@pytest.mark.parametrize("sampler", ["ddim", "dpm-solver++"])
+def test_the_samplers_written_out_are_diffusers_loop_bit_for_bit(sampler: SamplerName, timesteps: int, steps: int, target: Target) -> None:
     network = torch.nn.Linear(2, 2)
-    noise = torch.stack([torch.randn(4, 2, generator=stream) for stream in streams(5)])
-    scheduler = DDIMScheduler(50, beta_schedule="squaredcos_cap_v2", clip_sample=True, clip_sample_range=1.0)
-    scheduler.set_timesteps(6)
-    expected = noise
+    common = {"beta_schedule": "squaredcos_cap_v2", "prediction_type": "epsilon" if target == "noise" else "v_prediction"}
+    scheduler = {
+        "ddim": DDIMScheduler(timesteps, clip_sample=True, clip_sample_range=1.0, **common),
+        "dpm-solver++": DPMSolverMultistepScheduler(timesteps, algorithm_type="dpmsolver++", timestep_spacing="leading", **common),
+    }[sampler]
+    scheduler.set_timesteps(steps)
+    expected = torch.stack([torch.randn(4, 2, generator=stream) for stream in streams(5)])
     with torch.no_grad():
         for timestep in scheduler.timesteps:
             expected = scheduler.step(network(expected), timestep, expected).prev_sample
-    sample = Diffusion(50, "ddim", 6, clip=1.0).sample(lambda noisy, timestep: network(noisy), (4, 2), streams(5))
+    sample = Diffusion(timesteps, sampler, steps, 1.0, target).sample(lambda noisy, timestep: network(noisy), (4, 2), streams(5))
     assert torch.equal(sample, expected.clamp(-1, 1))
 
 
