@@ -34,7 +34,7 @@ KEPT_STARTS = 512
 """Beginnings of episodes kept per task; beyond that the one used longest ago is dropped."""
 NEVER = 2**31
 """Stock path length: out of reach, the horizon is counted in `MetaworldEnv`."""
-CAMERA: dict[str, Any] = {"at": (0.0, 0.66, 0.12), "distance": 1.1, "azimuth": 136.0, "elevation": -36.0}
+CAMERA: dict[str, Any] = {"at": (0.0, 0.66, 0.16), "distance": 1.2, "azimuth": 136.0, "elevation": -36.0}
 
 Edits = tuple[np.ndarray, np.ndarray]
 """The model's `body_pos` and `site_pos`."""
