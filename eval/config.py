@@ -33,9 +33,9 @@ class VideoConfig:
     """Episodes per cell of the success matrix whose physics states are kept for rendering."""
     size: tuple[int, int] = (240, 180)
     """Width and height of a frame in pixels, per cell of the grid."""
-    stride: int = 2
+    stride: int = 4
     """Simulator steps per video frame."""
-    frames_per_second: int = 30
-    """Playback rate."""
+    frames_per_second: int = 20
+    """Playback rate; Meta-World makes 80 steps a second, so a stride of 4 plays in real time."""
     render: bool = True
     """Whether `train` renders the videos at its end (skipped with a note where there is no OpenGL)."""

@@ -445,7 +445,7 @@ def _print_outcome(folder: RunFolder) -> None:
         "just\nlearned %": "learned",
         "at the\nend %": _success,
         "95 %\ninterval": _interval,
-        "at the\nlast step %": lambda row: f"{100 * row['last']:.0f}",
+        "at last\nstep %": lambda row: f"{100 * row['last']:.0f}",
         "expert\n%": _expert,
         "episodes": "episodes",
     }
@@ -467,7 +467,7 @@ def _print_table(rows: Iterable[Mapping[str, Any]], columns: Columns) -> None:
         table.add_column(heading, justify="left" if column == "task" else "right", no_wrap=True, vertical="bottom")
     for row in rows:
         table.add_row(*(str(row[column]) if isinstance(column, str) else column(row) for column in columns.values()))
-    Console(highlight=False).print(table)
+    Console(highlight=False, soft_wrap=True).print(table)
 
 
 def _success(row: Mapping[str, Any]) -> str:

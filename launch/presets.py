@@ -44,7 +44,6 @@ PRESETS: dict[str, Preset] = {
         RunConfig(
             curriculum="cw10:3",
             train=TrainConfig(updates=1500),
-            replay=ReplayConfig(generator=GeneratorConfig(updates=1500)),
             recovery=RecoveryConfig(grid=(2, 10, 50, 100, 200, 500, 1000)),
         ),
     ),

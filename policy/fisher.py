@@ -32,7 +32,7 @@ Draws = tuple[Tensor, ...]  # tensors whose first axis counts draws
 DrawLosses = Callable[[Tensor, Draws], Tensor]  # (theta (P,), draws) -> losses (n,)
 
 CHUNK = 1024  # draws per pass; bounds the memory, not the result
-SPECTRUM_DRAWS = 32  # draws whose gradients are compared with each other
+SPECTRUM_DRAWS = 16  # draws whose gradients are compared with each other
 
 
 @dataclass(frozen=True)

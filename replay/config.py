@@ -16,7 +16,7 @@ class GeneratorConfig:
     """Diffusion timesteps in training."""
     sampling_steps: int = 25
     """DDIM steps when windows are generated."""
-    updates: int = 2000
+    updates: int = 1500
     """Gradient updates per stage."""
     batch_size: int = 192
     """Windows per update."""
