@@ -331,7 +331,7 @@ class List(Command):
 
     summary: ClassVar[str] = "tasks, curricula, methods or presets"
 
-    what: Annotated[Literal["tasks", "curricula", "methods", "presets"], tyro.conf.Positional]
+    kind: Annotated[Literal["tasks", "curricula", "methods", "presets"], tyro.conf.Positional]
     """Which list."""
 
     def run(self, command_line: str) -> int:
@@ -340,11 +340,11 @@ class List(Command):
         return 0
 
     def _entries(self) -> Iterable[tuple[str, str]]:
-        if self.what == "tasks":
+        if self.kind == "tasks":
             return [(name, find_task(name).success) for name in task_names()]
-        if self.what == "curricula":
+        if self.kind == "curricula":
             return [(name, f"{len(tasks)} stages: {' '.join(tasks)}") for name, tasks in CURRICULA.items()]
-        if self.what == "methods":
+        if self.kind == "methods":
             return list(METHODS.items())
         return [(name, preset.description) for name, preset in PRESETS.items()]
 
