@@ -102,10 +102,12 @@ class Simulators:
 
         actions: (m, k, Da) in [-1, 1].
         """
-        assert rows.shape == actions.shape[:1], (rows.shape, actions.shape)
         m, k, _ = actions.shape
+        assert rows.shape == (m,), (rows.shape, actions.shape)
         if not m:
             return _nothing_done(0, k, 0)
+        assert self._starts, "call start() first"
+        assert actions.shape[2] == self._starts[0].task.action_size, actions.shape
         worker = rows % self._parts
         replies = self._ask([_Step(rows[worker == part] // self._parts, actions[worker == part]) for part in range(self._parts)])
         result = _nothing_done(m, k, self._starts[0].task.observation_size)

@@ -20,6 +20,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from reconverge.eval import metrics
+from reconverge.eval.cost import by_phase
 from reconverge.eval.recovery import Curve
 from reconverge.eval.run_results import RunResults
 
@@ -165,12 +166,15 @@ def retained_strips(run: RunResults) -> Figure:
 
 @mpl.rc_context(STYLE)
 def cost_bar(phases: Mapping[str, float]) -> Figure | None:
-    """Where the wall-clock went: one bar, phases in seconds; None when nothing was timed."""
-    spent = {phase: seconds for phase, seconds in phases.items() if seconds > 0}
-    if not spent:
+    """Where the wall-clock went: one bar, the longest phase first, what is below 1 % together at its end; None when nothing was timed."""
+    total = sum(phases.values())
+    if total <= 0:
         return None
+    spent = {cost.phase: cost.seconds for cost in by_phase(phases) if cost.seconds >= total / 100}
+    if (rest := total - sum(spent.values())) > 0:
+        spent["rest"] = rest
     figure = Figure(figsize=(9, 0.75 + 0.2 * -(-len(spent) // 4)), layout="constrained")
-    axes, total, left = figure.add_subplot(), sum(spent.values()), 0.0
+    axes, left = figure.add_subplot(), 0.0
     for colour, (phase, seconds) in zip(_cycle(SERIES, len(spent)), spent.items(), strict=True):
         axes.barh(0, seconds / total, left=left, height=0.6, color=colour, label=f"{phase} {100 * seconds / total:.0f} %", edgecolor=PAPER)
         left += seconds / total

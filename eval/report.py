@@ -23,6 +23,7 @@ from reconverge.envs.artifact import write_file
 from reconverge.envs.errors import RunFolderError
 from reconverge.eval import headlines, plots
 from reconverge.eval.comparison import compare
+from reconverge.eval.cost import by_phase
 from reconverge.eval.published_results import published_recovery, published_success, same_tasks_in_order
 from reconverge.eval.run_results import Recovery, RunResults, read_run
 from reconverge.eval.wording import bounds, duration, percent, points, size
@@ -251,13 +252,10 @@ def _ledger_items(run: RunResults) -> list[str]:
 
 def _cost(run: RunResults) -> dict[str, Any]:
     phases = {str(phase): float(seconds) for phase, seconds in (run.cost.get("phases") or {}).items()}
-    spent = sum(phases.values())
-    total = float(run.cost.get("total_s") or spent)
-    updates = run.stage_starts[run.stages_done]
+    total, updates = sum(phases.values()), run.stage_starts[run.stages_done]
     return {
-        "rows": [(phase, seconds, seconds / spent if spent else 0.0) for phase, seconds in phases.items() if seconds > 0],
+        "rows": [cost for cost in by_phase(phases) if cost.seconds > 0],
         "total_s": total,
-        "other_s": max(0.0, total - spent),
         "episodes": run.cost.get("episodes_evaluated"),
         "update_ms": 1000 * phases["update"] / updates if updates and phases.get("update") else None,
     }

@@ -409,15 +409,12 @@ def _check_device(device: str) -> None:
 
 def _print_cost(progress: Progress) -> None:
     """Where the time went, phase by phase with its parts, largest first; the phases add up to the total."""
-    total_s = progress.total_s
-    phases: dict[str, dict[str, float]] = {}
-    for name, seconds in progress.seconds.items():
-        phase, _, part = name.partition("/")
-        phases.setdefault(phase, {})[part] = seconds
-    rows = []
-    for phase, parts in sorted(phases.items(), key=lambda item: -sum(item[1].values())):
-        rows.append({"task": phase, "seconds": sum(parts.values())})
-        rows += [{"task": f"  {part}", "seconds": seconds} for part, seconds in parts.items() if part]
+    from reconverge.eval.cost import by_phase
+
+    total_s, rows = progress.total_s, []
+    for cost in by_phase(progress.seconds):
+        rows.append({"task": cost.phase, "seconds": cost.seconds})
+        rows += [{"task": f"  {part}", "seconds": seconds} for part, seconds in cost.parts.items()]
     columns: Columns = {
         "where the time went": "task",
         "seconds": lambda row: f"{row['seconds']:.1f}",

@@ -7,6 +7,7 @@ import mujoco
 import numpy as np
 import pytest
 
+from benchmarks.stock_metaworld import make_stock, reset_stock
 from reconverge.envs.demonstrations import collect
 from reconverge.envs.demonstrations_config import DemonstrationConfig
 from reconverge.envs.errors import RenderingUnavailable
@@ -38,13 +39,8 @@ def played(env, seed: int, actions: np.ndarray) -> tuple[np.ndarray, list[bool]]
 
 def stock(name: str, seed: int, actions: np.ndarray) -> tuple[np.ndarray, list[bool]]:
     """The same episode on Meta-World's own environment, made for it alone."""
-    from metaworld.env_dict import ALL_V3_ENVIRONMENTS
-
-    env = ALL_V3_ENVIRONMENTS[name]()
-    env._freeze_rand_vec, env.seeded_rand_vec, env._partially_observable, env._set_task_called = False, True, False, True
-    env.__dict__.pop("sawyer_observation_space", None)
-    env.seed(seed)
-    first, results = env.reset()[0], [env.step(action) for action in actions]
+    env = make_stock(name)
+    first, results = reset_stock(env, seed), [env.step(action) for action in actions]
     return np.array([first, *(r[0] for r in results)]), [bool(r[4]["success"]) for r in results]
 
 

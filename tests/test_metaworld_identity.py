@@ -8,8 +8,8 @@ import os
 
 import numpy as np
 import pytest
-from metaworld.env_dict import ALL_V3_ENVIRONMENTS
 
+from benchmarks.stock_metaworld import make_stock, reset_stock
 from reconverge.envs.experts import expert_for
 from reconverge.envs.metaworld_env import MetaworldEnv
 from reconverge.envs.tasks import METAWORLD_NAMES, find_task
@@ -20,15 +20,6 @@ PLANS = [(seed, plan) for seed in range(SEEDS) for plan in ((200, 0), (0, 200))]
 """(episode seed, (steps of the expert's actions, steps of random ones))."""
 
 
-def freshly_made_stock(name: str, seed: int):
-    """Meta-World's own environment, made for one episode: goal visible, drawn from the seed."""
-    env = ALL_V3_ENVIRONMENTS[name]()
-    env._freeze_rand_vec, env.seeded_rand_vec, env._partially_observable, env._set_task_called = False, True, False, True
-    env.__dict__.pop("sawyer_observation_space", None)
-    env.seed(seed)
-    return env
-
-
 @pytest.mark.parametrize("name", METAWORLD_NAMES)
 def test_every_task_equals_stock_to_the_last_bit(name: str) -> None:
     task = find_task(name)
@@ -37,8 +28,8 @@ def test_every_task_equals_stock_to_the_last_bit(name: str) -> None:
     plain.reset(seed=8)
     plain.step(np.ones(4))  # a history
     for seed, (led, wild) in PLANS:
-        stock, random = freshly_made_stock(task.name, seed), np.random.default_rng(seed)
-        observation = stock.reset()[0]
+        stock, random = make_stock(task.name), np.random.default_rng(seed)
+        observation = reset_stock(stock, seed)
         for env in (rewarding, plain):
             assert env.reset(seed=seed)[0].tobytes() == observation.tobytes(), (seed, "reset")
         for step in range(led + wild):
