@@ -16,12 +16,14 @@ class ObservationLayout:
         Meta-World, 39 numbers:   [ frame 0:18 | previous frame 18:36 | goal 36:39 ]
 
     Ranges are (start, stop). `previous` repeats `frame` one step earlier; `constant` does not change
-    within an episode. A plain observation is all `frame`.
+    within an episode. A plain observation is all `frame`. `positions` are the entries at which positions begin, three numbers each, in
+    metres and in one coordinate system, whose differences mean something: hand, objects, goal.
     """
 
     frame: tuple[int, int]
     previous: tuple[int, int] | None = None
     constant: tuple[int, int] | None = None
+    positions: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -53,6 +53,13 @@ def forgetting(run: RunResults) -> Interval:
     return _linear(run, ([(1.0, own, task), (-1.0, run.stages_done, task)] for task, own in _learned(run)))
 
 
+def just_learned(run: RunResults) -> Interval:
+    """Mean over tasks of success just after each was learned; not defined for `joint`, like `forgetting`, which it is the start of."""
+    if run.method == "joint":
+        return Interval(math.nan, math.nan, math.nan, 0)
+    return _linear(run, ([(1.0, own, task)] for task, own in _learned(run)))
+
+
 def backward_transfer(run: RunResults) -> Interval:
     """`metrics.backward_transfer`."""
     return _linear(run, ([(1.0, run.stages_done, task), (-1.0, own, task)] for task, own in _learned(run) if own < run.stages_done))

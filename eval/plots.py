@@ -19,7 +19,6 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from reconverge.eval import metrics
 from reconverge.eval.cost import by_phase
 from reconverge.eval.recovery import Curve
 from reconverge.eval.run_results import RunResults
@@ -198,25 +197,6 @@ def training_loss(run: RunResults) -> Figure | None:
     axes.set(yscale="log", xlabel="gradient updates in all", ylabel="loss", xlim=(0, run.stage_starts[-1] or 1))
     axes.grid(visible=False, axis="x")
     figure.legend(loc="outside upper left", ncols=2)
-    return figure
-
-
-@mpl.rc_context(STYLE)
-def average_over_stages(runs: Sequence[RunResults]) -> Figure:
-    """Average success on the tasks seen, over stages: thin = one run, thick = mean of a method's seeds."""
-    figure = Figure(figsize=(9, 3.0), layout="constrained")
-    axes = figure.add_subplot()
-    methods = list(dict.fromkeys(run.method for run in runs))
-    for index, method in enumerate(methods):
-        colour, marker = SERIES[index % len(SERIES)], MARKERS[index % len(MARKERS)]
-        curves = [metrics.average_success_over_stages(run.matrix, run.own_stage) for run in runs if run.method == method]
-        for curve in curves if len(curves) > 1 else []:
-            axes.plot(range(1, len(curve) + 1), 100 * curve, color=colour, linewidth=0.8, alpha=0.4)
-        mean = np.mean([curve[: min(map(len, curves))] for curve in curves], axis=0)
-        axes.plot(range(1, len(mean) + 1), 100 * mean, color=colour, marker=marker, markersize=4, linewidth=2, label=f"{method} ({len(curves)})")
-    axes.set(ylim=(0, 104), xlabel="after stage", ylabel="average success, %")
-    axes.set_xticks(range(1, max(len(run.stages) for run in runs) + 1))
-    figure.legend(loc="outside lower left", ncols=5)
     return figure
 
 

@@ -14,6 +14,9 @@ from importlib.resources import files
 
 from reconverge.envs.curriculum import CW10
 
+PUBLISHED_UPDATES = 50_000
+"""Updates per task: where the observation of every published recovery ended."""
+
 
 @dataclass(frozen=True)
 class PublishedSuccess:
@@ -24,6 +27,11 @@ class PublishedSuccess:
     success_se: float
     forgetting: float
     forgetting_se: float
+
+    @property
+    def just_learned(self) -> float:
+        """Success just after a task was learned: what is left plus what was forgotten, by the paper's definition of forgetting."""
+        return self.success + self.forgetting
 
 
 def same_tasks_in_order(tasks: Sequence[str]) -> bool:

@@ -21,9 +21,11 @@ from PIL import Image
 
 from reconverge.envs.artifact import write_file
 from reconverge.envs.errors import RunFolderError
-from reconverge.eval import headlines, plots
-from reconverge.eval.comparison import compare
+from reconverge.eval import experiment_plots, headlines, plots, wording
+from reconverge.eval.comparison import run_row
 from reconverge.eval.cost import by_phase
+from reconverge.eval.diagnostics_section import diagnostics_section
+from reconverge.eval.experiment import CostRow, Experiment, summarise
 from reconverge.eval.published_results import published_recovery, published_success, same_tasks_in_order
 from reconverge.eval.run_results import Recovery, RunResults, read_run
 from reconverge.eval.wording import bounds, duration, percent, points, size
@@ -31,6 +33,10 @@ from reconverge.eval.wording import bounds, duration, percent, points, size
 PUBLISHED_METHODS = ("trust-region", "replay")
 """Published methods shown beside a run's own recovery."""
 VIDEO_LIMIT_BYTES = 24_000_000
+SINGLE_RUNS = 6
+"""A page about more runs than this leaves out what is said about each of them alone."""
+SHOWN_PHASES = 6
+"""Phases of the cost with a column of their own on the page about several runs; the others are added up."""
 LOW_SPLIT_HALF_COSINE = 0.3
 """Below this the two halves of the draws hardly agree on the direction that the Fisher protects."""
 SENTENCES = {
@@ -91,30 +97,86 @@ class Video:
     poster: str = ""
 
 
-def write_report(runs: Sequence[Path], output: Path, video_limit_bytes: int = VIDEO_LIMIT_BYTES) -> Path:
+def write_report(runs: Sequence[Path], output: Path, video_limit_bytes: int = VIDEO_LIMIT_BYTES, reference: str | None = None) -> Path:
     """Write the page about `runs` to `output` and return it.
 
     Args:
-        runs: run folders; more than one are compared, grouped by method.
+        runs: run folders; more than one are an experiment: grouped by method and settings, and compared.
         output: the HTML file; its folder is created.
         video_limit_bytes: videos beyond this size in all are named instead of embedded.
+        reference: the method, or the label of a group, that the others are compared with; see `experiment.find_reference`.
 
-    Raises DamagedFile for a folder or file that cannot be read, RunFolderError without any run.
+    Raises DamagedFile for a folder or file that cannot be read, RunFolderError without any run, UnknownName for the reference.
     """
     if not runs:
         raise RunFolderError("a report needs at least one run folder; `reconverge report RUN...`")
     results = [read_run(Path(folder)) for folder in runs]
-    sections = [_section(run, index, video_limit_bytes // len(results)) for index, run in enumerate(results, start=1)]
+    single = results if len(results) <= SINGLE_RUNS else []
     page = _template().render(
         title=_title(results),
-        sections=sections,
-        comparison=compare(results) if len(results) > 1 else None,
-        average_curves=_inline(plots.average_over_stages(results)) if any(run.stages_done for run in results) else None,
+        sections=[_section(run, index, video_limit_bytes // len(results)) for index, run in enumerate(single, start=1)],
+        experiment=_experiment(results, reference) if len(results) > 1 else None,
         published=published_success() if all(same_tasks_in_order(run.stages) for run in results) else {},
     )
     output.parent.mkdir(parents=True, exist_ok=True)
     write_file(output, page)
     return output
+
+
+# Several runs ------------------------------------------------------------------------------------------------------------------
+
+
+def _experiment(runs: Sequence[RunResults], reference: str | None) -> dict[str, Any]:
+    """Everything the template shows about an experiment, beside the figures of every run."""
+    experiment = summarise(runs, reference)
+    measured = any(run.stages_done for run in runs)
+    phases = _shown_phases(experiment.costs)
+    figures = {name: _inline(figure) for name, figure in experiment_figures(experiment).items()} if measured else {}
+    return {
+        "tables": experiment,
+        "figures": figures,
+        "recovery": _by_label(experiment, experiment.recovery),
+        "cells": [(*found, figures.get(f"recovery-{number}")) for number, found in enumerate(_by_label(experiment, experiment.cells), start=1)],
+        "wins": _by_label(experiment, experiment.wins),
+        "phases": phases,
+        "rest": {row.label: sum(minutes for phase, minutes in row.phases.items() if phase not in phases) for row in experiment.costs},
+        "published": any(row.published for row in experiment.recovery),
+        "machines": sorted({str(run.fingerprint["machine"]) for run in runs if run.fingerprint.get("machine")}),
+        "rows": [(_name(run, experiment), run_row(run)) for run in runs],
+    }
+
+
+def experiment_figures(experiment: Experiment) -> dict[str, Figure]:
+    """The figures of an experiment by name; `recovery-1`, `recovery-2`, ... belong to the groups in their order."""
+    figures = {
+        "methods": experiment_plots.method_dots(experiment),
+        "stages": experiment_plots.average_over_stages(experiment.groups),
+        "tasks": experiment_plots.final_success(experiment.groups),
+    }
+    for number, (_, cells) in enumerate(_by_label(experiment, experiment.cells), start=1):
+        if cells:
+            figures[f"recovery-{number}"] = experiment_plots.recovery_triangles(cells)
+    return figures
+
+
+def _name(run: RunResults, experiment: Experiment) -> str:
+    """A run by the label of its group and its seed; one that is in no group by its method."""
+    labels = [group.label for group in experiment.groups if any(run is member for member in group.runs)]
+    return f"{labels[0]}, seed {run.seed}" if labels else run.name
+
+
+def _by_label(experiment: Experiment, rows: Sequence[Any]) -> list[tuple[str, list[Any]]]:
+    """(label, its rows) of every group, in the order of the groups."""
+    return [(group.label, [row for row in rows if row.label == group.label]) for group in experiment.groups]
+
+
+def _shown_phases(costs: Sequence[CostRow]) -> list[str]:
+    """The phases that took longest over all groups."""
+    spent: dict[str, float] = {}
+    for row in costs:
+        for phase, minutes in row.phases.items():
+            spent[phase] = spent.get(phase, 0.0) + minutes
+    return sorted(spent, key=lambda phase: -spent[phase])[:SHOWN_PHASES]
 
 
 # One run -----------------------------------------------------------------------------------------------------------------------
@@ -147,6 +209,7 @@ def _section(run: RunResults, number: int, video_limit_bytes: int) -> dict[str, 
         "videos": _videos(run, video_limit_bytes),
         "settings": _flat(run.config),
         "low_cosine": LOW_SPLIT_HALF_COSINE,
+        "diagnostics": diagnostics_section(run),
         "episodes": _episode_note(run),
     }
 
@@ -317,8 +380,10 @@ def _inline(figure: Figure) -> Markup:
 
 
 def _template() -> jinja2.Template:
-    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
+    loader = jinja2.FunctionLoader(lambda name: (files("reconverge.eval") / name).read_text(encoding="utf-8"))
+    environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
     environment.filters.update(percent=percent, points=points, size=size, duration=duration, short=plots.short_name)
+    environment.filters.update(updates=wording.updates, median=wording.median, median_bounds=wording.median_bounds, signed=wording.signed)
     environment.filters["interval"] = bounds
     environment.filters["points_interval"] = lambda interval: bounds(interval, points)
-    return environment.from_string((files("reconverge.eval") / "report_template.html").read_text(encoding="utf-8"))
+    return environment.get_template("report_template.html")

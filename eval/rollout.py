@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from reconverge.envs.episodes import episode_seed
+from reconverge.envs.episodes import Episode, episode_seed
 from reconverge.envs.simulators import EpisodeStart, Simulators
 from reconverge.envs.task import Task
 from reconverge.policy.diffusion_policy import DiffusionPolicy
@@ -65,10 +65,11 @@ class Recording:
 
 @dataclass(frozen=True)
 class Rollouts:
-    """Results in the order of the starts, and the recordings that were asked for."""
+    """Results in the order of the starts, and what was asked for: recordings to be drawn, traces to be learned from."""
 
     results: list[EpisodeResult]
     recordings: dict[EpisodeStart, Recording]
+    traces: list[Episode]
 
     def of(self, task: Task) -> list[EpisodeResult]:
         return [result for result in self.results if result.task == task.name]
@@ -95,20 +96,22 @@ def rollout(
     simulators: Simulators,
     *,
     record: Collection[EpisodeStart] = (),
+    trace: bool = False,
     stop_at_success: bool = False,
     tick: Callable[[int], None] = lambda steps: None,
     timer: Timer = lambda name: nullcontext(),
 ) -> Rollouts:
     """Run every episode of `starts`.
 
-    `record` lists the episodes whose physics states are returned; `tick` counts steps, up to `planned_steps`; `timer("sample")` and
-    `timer("simulate")` are entered around the two halves of the work.
+    `record` lists the episodes whose physics states are returned; `trace` returns what was observed and done in the valid ones.
+    `tick` counts steps, up to `planned_steps`; `timer("sample")` and `timer("simulate")` are entered around the two halves of the work.
     """
-    done = Rollouts([], {})
+    done = Rollouts([], {}, [])
     for first in range(0, len(starts), AT_ONCE):
         group = _Group(policy, starts[first : first + AT_ONCE], simulators, stop_at_success, timer)
-        group.run(record, tick)
+        group.run(record, tick, trace)
         done.results.extend(group.results())
+        done.traces.extend(group.traces())
         done.recordings.update(group.recordings() if record else {})
     return done
 
@@ -127,11 +130,15 @@ class _Group:
         self.success = np.zeros((len(starts), self.horizons.max()), dtype=bool)
         self.steps = np.zeros(len(starts), dtype=int)
         self.invalid, self.active = np.zeros(len(starts), dtype=bool), np.ones(len(starts), dtype=bool)
+        self.seen: list[list[np.ndarray]] = []
+        self.done: list[list[np.ndarray]] = []
 
-    def run(self, record: Collection[EpisodeStart], tick: Callable[[int], None]) -> None:
+    def run(self, record: Collection[EpisodeStart], tick: Callable[[int], None], trace: bool) -> None:
         window = self.policy.config.window
         with self.timer("simulate"):
             first = self.simulators.start(self.starts, record, self.stop_at_success)
+        if trace:
+            self.seen, self.done = [[observation[None]] for observation in first], [[] for _ in self.starts]
         self.history = np.repeat(first[:, None], window, axis=1)
         chunk = 0
         while self.active.any():
@@ -155,6 +162,9 @@ class _Group:
         result = self.simulators.step(rows, actions)
         for row, flags, taken in zip(rows, result.success, result.steps, strict=True):
             self.success[row, self.steps[row] : self.steps[row] + taken] = flags[:taken]
+        for index, row in enumerate(rows if self.seen else ()):
+            self.seen[row].append(result.observations[index, : result.steps[index]])
+            self.done[row].append(actions[index, : result.steps[index]])
         self.steps[rows] += result.steps
         self.invalid[rows] = result.invalid
         self.history[rows] = np.concatenate([self.history[rows], result.observations], axis=1)[:, -self.history.shape[1] :]
@@ -174,6 +184,20 @@ class _Group:
     def results(self) -> list[EpisodeResult]:
         return [
             _result(start, self.success[row, : self.steps[row]], bool(self.invalid[row])) for row, start in enumerate(self.starts)
+        ]
+
+    def traces(self) -> list[Episode]:
+        """The valid episodes as they went; empty unless they were traced."""
+        valid = [row for row in range(len(self.seen)) if not self.invalid[row]]
+        return [
+            Episode(
+                self.starts[row].task.name,
+                self.starts[row].seed,
+                np.concatenate(self.seen[row]).astype(np.float32),
+                np.concatenate(self.done[row]).astype(np.float32),
+                self.success[row, : self.steps[row]],
+            )
+            for row in valid
         ]
 
     def recordings(self) -> dict[EpisodeStart, Recording]:

@@ -222,13 +222,13 @@ def read_run(folder: Path) -> RunResults:
         stage_updates=tuple(stage["updates"] for stage in stages),
         command=_text(folder / "command.txt").strip(),
         fingerprint=_json(folder / "fingerprint.json"),
-        ceilings=_table(folder / "ceilings.csv", Ceiling),
-        cells=_table(folder / "success_matrix.csv", Cell),
-        curve_points=_table(folder / "recovery_curves.csv", CurvePoint),
-        recoveries=_table(folder / "recovery.csv", Recovery),
-        ledger=_table(folder / "ledger.csv", LedgerItem),
-        fisher=_table(folder / "fisher.csv", FisherHealth),
-        episodes=_table(folder / "episodes.csv", EpisodeRow),
+        ceilings=read_table(folder / "ceilings.csv", Ceiling),
+        cells=read_table(folder / "success_matrix.csv", Cell),
+        curve_points=read_table(folder / "recovery_curves.csv", CurvePoint),
+        recoveries=read_table(folder / "recovery.csv", Recovery),
+        ledger=read_table(folder / "ledger.csv", LedgerItem),
+        fisher=read_table(folder / "fisher.csv", FisherHealth),
+        episodes=read_table(folder / "episodes.csv", EpisodeRow),
         training=_json_lines(folder / "metrics.jsonl"),
         cost=_json(folder / "cost.json"),
     )
@@ -282,7 +282,7 @@ def _json_lines(path: Path) -> tuple[dict[str, Any], ...]:
     return tuple(records)
 
 
-def _table(path: Path, row_type: type[Row]) -> tuple[Row, ...]:
+def read_table(path: Path, row_type: type[Row]) -> tuple[Row, ...]:
     """Rows of a CSV file whose header names the fields of `row_type` in any order; further columns are ignored."""
     lines = _lines(_text(path))
     if not lines:

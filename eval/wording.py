@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 
 from reconverge.eval.intervals import Interval
+from reconverge.eval.survival import MedianUpdates
 
 
 def percent(rate: float | None) -> str:
@@ -44,3 +45,27 @@ def bounds(interval: Interval, wording: Callable[[float | None], str] = percent)
         return ""
     lowest = 0.0 if wording is percent else -1.0
     return f"{wording(max(lowest, interval.low))} to {wording(min(1.0, interval.high))}"
+
+
+def updates(count: float | None) -> str:
+    """A number of updates, None = never."""
+    return "never" if count is None else f"{count:,.0f}"
+
+
+def median(found: MedianUpdates) -> str:
+    """A median of updates; where more than half never recovered, for how long one looked; a dash without any entry."""
+    if not found.size:
+        return "–"
+    return f"never within {found.last:,}" if found.median is None else updates(found.median)
+
+
+def median_bounds(found: MedianUpdates) -> str:
+    """The interval of a median of updates; open above where even its upper bound was not reached, empty where neither was."""
+    if found.low is None:
+        return ""
+    return f"from {found.low:,.0f}" if found.high is None else f"{found.low:,.0f} to {found.high:,.0f}"
+
+
+def signed(count: int) -> str:
+    """A whole number with its sign."""
+    return f"{count:+d}".replace("-", "−") if count else "0"

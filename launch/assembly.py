@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
 
 from reconverge.envs.demonstrations import Demonstrations
+from reconverge.envs.episodes import Episode
+from reconverge.envs.simulators import EpisodeStart, Simulators
 from reconverge.envs.task import Task
-from reconverge.launch.config import RunConfig
+from reconverge.eval.rollout import rollout
+from reconverge.launch.config import REPLAYING, RunConfig
 from reconverge.policy.config import PolicyConfig
 from reconverge.policy.diffusion_policy import DiffusionPolicy
 from reconverge.policy.hooks import Method
 from reconverge.policy.learner import Learner
-from reconverge.policy.methods.bounds import finetune, joint
+from reconverge.policy.methods import t_dgr
+from reconverge.policy.methods.adaptive import adaptive, adaptive_trust_region
+from reconverge.policy.methods.bounds import finetune, joint, single
 from reconverge.policy.methods.ewc import ewc
+from reconverge.policy.methods.meta_learning import ftml, vr_mcl
 from reconverge.policy.methods.replay import replay
 from reconverge.policy.methods.trust_region import trust_region
 from reconverge.policy.normalizer import Normalizer
@@ -22,6 +29,7 @@ from reconverge.policy.windows import WindowTable
 from reconverge.replay.generated_windows import GeneratedWindows
 from reconverge.replay.source import ReplaySource
 from reconverge.replay.stored_windows import StoredWindows
+from reconverge.replay.teacher_rollouts import Act, TeacherRollouts
 from reconverge.replay.trajectory_generator import TrajectoryGenerator
 from reconverge.replay.window_code import WindowCode
 
@@ -34,12 +42,14 @@ class Assembly:
     source: ReplaySource | None
 
 
-def assemble(config: RunConfig, tasks: list[Task], first_demonstrations: Demonstrations | None) -> Assembly:
+def assemble(
+    config: RunConfig, tasks: list[Task], first_demonstrations: Demonstrations | None, simulators: Simulators | None = None
+) -> Assembly:
     """`tasks` are the curriculum's distinct tasks. Where they declare no range, the first one's demonstrations set the normaliser;
-    without them it is a placeholder, for a checkpoint to fill."""
+    without them it is a placeholder, for a checkpoint to fill. The teacher acts in `simulators` where it replays by acting."""
     device = torch.device(config.device)
     policy = make_policy(config, tasks, first_demonstrations).to(device)
-    source = make_source(config, tasks, device) if config.method in ("replay", "trust-region") else None
+    source = make_source(config, tasks, device, simulators) if config.method in REPLAYING else None
     method = make_method(config, source, policy.parameter_count, device)
     return Assembly(Learner(policy, method, config.train, config.seed), source)
 
@@ -53,40 +63,71 @@ def make_policy(config: RunConfig, tasks: list[Task], first_demonstrations: Demo
         observations = torch.cat([torch.from_numpy(episode.observations).float() for episode in episodes]) if episodes else None
         normalizer = Normalizer.for_task(first, observations)
     names = [task.name for task in tasks]
-    return DiffusionPolicy(config.policy, names, first.observation_size, first.action_size, normalizer, config.seed)
+    return DiffusionPolicy(config.policy, names, first.observation_size, first.action_size, normalizer, config.seed, first.layout.positions)
 
 
-def make_source(config: RunConfig, tasks: list[Task], device: torch.device) -> ReplaySource:
-    if config.replay.source == "stored":
-        return StoredWindows(config.replay, device)
+def make_source(config: RunConfig, tasks: list[Task], device: torch.device, simulators: Simulators | None = None) -> ReplaySource:
+    settings = replace(config.replay, pool=t_dgr.POOL) if config.method == "t-dgr" else config.replay
+    if settings.source == "stored":
+        return StoredWindows(settings, device)
+    if settings.source == "teacher-rollouts":
+        windows_of = lambda episodes, task: _windows(episodes, task, tasks.index(task), config.policy)  # noqa: E731
+        return TeacherRollouts(settings, tasks, _actor(simulators), windows_of, device)
     code = WindowCode(tasks[0].layout, config.policy.window)
-    generator = TrajectoryGenerator(config.replay.generator, code, len(tasks), config.seed)
-    return GeneratedWindows(config.replay, generator.to(device))
+    generator = TrajectoryGenerator(settings.generator, code, len(tasks), config.seed)
+    return GeneratedWindows(settings, generator.to(device))
+
+
+def _actor(simulators: Simulators | None) -> Act:
+    def act(policy: DiffusionPolicy, starts: Sequence[EpisodeStart]) -> list[Episode]:
+        assert simulators is not None, "a teacher that acts needs simulators"
+        return rollout(policy, starts, simulators, trace=True).traces
+
+    return act
 
 
 def make_method(config: RunConfig, source: ReplaySource | None, parameters: int, device: torch.device) -> Method:
-    match config.method:
-        case "finetune":
-            return finetune()
-        case "joint":
-            return joint()
-        case "ewc":
-            return ewc(config.train.trust_region, parameters, device)
-        case "replay":
-            assert source is not None
-            return replay(source)
-        case "trust-region":
-            assert source is not None
-            return trust_region(source, config.train.trust_region, parameters, device)
+    train = config.train
+    if source is None:
+        match config.method:
+            case "finetune":
+                return finetune()
+            case "joint":
+                return joint()
+            case "single":
+                return single()
+            case "ewc":
+                return ewc(train.trust_region, parameters, device)
+            case "adaptive":
+                return adaptive(train)
+    else:
+        match config.method:
+            case "replay":
+                return replay(source, train.weighting)
+            case "trust-region":
+                return trust_region(source, train.trust_region, parameters, device, train.weighting)
+            case "ftml":
+                return ftml(source, train)
+            case "vr-mcl":
+                return vr_mcl(source, train)
+            case "t-dgr":
+                return t_dgr.t_dgr(source)
+            case "adaptive-trust-region":
+                return adaptive_trust_region(source, train, parameters, device)
+    raise AssertionError(f"method {config.method} is not assembled")
 
 
 def make_windows(demonstrations: Demonstrations, task: int, config: PolicyConfig) -> WindowTable:
     """The windows of one task's demonstrations, labelled with its index."""
+    return _windows(demonstrations.episodes, demonstrations.task, task, config)
+
+
+def _windows(episodes: Sequence[Episode], task: Task, label: int, config: PolicyConfig) -> WindowTable:
     return WindowTable.from_episodes(
-        demonstrations.episodes,
-        task,
+        episodes,
+        label,
         window=config.window,
         horizon=config.horizon,
         past_actions=config.past_actions,
-        episode_horizon=demonstrations.task.horizon,
+        episode_horizon=task.horizon,
     )

@@ -1,6 +1,7 @@
 """`reconverge COMMAND ...`: finds the command, reads its flags, and turns errors into one or two lines.
 
-Exit codes: 0 done, 2 something the user can mend, 130 interrupted. Anything else is a bug and keeps its traceback.
+Exit codes: 0 done, 2 something the user can mend, 130 interrupted. Anything else is a bug and keeps its traceback; `sweep`
+answers 1 where a job ended so.
 Neither torch nor a simulator is imported before a command runs, so help is there at once.
 """
 
@@ -17,14 +18,14 @@ import shlex
 import signal
 import sys
 import typing
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
 import tyro
 
 from reconverge.envs.errors import ConfigError, ReconvergeError, UnknownName
-from reconverge.launch.commands import COMMANDS, Command, Train
+from reconverge.launch.commands import COMMANDS, Command, Sweep, Train
 from reconverge.launch.config_file import flat
 from reconverge.launch.presets import PRESETS, find_preset
 from reconverge.launch.run_folder import RunFolder
@@ -36,9 +37,14 @@ _CANNOT_WRITE = (FileNotFoundError, PermissionError, NotADirectoryError, IsADire
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; `argv` is without the program's name."""
     words = list(sys.argv[1:] if argv is None else argv)
+    return guarded(lambda: _dispatch(words))
+
+
+def guarded(work: Callable[[], int]) -> int:
+    """The exit code of `work`, whose errors become one or two lines on standard error."""
     try:
         with _termination_as_interrupt():
-            return _dispatch(words)
+            return work()
     except ReconvergeError as error:
         print(f"reconverge: {error}", file=sys.stderr)
         return 2
@@ -93,7 +99,10 @@ def parse(kind: type[Command], words: Sequence[str], program: str) -> Command | 
 
 
 def _base(kind: type[Command], words: Sequence[str]) -> Command | None:
-    """What the flags override: for `train`, the preset or the resumed run's own configuration."""
+    """What the flags override: the preset, or the configuration of the run that `train` resumes."""
+    if kind is Sweep:
+        # The number of threads changes last digits: were it left to --jobs, the results of a sweep would depend on that.
+        return Sweep(config=dataclasses.replace(find_preset(_value_of("--preset", words) or Sweep.preset), threads=1))
     if kind is not Train:
         return tyro.MISSING_NONPROP
     preset, resumed = _value_of("--preset", words), _value_of("--resume", words)
@@ -177,6 +186,7 @@ presets of `train`:
 examples:
   reconverge train --preset quickstart
   reconverge train --preset cw10 --method replay --seed 1 --train.updates 3000
-  reconverge report runs/cw10/*/seed-0
+  reconverge sweep --preset cw10 --methods finetune replay trust-region --seeds 0..4 --jobs 2
+  reconverge report runs/sweep/cw10
 
 `reconverge COMMAND --help` lists a command's options; every setting has one, such as --policy.window."""

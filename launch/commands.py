@@ -5,11 +5,13 @@ Heavy imports stand inside the functions, so that help and lists answer without 
 
 from __future__ import annotations
 
+import re
+import shlex
 import shutil
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import tyro
 from rich.console import Console
@@ -20,15 +22,21 @@ from reconverge.envs.demonstrations_config import DemonstrationConfig
 from reconverge.envs.errors import ConfigError, ReconvergeError
 from reconverge.envs.experts import check_expert
 from reconverge.envs.tasks import find_task, task_names
-from reconverge.launch.config import METHODS, RunConfig, check
+from reconverge.launch.config import METHODS, MethodName, RunConfig, check
 from reconverge.launch.config_file import config_text
-from reconverge.launch.presets import PRESETS
+from reconverge.launch.presets import PRESETS, find_preset
 from reconverge.launch.progress import Progress
-from reconverge.launch.run_folder import RunFolder
+from reconverge.launch.run_folder import RunFolder, holds_run
 from reconverge.policy.config import SamplerName
+
+if TYPE_CHECKING:
+    from reconverge.launch.job import Job
+    from reconverge.launch.sweep import Entry, Outcome, Places
 
 Columns = Mapping[str, str | Callable[[Mapping[str, Any]], str]]
 Run = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+WIDEST_TABLE = 1000
+"""Characters: more than any row has, so that the terminal breaks a long one and nothing is cut off."""
 
 
 @dataclass(frozen=True)
@@ -113,6 +121,106 @@ class Train(Command):
         write_cost(folder, progress)
         _report([folder], folder.report_html, progress)
         write_cost(folder, progress)
+
+
+@dataclass(frozen=True)
+class Sweep(Command):
+    """Train every method with every seed, several runs at a time, and tabulate them; go on where an earlier sweep stopped.
+
+    A job is a method, a seed and one combination of the varied settings; its run lies in OUTPUT_DIR/METHOD[/VARIATION]/seed-N. Jobs whose
+    results are there are not run again, here or in --results-dir; interrupted ones are resumed; a folder that holds a run with other
+    settings is refused. A preset is the base, on one thread; every setting can be overridden by its dotted name.
+
+    Examples:
+      reconverge sweep --preset cw10 --methods finetune replay trust-region --seeds 0..4 --jobs 2 --results-dir results/cw10
+      reconverge sweep --preset cw10 --methods replay --seeds 0..2 7 --vary replay.source=stored,generator --vary train.updates=1000,2000
+      reconverge sweep --preset quickstart --curriculum mine.yaml --train.updates 500 --methods replay ewc --dry-run
+    """
+
+    summary: ClassVar[str] = "methods x seeds, several runs at a time; resumable"
+
+    preset: str = "quickstart"
+    """Configuration to start from; `reconverge list presets` shows them."""
+    methods: tuple[MethodName, ...] = ()
+    """Methods; that of the configuration when left out."""
+    seeds: tuple[str, ...] = ()
+    """Seeds: numbers and ranges such as `0..4 7`, both ends meant; that of the configuration when left out."""
+    vary: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="KEY=VALUE,...")] = ()
+    """Values of a setting, each a set of runs of its own, such as `train.updates=1000,2000`; several of these are combined."""
+    jobs: int = 1
+    """Runs at a time. No result depends on it."""
+    output_dir: Path | None = None
+    """Folder of the runs; runs/sweep/PRESET when left out."""
+    results_dir: Path | None = None
+    """Folder to which the small tables of every finished run are copied; what is finished there counts as done."""
+    overwrite: bool = False
+    """Delete runs with other settings that are in the way, and redo them. Finished jobs stay."""
+    dry_run: bool = False
+    """Show what is done, what would run and what it would cost, and do nothing."""
+    quiet: bool = False
+    """Show no progress."""
+    config: Annotated[RunConfig, tyro.conf.arg(name=""), tyro.conf.FlagConversionOff] = field(default_factory=RunConfig)
+
+    def run(self, command_line: str) -> int:
+        _at_least("--jobs", self.jobs, 1)
+        from reconverge.launch import sweep
+
+        places = self._places()
+        entries = [sweep.examine(job, places, self.overwrite) for job in self._planned()]
+        cost = sweep.learned_cost(entries)
+        if self.dry_run:
+            columns: Columns = {"job": "job", "would": "would", "updates": "updates", "minutes": "minutes"}
+            _print_table(sweep.plan_rows(entries, cost), columns, left=("job", "would"))
+            print(sweep.plan_in_words(entries, cost, self.jobs))
+        sweep.refuse(entries)
+        if self.dry_run:
+            return 0
+        for device in {entry.job.config.device for entry in entries} - {"cpu"}:
+            _check_device(device)
+        try:
+            outcomes = sweep.run_here(entries, places, self.jobs, cost, self.quiet)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(f"go on with the same command: {command_line}") from None
+        return self._conclude(entries, outcomes, places)
+
+    def _planned(self) -> list[Job]:
+        from reconverge.launch.job_plan import parse_seeds, parse_variations, plan_jobs
+
+        base = find_preset(self.preset)
+        for flag, own, given, chosen in (
+            ("method", base.method, self.config.method, self.methods),
+            ("seed", base.seed, self.config.seed, self.seeds),
+        ):
+            if chosen and given != own:
+                raise ConfigError(f"--{flag} {given} beside --{flag}s contradicts it; leave --{flag} out")
+        methods = tuple(dict.fromkeys(self.methods or (self.config.method,)))
+        seeds = parse_seeds(self.seeds or (str(self.config.seed),))
+        return plan_jobs(self.config, self.preset, methods, seeds, parse_variations(self.vary, self.config))
+
+    def _places(self) -> Places:
+        from reconverge.launch.sweep import Places
+
+        output = self.output_dir or Path("runs", "sweep", self.preset)
+        if self.results_dir is not None and self.results_dir.resolve() == output.resolve():
+            raise ConfigError(f"--results-dir and --output-dir are both {output}; copies need a folder of their own")
+        return Places(output, self.results_dir)
+
+    def _conclude(self, entries: Sequence[Entry], outcomes: Sequence[Outcome], places: Places) -> int:
+        """Print what was found and what failed. Exit code 0: all done, 2: every failure can be mended, 1: one is a bug or was killed."""
+        from reconverge.launch.sweep import summary_rows
+
+        failed = [outcome for outcome in outcomes if outcome.exit_code]
+        done = {entry.job for entry in entries} - {outcome.job for outcome in failed}
+        columns: Columns = {"method": "method", "seeds\ndone": "seeds", "mean\nsuccess %": "success", "forgetting,\npoints": "forgetting"}
+        _print_table(summary_rows(entries, places, done), {**columns, "minutes\nper run": "minutes"}, left=("method",))
+        if done:
+            print(f"in brackets: 95 % interval over seeds\nreconverge report {shlex.quote(str(places.results or places.output))}")
+        if not failed:
+            return 0
+        print(f"\n{len(failed)} of {len(entries)} jobs failed; the same command tries them again")
+        rows = [{"job": str(one.job.path), "code": one.exit_code, "error": one.error, "log": places.log(one.job)} for one in failed]
+        _print_table(rows, {"failed": "job", "exit code": "code", "last line": "error", "log": "log"}, left=("job", "error", "log"))
+        return 2 if all(outcome.exit_code == 2 for outcome in failed) else 1
 
 
 @dataclass(frozen=True)
@@ -212,6 +320,58 @@ class Recover(Command):
 
 
 @dataclass(frozen=True)
+class Diagnose(Command):
+    """Measure what a method rests on, from a run's checkpoints: the shape of the Fisher, the old-task updates beside the exact
+    meta-gradient, the distance between optima, and how real the replayed windows are. Adds to the report; the run stays as it is.
+
+    Examples:
+      reconverge diagnose runs/cw10/trust-region/seed-0
+      reconverge diagnose runs/cw10/trust-region/seed-0 --stages 2 10 --draws 512
+    """
+
+    summary: ClassVar[str] = "is the Fisher rank one, the update a meta-learner's, replay real?"
+
+    path: Run
+    """Run folder."""
+    stages: tuple[int, ...] = ()
+    """Only these stages' checkpoints."""
+    draws: int = 256
+    """Draws whose gradients are compared, over all timesteps and in every band of them."""
+    bands: int = 5
+    """Bands of timesteps."""
+    batch: int = 4096
+    """Windows from which each gradient of the comparison with the meta-gradient is taken."""
+    alpha: float = 1e-4
+    """Inner step of the meta-gradient."""
+    windows: int = 512
+    """Replayed windows of each task that are compared with real ones."""
+    device: str | None = None
+    """Torch device; the run's own when left out."""
+    quiet: bool = False
+    """Show no progress."""
+
+    def run(self, command_line: str) -> int:
+        for flag, value, low in (("--draws", self.draws, 4), ("--bands", self.bands, 1), ("--batch", self.batch, 1), ("--windows", self.windows, 1)):
+            _at_least(flag, value, low)
+        with RunFolder.resume(self.path) as folder, Progress.in_terminal(self.quiet) as progress:
+            _check_device(self.device or folder.config.device)
+            from reconverge.eval.diagnostics_results import read_diagnostics, summary_tables
+            from reconverge.launch.diagnosis import diagnose
+            from reconverge.launch.stage_diagnosis import DiagnosisSettings
+
+            settings = DiagnosisSettings(self.draws, self.bands, self.batch, self.alpha, self.windows)
+            diagnose(folder, progress, settings, self.stages, self.device)
+            _report([folder], folder.report_html, progress)
+        found = read_diagnostics(folder.path)
+        for title, rows in summary_tables(found) if found is not None else []:
+            print(title)
+            _print_table(rows, {heading: heading for heading in rows[0]})
+            print()
+        print(f"tables: {folder.path / 'diagnostics'}\nreport: {folder.report_html}")
+        return 0
+
+
+@dataclass(frozen=True)
 class Render(Command):
     """Render the recorded rollouts of a run: a video per stage and task, and the grid of all.
 
@@ -241,28 +401,40 @@ class Render(Command):
 
 @dataclass(frozen=True)
 class Report(Command):
-    """Write one self-contained HTML page about a run, or one that compares several.
+    """Write one self-contained HTML page about a run, or about an experiment: several methods and seeds compared.
+
+    A folder may be a run or hold runs at any depth. Runs that differ in their seed only are averaged; intervals are over seeds.
 
     Examples:
       reconverge report runs/cw10/replay/seed-0
-      reconverge report runs/cw10/*/seed-0 --output runs/methods.html
+      reconverge report results/cw10 --output runs/methods.html
+      reconverge report results/cw10 --reference finetune --tables results/cw10/tables
     """
 
     summary: ClassVar[str] = "one self-contained HTML page; several runs are compared"
 
-    runs: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN...")]
-    """Run folders."""
+    runs: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER...")]
+    """Run folders, or folders that hold them."""
     output: Path | None = None
     """The page; RUN/report.html for one run, runs/comparison.html for several, when left out."""
+    tables: Path | None = None
+    """Also write the tables as CSV and the figures as PNG into this folder."""
+    reference: str | None = None
+    """Method, or label of a group on the page, that the others are compared with; replay, or else the first, when left out."""
 
     def run(self, command_line: str) -> int:
         if not self.runs:
             raise ConfigError("report needs at least one run folder, such as runs/quickstart/trust-region/seed-0")
-        folders = [RunFolder.open(path) for path in self.runs]
+        folders = _runs_within(self.runs)
         output = self.output or (folders[0].report_html if len(folders) == 1 else Path("runs", "comparison.html"))
         output.parent.mkdir(parents=True, exist_ok=True)
-        _report(folders, output, Progress("quiet"))
+        _report(folders, output, Progress("quiet"), self.reference)
         print(f"report: {output}")
+        if self.tables is not None:
+            from reconverge.eval.experiment_tables import write_tables
+
+            write_tables([folder.path for folder in folders], self.tables, self.reference)
+            print(f"tables: {self.tables}")
         return 0
 
 
@@ -370,8 +542,10 @@ class Doctor(Command):
 
 COMMANDS: dict[str, type[Command]] = {
     "train": Train,
+    "sweep": Sweep,
     "evaluate": Evaluate,
     "recover": Recover,
+    "diagnose": Diagnose,
     "render": Render,
     "report": Report,
     "collect": Collect,
@@ -388,14 +562,31 @@ def _render(folder: RunFolder, progress: Progress, tasks: Collection[str] = (), 
         render_videos(folder.path, config.video, tasks or None, stages or None, config.evaluation.workers, tick.at)
 
 
-def _report(folders: list[RunFolder], output: Path, progress: Progress) -> None:
+def _report(folders: list[RunFolder], output: Path, progress: Progress, reference: str | None = None) -> None:
     from reconverge.eval.report import write_report
     from reconverge.eval.summary_picture import write_summary_picture
 
     with progress.phase("report"):
-        write_report([folder.path for folder in folders], output)
         if len(folders) == 1:
+            write_report([folders[0].path], output)
             write_summary_picture(folders[0].path)
+        else:
+            write_report([folder.path for folder in folders], output, reference=reference)
+
+
+def _runs_within(paths: Iterable[Path]) -> list[RunFolder]:
+    """The runs that the paths are or hold at any depth, in order of the paths and then of names, each once; RunFolderError where is none."""
+    found: dict[Path, RunFolder] = {}
+    for path in paths:
+        within = [] if holds_run(path) else [config.parent for config in path.rglob("config.yaml") if holds_run(config.parent)]
+        for folder in sorted(within, key=_in_numbers) or [path]:
+            found.setdefault(folder.resolve(), RunFolder.open(folder))
+    return list(found.values())
+
+
+def _in_numbers(path: Path) -> list[tuple[str, int]]:
+    """A sorting key under which seed-2 comes before seed-10."""
+    return [(word, int(digits or -1)) for word, digits in re.findall(r"(\D*)(\d*)", str(path))]
 
 
 def _check_device(device: str) -> None:
@@ -457,14 +648,14 @@ def _print_outcome(folder: RunFolder) -> None:
     print(f"report: {folder.report_html}")
 
 
-def _print_table(rows: Iterable[Mapping[str, Any]], columns: Columns) -> None:
-    """Print rows under headings; a column is a key of the row or a function of it."""
+def _print_table(rows: Iterable[Mapping[str, Any]], columns: Columns, left: Collection[str] = ("task",)) -> None:
+    """Print rows under headings; a column is a key of the row or a function of it, and stands to the right unless its key is in `left`."""
     table = Table(box=None, pad_edge=False)
     for heading, column in columns.items():
-        table.add_column(heading, justify="left" if column == "task" else "right", no_wrap=True, vertical="bottom")
+        table.add_column(heading, justify="left" if column in left else "right", no_wrap=True, vertical="bottom")
     for row in rows:
         table.add_row(*(str(row[column]) if isinstance(column, str) else column(row) for column in columns.values()))
-    Console(highlight=False, soft_wrap=True).print(table)
+    Console(highlight=False, soft_wrap=True, width=WIDEST_TABLE).print(table)
 
 
 def _success(row: Mapping[str, Any]) -> str:

@@ -15,15 +15,25 @@ from reconverge.eval.config import EvaluationConfig, RecoveryConfig, VideoConfig
 from reconverge.policy.config import PolicyConfig, TrainConfig
 from reconverge.replay.config import ReplayConfig
 
-MethodName = Literal["finetune", "replay", "ewc", "trust-region", "joint"]
+MethodName = Literal[
+    "finetune", "joint", "single", "replay", "ewc", "trust-region", "ftml", "vr-mcl", "t-dgr", "adaptive", "adaptive-trust-region"
+]  # fmt: skip
 METHODS: dict[MethodName, str] = {
     "finetune": "plain training on each task in turn: the lower line",
-    "replay": "replayed windows of earlier tasks, distilled from the frozen teacher",
-    "ewc": "a rank-1 Fisher penalty around each task's optimum, without replay",
-    "trust-region": "replay and the rank-1 penalty together",
     "joint": "all tasks at once: the upper line",
+    "single": "one policy per task from scratch: nothing shared, nothing forgotten",
+    "replay": "replayed windows of earlier tasks, distilled from the frozen teacher",
+    "ewc": "a Fisher penalty around each task's optimum, rank-1 or diagonal, without replay",
+    "trust-region": "replay and the Fisher penalty, or radius, together",
+    "ftml": "follow the meta leader, first order, on replayed windows",
+    "vr-mcl": "variance-reduced meta-continual learning, first order, on replayed windows",
+    "t-dgr": "behaviour cloning on a mixture of real and generated windows",
+    "adaptive": "fine-tuning with an update budget per module from gradient alignment",
+    "adaptive-trust-region": "trust-region with that update budget on top",
 }
 """Every method with one line of description."""
+REPLAYING: frozenset[MethodName] = frozenset({"replay", "trust-region", "ftml", "vr-mcl", "t-dgr", "adaptive-trust-region"})
+"""Methods that draw windows of earlier tasks from a replay source."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +66,9 @@ def check(config: RunConfig) -> None:
     _check_timeline(config)
     _check_recovery(config)
     _check_networks(config)
+    region = config.train.trust_region
+    if region.form == "constraint" and region.fisher == "diagonal":
+        raise ConfigError("train.trust_region.form constraint needs train.trust_region.fisher rank-1; use the penalty form with diagonal")
     if not _DEVICE.fullmatch(config.device):
         raise ConfigError(f"device is '{config.device}'; use cpu, cuda or cuda:1")
 
@@ -87,9 +100,18 @@ _RANGES: tuple[tuple[str, float, float], ...] = (
     ("train.optimizer.warmup_fraction", 0, 1),
     ("train.optimizer.max_gradient_norm", 0, inf),
     ("train.trust_region.strength", 0, inf),
+    ("train.trust_region.radius", 1e-12, inf),
     ("train.trust_region.draws", 2, inf),
+    ("train.meta.inner_learning_rate", 0, inf),
+    ("train.meta.momentum", 0, 1),
+    ("train.update_budget.least", 0, 1),
+    ("train.update_budget.sharpness", 0, inf),
+    ("train.update_budget.threshold", -1, 1),
+    ("train.update_budget.draws", 2, inf),
     ("train.log_every", 1, inf),
     ("replay.windows_per_task", 1, inf),
+    ("replay.stored_megabytes", 0, inf),
+    ("replay.rollouts_per_task", 1, inf),
     ("replay.generator.width", 1, inf),
     ("replay.generator.blocks", 1, inf),
     ("replay.generator.timesteps", 2, inf),
@@ -119,6 +141,8 @@ def _check_timeline(config: RunConfig) -> None:
             f"policy.past_actions {policy.past_actions} + policy.executed {policy.executed} exceed policy.horizon {policy.horizon}; "
             "the executed steps must lie within the predicted ones"
         )
+    if any(not (isfinite(scale) and scale > 0) for scale in policy.relative_scales_m):
+        raise ConfigError(f"policy.relative_scales_m is {policy.relative_scales_m}; length scales must be positive, in metres")
     if policy.sampling_steps > policy.timesteps:
         raise ConfigError(f"policy.sampling_steps {policy.sampling_steps} exceeds policy.timesteps {policy.timesteps}; lower it")
     generator = config.replay.generator

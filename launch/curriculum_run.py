@@ -55,7 +55,7 @@ class CurriculumRun:
     def run(self) -> None:
         self._write_curriculum()
         self.demonstrations = self.collect_demonstrations()
-        self.assembly = assemble(self.config, self.tasks, self.demonstrations[self.tasks[0]])
+        self.assembly = assemble(self.config, self.tasks, self.demonstrations[self.tasks[0]], self.simulators)
         policy = self.assembly.learner.policy
         self.folder.describe_policy(policy.parameter_count, self.config.policy.denoiser)
         self.progress.note(f"policy: {self.config.policy.denoiser}, {policy.parameter_count / 1e6:.2f} M parameters")
@@ -104,14 +104,14 @@ class CurriculumRun:
     def learn(self, plan: StagePlan, windows: WindowTable, record: StageRecord) -> None:
         """All updates of a stage, with the earlier tasks evaluated on the recovery grid."""
         learner, config = self.assembly.learner, self.config
-        earlier = [task for task in self._seen_before(plan) if task not in plan.tasks]
+        earlier = [] if config.method == "single" else [task for task in self._seen_before(plan) if task not in plan.tasks]
         grid = {update for update in config.recovery.grid if update < plan.updates} if earlier else set()
         learner.begin_stage(plan.number, windows, plan.updates)
         with self.progress.phase("update", plan.updates) as tick, open(self.folder.metrics_jsonl, "a") as live:
             for update in range(1, plan.updates + 1):
                 figures = learner.update()
                 if update % config.train.log_every == 0 or update == plan.updates:
-                    record.training.append({"stage": plan.number, "update": update, **figures.row()})
+                    record.training.append({"stage": plan.number, "update": update, **figures.row(), **learner.method.figures()})
                     _stop_if_diverged(record.training[-1])
                     live.write(json.dumps(record.training[-1]) + "\n")
                     live.flush()
@@ -140,6 +140,8 @@ class CurriculumRun:
     def evaluate(self, record: StageRecord, tasks: Sequence[Task]) -> None:
         """One row of the success matrix; the first episodes of every cell are recorded for the videos."""
         policy, settings = self.assembly.learner.acting_policy(), self.config.evaluation
+        if self.config.method == "single":
+            tasks = self._keep_own_results(record, tasks)
         starts = evaluation_starts(tasks, settings.episodes)
         recorded = evaluation_starts(tasks, self.config.video.episodes) if record.stage > 0 else []
         with self.progress.phase("evaluate", planned_steps(starts)) as tick:
@@ -191,6 +193,14 @@ class CurriculumRun:
 
     def _seen_before(self, plan: StagePlan) -> list[Task]:
         return list(dict.fromkeys(task for other in self.plans if other.number < plan.number for task in other.tasks))
+
+    def _keep_own_results(self, record: StageRecord, tasks: Sequence[Task]) -> list[Task]:
+        """Where every task has a policy of its own, an earlier one's episodes are those of its own stage: copy them, return the other tasks."""
+        before = self.records[-1].episodes if self.records else []
+        learned = {name for earlier in self.records for name in earlier.tasks}
+        kept = [row for row in before if row["purpose"] == "matrix" and row["task"] in learned]
+        record.episodes += [{**row, "stage": record.stage, "update": record.updates} for row in kept]
+        return [task for task in tasks if task.name not in learned]
 
     def _tasks_to_evaluate(self, plan: StagePlan) -> list[Task]:
         tasks = [*self._seen_before(plan), *plan.tasks]

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 SamplerName = Literal["ddpm", "ddim", "dpm-solver++"]
+Weighting = Literal["fixed", "tasks-seen"]
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,8 @@ class PolicyConfig:
     """Used by `residual-mlp`."""
     unet: UnetConfig = field(default_factory=UnetConfig)
     """Used by `unet`."""
+    relative_scales_m: tuple[float, ...] = (0.05, 0.01)
+    """Length scales in metres at which the differences between the positions that a task declares are shown to the network; empty: none."""
     task_conditioned: bool = True
     """Whether the policy is told which task it is in (a one-hot vector beside the observations)."""
     timesteps: int = 100
@@ -77,9 +80,39 @@ class OptimizerConfig:
 @dataclass(frozen=True)
 class TrustRegionConfig:
     strength: float = 12.0
-    """lambda of the penalty (lambda / 2) * sum_i c_i (mu_i . (theta - theta_i*))^2, under a mean-reduced loss."""
+    """lambda of the penalty (lambda / 2) * sum_i d_i^T F_i d_i, d_i = theta - theta_i*, under a mean-reduced loss (equation 8)."""
     draws: int = 4096
-    """(window, timestep, noise) draws from which mu and c are estimated."""
+    """(window, timestep, noise) draws from which the Fisher is estimated."""
+    fisher: Literal["rank-1", "diagonal"] = "rank-1"
+    """Form of every F_i: c mu mu^T, or the diagonal of classical EWC."""
+    form: Literal["penalty", "constraint"] = "penalty"
+    """`penalty` adds that sum to the loss; `constraint` keeps it within `radius` by projecting every step (equation 6), so that lambda follows."""
+    radius: float = 0.01
+    """delta of the constraint form, in units of the loss: how far theta may travel from all optima together."""
+
+
+@dataclass(frozen=True)
+class MetaConfig:
+    inner_learning_rate: float = 1e-4
+    """Step of plain gradient descent on the support batch."""
+    momentum: float = 0.15
+    """m of the variance reduction d_k = h_k + m (d_{k-1} - h_{k-1}); `vr-mcl` only."""
+
+
+@dataclass(frozen=True)
+class UpdateBudgetConfig:
+    form: Literal["soft", "hard"] = "soft"
+    """`soft` scales the step of every module; `hard` trains some modules and freezes the others."""
+    control: Literal["none", "opposite", "random", "constant"] = "none"
+    """A control in place of the alignment: its opposite sign, random modules, or the same budget whatever the alignment."""
+    least: float = 0.2
+    """rho_min: smallest step multiplier (soft), smallest share of trained modules (hard)."""
+    sharpness: float = 10.0
+    """k of rho = rho_min + (1 - rho_min) sigmoid(k (tau - s)), s the alignment."""
+    threshold: float = 0.0
+    """tau: a task whose alignment with the last stage's move lies above it counts as related and is given less."""
+    draws: int = 1024
+    """Windows from which the gradients and the curvature of the modules are measured."""
 
 
 @dataclass(frozen=True)
@@ -92,11 +125,17 @@ class TrainConfig:
     """Replayed windows per current window, once there are earlier tasks."""
     replay_weight: float = 1.0
     """beta: weight of the replay loss against the current task's."""
+    weighting: Weighting = "fixed"
+    """`fixed` weighs current and replay 1 : beta; `tasks-seen` weighs them 1/k : (k-1)/k in the k-th task (Masip et al.), beta left out."""
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     """AdamW, re-created at every stage."""
     trust_region: TrustRegionConfig = field(default_factory=TrustRegionConfig)
-    """Used by `ewc` and `trust-region`."""
-    distillation: Literal["teacher", "noise"] = "teacher"
-    """Target of replayed windows: the frozen teacher's predicted noise, or the noise that was added."""
+    """Used by `ewc` and `trust-region`, and by `adaptive-trust-region`."""
+    distillation: Literal["method", "teacher", "noise"] = "method"
+    """Target of replayed windows: the frozen teacher's predicted noise, the noise that was added, or whichever the method was published with."""
+    meta: MetaConfig = field(default_factory=MetaConfig)
+    """Used by `ftml` and `vr-mcl`."""
+    update_budget: UpdateBudgetConfig = field(default_factory=UpdateBudgetConfig)
+    """Used by `adaptive` and `adaptive-trust-region`."""
     log_every: int = 25
     """Updates between two rows of metrics.jsonl."""

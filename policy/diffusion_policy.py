@@ -25,6 +25,7 @@ from reconverge.policy.denoiser import build_denoiser
 from reconverge.policy.diffusion import Diffusion
 from reconverge.policy.normalizer import Normalizer
 from reconverge.policy.random_streams import seeded_initialisation, torch_stream
+from reconverge.policy.relative_positions import relative_positions, relative_size
 
 ACTION_BOUND = 1.0
 
@@ -38,16 +39,27 @@ class DiffusionPolicy(nn.Module):
         observation_size, action_size: Do and Da.
         normalizer: fixed observation scaling.
         seed: seed of the initial weights.
+        positions: where the positions of an observation begin (`ObservationLayout.positions`); their differences are shown to the
+            network at `config.relative_scales_m`.
     """
 
     def __init__(
-        self, config: PolicyConfig, tasks: Sequence[str], observation_size: int, action_size: int, normalizer: Normalizer, seed: int
+        self,
+        config: PolicyConfig,
+        tasks: Sequence[str],
+        observation_size: int,
+        action_size: int,
+        normalizer: Normalizer,
+        seed: int,
+        positions: Sequence[int] = (),
     ) -> None:
         super().__init__()
         self.config, self.tasks = config, tuple(tasks)
         self.observation_size, self.action_size = observation_size, action_size
         self.normalizer = normalizer
-        condition_size = config.window * observation_size + (len(self.tasks) if config.task_conditioned else 0)
+        self.positions = tuple(positions)
+        seen_size = observation_size + relative_size(self.positions, config.relative_scales_m)
+        condition_size = config.window * seen_size + (len(self.tasks) if config.task_conditioned else 0)
         with seeded_initialisation("initial weights", seed):
             self.denoiser = build_denoiser(config, action_size, condition_size)
         self.diffusion = Diffusion(config.timesteps, config.sampler, config.sampling_steps, ACTION_BOUND)
@@ -73,7 +85,10 @@ class DiffusionPolicy(nn.Module):
 
     def condition(self, observations: Tensor, task: Tensor) -> Tensor:
         """(B, To, Do) in the task's units and (B,) task indices -> (B, C), the denoiser's condition."""
-        seen = self.normalizer(observations).flatten(1)
+        seen = self.normalizer(observations)
+        if relative_size(self.positions, self.config.relative_scales_m):
+            seen = torch.cat([seen, relative_positions(observations, self.positions, self.config.relative_scales_m)], dim=-1)
+        seen = seen.flatten(1)
         if not self.config.task_conditioned:
             return seen
         return torch.cat([seen, nn.functional.one_hot(task, len(self.tasks)).to(seen.dtype)], dim=-1)
@@ -173,6 +188,7 @@ class DiffusionPolicy(nn.Module):
             "tasks": list(self.tasks),
             "observation_size": self.observation_size,
             "action_size": self.action_size,
+            "positions": list(self.positions),
         }
 
     def save(self, folder: Path) -> None:
@@ -194,6 +210,7 @@ class DiffusionPolicy(nn.Module):
             described["action_size"],
             Normalizer(torch.from_numpy(arrays["normalizer.centre"]), torch.from_numpy(arrays["normalizer.scale"])),
             seed=0,
+            positions=described.get("positions", ()),
         )
         try:
             policy.load_state_dict({name: torch.from_numpy(array) for name, array in arrays.items()})
@@ -231,4 +248,5 @@ def arrays_of(tensors: dict[str, Tensor]) -> dict[str, np.ndarray]:
 def policy_config(values: dict[str, Any]) -> PolicyConfig:
     """PolicyConfig from its JSON form."""
     mlp, unet = ResidualMLPConfig(**values["mlp"]), {**values["unet"], "channels": tuple(values["unet"]["channels"])}
-    return PolicyConfig(**{**values, "mlp": mlp, "unet": UnetConfig(**unet)})
+    scales = tuple(values.get("relative_scales_m", ()))  # a policy saved before there were any has none
+    return PolicyConfig(**{**values, "mlp": mlp, "unet": UnetConfig(**unet), "relative_scales_m": scales})

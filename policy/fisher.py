@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.func import functional_call, jvp
+from torch.func import functional_call, grad, jvp, vmap
 from torch.nn.functional import cosine_similarity
 
 from reconverge.policy.diffusion_policy import DiffusionPolicy
@@ -32,6 +32,7 @@ Draws = tuple[Tensor, ...]  # tensors whose first axis counts draws
 DrawLosses = Callable[[Tensor, Draws], Tensor]  # (theta (P,), draws) -> losses (n,)
 
 CHUNK = 1024  # draws per pass; bounds the memory, not the result
+GRADIENTS_AT_ONCE = 64  # per-draw gradients of size P held together
 SPECTRUM_DRAWS = 16  # draws whose gradients are compared with each other
 
 
@@ -67,7 +68,7 @@ def rank1_fisher(losses: DrawLosses, theta: Tensor, draws: Draws) -> Rank1Fisher
         FloatingPointError: a draw's projection is not finite, or mean(mu . g) disagrees with ||mu||^2.
     """
     count = len(draws[0])
-    halves = [_mean_gradient(losses, theta, half) for half in _split(draws, (count + 1) // 2)]
+    halves = [mean_gradient(losses, theta, half) for half in _split(draws, (count + 1) // 2)]
     sizes = [(count + 1) // 2, count // 2]
     mu = sum(half * (size / count) for half, size in zip(halves, sizes, strict=True))
     assert isinstance(mu, Tensor)
@@ -85,6 +86,18 @@ def rank1_fisher(losses: DrawLosses, theta: Tensor, draws: Draws) -> Rank1Fisher
     )
 
 
+def diagonal_fisher(losses: DrawLosses, theta: Tensor, draws: Draws) -> Tensor:
+    """(P,) E[g^2] over the draws: the diagonal of E[g g^T], the Fisher of classical EWC (Kirkpatrick et al. 2017).
+
+    The square is taken per draw, not of a mini-batch's mean gradient, which is a smaller and different quantity.
+    """
+    per_draw = vmap(grad(lambda point, one: losses(point, tuple(part[None] for part in one)).sum()), in_dims=(None, 0))
+    total = torch.zeros_like(theta)
+    for part in _split(draws, GRADIENTS_AT_ONCE):
+        total += per_draw(theta, part).square().sum(0)
+    return total / len(draws[0])
+
+
 def denoising_losses(policy: DiffusionPolicy, parameters: FlatParameters) -> DrawLosses:
     """The policy's loss per draw as a function of theta; draws are (clean actions, condition, timestep, noise)."""
 
@@ -97,15 +110,16 @@ def denoising_losses(policy: DiffusionPolicy, parameters: FlatParameters) -> Dra
     return losses
 
 
-def denoising_draws(policy: DiffusionPolicy, windows: WindowTable, count: int, streams: RandomStreams) -> Draws:
-    """`count` draws of (clean actions, condition, timestep, noise) from a table of windows."""
-    batch: WindowBatch = windows.draw(count, streams.generator("fisher windows"))
-    timestep, noise = policy.diffusion.draw(tuple(batch.actions.shape), streams.generator("fisher noise"))
+def denoising_draws(policy: DiffusionPolicy, windows: WindowTable, count: int, streams: RandomStreams, purpose: str = "fisher") -> Draws:
+    """`count` draws of (clean actions, condition, timestep, noise) from a table of windows; other draws for another `purpose`."""
+    batch: WindowBatch = windows.draw(count, streams.generator(f"{purpose} windows"))
+    timestep, noise = policy.diffusion.draw(tuple(batch.actions.shape), streams.generator(f"{purpose} noise"))
     condition = policy.condition(batch.observations, batch.task)
     return batch.actions, condition, timestep.to(condition.device), noise.to(condition.device)
 
 
-def _mean_gradient(losses: DrawLosses, theta: Tensor, draws: Draws) -> Tensor:
+def mean_gradient(losses: DrawLosses, theta: Tensor, draws: Draws) -> Tensor:
+    """(P,) gradient of the mean loss over the draws."""
     total = torch.zeros_like(theta)
     count = len(draws[0])
     for part in _split(draws, CHUNK):
@@ -123,7 +137,7 @@ def _along(losses: DrawLosses, theta: Tensor, draws: Draws, direction: Tensor) -
 def _gradient_spectrum(losses: DrawLosses, theta: Tensor, draws: Draws) -> tuple[float, float]:
     count = min(len(draws[0]), SPECTRUM_DRAWS)
     few = tuple(part[:count] for part in draws)
-    gram = torch.stack([_along(losses, theta, few, _mean_gradient(losses, theta, one)) for one in _split(few, 1)]).double() / count
+    gram = torch.stack([_along(losses, theta, few, mean_gradient(losses, theta, one)) for one in _split(few, 1)]).double() / count
     eigenvalues = torch.linalg.eigvalsh(gram).clamp_min(0).flip(0)
     mean_square = float(gram.diagonal().sum())
     if mean_square == 0:

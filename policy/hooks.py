@@ -1,17 +1,22 @@
-"""The five places at which a continual-learning method may act. A method is a tuple of hooks.
+"""The places at which a continual-learning method may act. A method is a tuple of hooks.
 
-      begin_stage            update, many times                                end_stage
-           |      ______________________|_____________________________             |
-    on_stage_start   replay_batch   add_penalty_gradient   adjust_gradients  on_stage_end
+    begin_stage       on_stage_start
+    update            replay_batch            what is rehearsed beside the current windows
+                      objective_gradient      another objective than the paper's (meta-learning)
+                      add_penalty_gradient    a penalty on the parameters
+                      adjust_gradients        before clipping and the optimizer
+                      adjust_step             after the optimizer: projections, budgets
+    end_stage         on_stage_end
 
-A hook overrides what it needs. `arrays` and `load_arrays` carry what it remembers through a checkpoint.
+A hook overrides what it needs. `arrays` and `load_arrays` carry what it remembers through a checkpoint, `figures` what it
+has to say about an update into the log.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -22,6 +27,16 @@ from reconverge.policy.windows import WindowBatch
 
 if TYPE_CHECKING:
     from reconverge.policy.learner import Learner
+
+
+ReplayTarget = Literal["teacher", "noise"]
+
+
+class Losses(NamedTuple):
+    """The two losses of an update, () each: on the current windows, and on the replayed ones where there are any."""
+
+    current: Tensor
+    replay: Tensor | None
 
 
 class Hook:
@@ -37,6 +52,10 @@ class Hook:
         """Up to `count` windows of earlier tasks to learn beside the current ones, or None."""
         return None
 
+    def objective_gradient(self, learner: Learner) -> Losses | None:
+        """Add the gradient of this method's own objective to `learner.parameters.gradient` (P,), or None for the paper's."""
+        return None
+
     def add_penalty_gradient(self, learner: Learner) -> Tensor | None:
         """Add the gradient of a penalty on the parameters to `learner.parameters.gradient` (P,) and return the penalty (), or None."""
         return None
@@ -44,8 +63,15 @@ class Hook:
     def adjust_gradients(self, learner: Learner) -> None:
         """Change `learner.parameters.gradient` (P,) in place, before clipping."""
 
+    def adjust_step(self, learner: Learner, before: Tensor) -> None:
+        """Change `learner.parameters.values` (P,) in place after the optimizer's step from `before` (P,), ahead of the average."""
+
     def on_stage_end(self, learner: Learner) -> None:
         """The parameters are the stage's optimum; the current windows are still there."""
+
+    def figures(self) -> dict[str, float]:
+        """What the log should say about the last update, by name."""
+        return {}
 
     def kept(self) -> dict[str, int]:
         """What the hook keeps after a stage: item -> bytes."""
@@ -60,10 +86,20 @@ class Hook:
 
 @dataclass(frozen=True)
 class Method:
-    """A continual-learning method: hooks, called in order."""
+    """A continual-learning method: hooks, called in order.
+
+    Attributes:
+        target: what replayed windows are to predict unless the configuration says otherwise: the frozen teacher's noise
+            (distillation) or the noise that was added.
+    """
 
     name: str
     hooks: Sequence[Hook] = ()
+    target: ReplayTarget = "teacher"
+
+    def figures(self) -> dict[str, float]:
+        """What the hooks say of the last update, for the log."""
+        return {name: value for hook in self.hooks for name, value in hook.figures().items()}
 
     def fishers(self) -> list[Rank1Fisher]:
         """Estimates made at the end of the last stage, for the log."""

@@ -18,7 +18,7 @@ from torch.nn.functional import mse_loss
 from reconverge.policy.config import TrainConfig
 from reconverge.policy.diffusion_policy import DiffusionPolicy
 from reconverge.policy.flat_parameters import FlatParameters
-from reconverge.policy.hooks import Method
+from reconverge.policy.hooks import Hook, Losses, Method, ReplayTarget
 from reconverge.policy.optimizer import make_optimizer
 from reconverge.policy.random_streams import RandomStreams
 from reconverge.policy.windows import WindowBatch, WindowTable
@@ -49,6 +49,8 @@ class Learner:
 
     Attributes:
         policy: the network in training; its parameters are `parameters.values`.
+        loss_weights: of the current and of the replayed windows; a hook may set them when a stage starts.
+        initial: (P,) the parameters before any stage, a function of the seed.
         averaged: (P,) exponential moving average of the parameters: what acts, teaches and is handed over.
         teacher: the frozen policy of the end of the previous stage; None in the first.
     """
@@ -56,7 +58,8 @@ class Learner:
     def __init__(self, policy: DiffusionPolicy, method: Method, config: TrainConfig, seed: int) -> None:
         self.policy, self.method, self.config, self.seed = policy, method, config, seed
         self.parameters = FlatParameters(policy.denoiser)
-        self.averaged = self.parameters.values.clone()
+        self.initial = self.parameters.values.clone()
+        self.averaged = self.initial.clone()
         self.teacher: DiffusionPolicy | None = None
         self.stage = 0
 
@@ -69,35 +72,21 @@ class Learner:
         self.current_tasks = set(windows.all().task.unique().tolist())
         self.streams = RandomStreams(self.seed, stage)
         self.optimizer, self.schedule = make_optimizer(self.parameters, self.config.optimizer, updates)
+        self.loss_weights = (1.0, self.config.replay_weight)
+        self._adjusting = [hook for hook in self.method.hooks if type(hook).adjust_step is not Hook.adjust_step]
         for hook in self.method.hooks:
             hook.on_stage_start(self)
 
     def update(self) -> UpdateFigures:
         """One gradient update of the objective."""
         self.update_index += 1
-        # what is learned now, and what is rehearsed
-        current = self.windows.draw(self.config.batch_size, self._stream("windows"))
-        replayed = self._replay_batch(self._stream("replay"))
-        batch = current if replayed is None else WindowBatch.concatenate([current, replayed])
-
-        # one forward pass for both
-        timestep, noise = self.policy.diffusion.draw(tuple(batch.actions.shape), self._stream("noise"))
-        timestep, noise = timestep.to(batch.actions.device), noise.to(batch.actions.device)
-        noisy = self.policy.diffusion.add_noise(batch.actions, noise, timestep)
-        condition = self.policy.condition(batch.observations, batch.task)
-        predicted = self.policy.predict_noise(noisy, timestep, condition)
-
-        # diffusion loss on the current task, distillation loss on the earlier ones
-        new = len(current)
-        loss = mse_loss(predicted[:new], noise[:new])
-        replay_loss = None
-        if replayed is not None:
-            target = self._replay_target(noisy[new:], timestep[new:], condition[new:], noise[new:])
-            replay_loss = mse_loss(predicted[new:], target)
-
-        # gradient of the objective, the trust region's part in closed form
         self.parameters.gradient.zero_()
-        (loss if replay_loss is None else loss + self.config.replay_weight * replay_loss).backward()
+
+        # gradient of the objective: the paper's, or the method's own
+        own = [losses for hook in self.method.hooks if (losses := hook.objective_gradient(self)) is not None]
+        losses = own[0] if own else self._objective_gradient()
+
+        # the trust region's part in closed form, and what else the method makes of it
         penalty = self._add_penalty_gradients()
         for hook in self.method.hooks:
             hook.adjust_gradients(self)
@@ -105,10 +94,43 @@ class Learner:
         # step
         gradient_norm = self._clip_gradient()
         learning_rate = float(self.schedule.get_last_lr()[0])
+        before = self.parameters.values.clone() if self._adjusting else self.parameters.values
         self.optimizer.step()
         self.schedule.step()
+        for hook in self._adjusting:
+            hook.adjust_step(self, before)
         self.averaged.lerp_(self.parameters.values, 1 - self.policy.config.ema_decay)
-        return UpdateFigures(loss.detach(), None if replay_loss is None else replay_loss.detach(), penalty, gradient_norm, learning_rate)
+        replay = None if losses.replay is None else losses.replay.detach()
+        return UpdateFigures(losses.current.detach(), replay, penalty, gradient_norm, learning_rate)
+
+    def _objective_gradient(self) -> Losses:
+        """L(theta; current) + beta L_replay(theta), and its gradient."""
+        current = self.windows.draw(self.config.batch_size, self.stream("windows"))
+        replayed = self._replay_batch(self.stream("replay"))
+        losses = self.losses(current, replayed, self.stream("noise"))
+        self.weighted(losses).backward()
+        return losses
+
+    def losses(self, current: WindowBatch | None, replayed: WindowBatch | None, generator: torch.Generator) -> Losses:
+        """Diffusion loss on the current windows, distillation loss on the replayed ones, at the present parameters: one forward pass for both."""
+        batch = WindowBatch.concatenate([part for part in (current, replayed) if part is not None])
+        timestep, noise = self.policy.diffusion.draw(tuple(batch.actions.shape), generator)
+        timestep, noise = timestep.to(batch.actions.device), noise.to(batch.actions.device)
+        noisy = self.policy.diffusion.add_noise(batch.actions, noise, timestep)
+        condition = self.policy.condition(batch.observations, batch.task)
+        predicted = self.policy.predict_noise(noisy, timestep, condition)
+
+        new = 0 if current is None else len(current)
+        loss = mse_loss(predicted[:new], noise[:new]) if new else predicted.new_zeros(())
+        if replayed is None:
+            return Losses(loss, None)
+        target = self._replay_target(noisy[new:], timestep[new:], condition[new:], noise[new:])
+        return Losses(loss, mse_loss(predicted[new:], target))
+
+    def weighted(self, losses: Losses) -> Tensor:
+        """The sum that is descended."""
+        current, replay = self.loss_weights
+        return current * losses.current if losses.replay is None else current * losses.current + replay * losses.replay
 
     def end_stage(self) -> None:
         """Hand over: the averaged weights are this stage's optimum, the next stage starts from them."""
@@ -126,8 +148,13 @@ class Learner:
 
     # parts of an update
 
-    def _stream(self, purpose: str) -> torch.Generator:
+    def stream(self, purpose: str) -> torch.Generator:
+        """The generator of this update for a purpose."""
         return self.streams.generator(purpose, self.update_index)
+
+    @property
+    def replay_target(self) -> ReplayTarget:
+        return self.method.target if self.config.distillation == "method" else self.config.distillation
 
     def _replay_batch(self, generator: torch.Generator) -> WindowBatch | None:
         count = round(self.config.batch_size * self.config.replay_ratio)
@@ -138,7 +165,7 @@ class Learner:
         return WindowBatch.concatenate(drawn) if drawn else None
 
     def _replay_target(self, noisy: Tensor, timestep: Tensor, condition: Tensor, noise: Tensor) -> Tensor:
-        if self.config.distillation == "noise" or self.teacher is None:
+        if self.replay_target == "noise" or self.teacher is None:
             return noise
         with torch.no_grad():
             return self.teacher.predict_noise(noisy, timestep, condition)

@@ -1,4 +1,6 @@
-"""The trust region around the optima of earlier tasks (arXiv 2602.02417, equation 8, penalty form).
+"""The trust region around the optima of earlier tasks (arXiv 2602.02417).
+
+Penalty form (equation 8): what strays is pulled back.
 
     penalty(theta) = (lambda / 2) * sum_i c_i (mu_i . (theta - theta_i*))^2
 
@@ -9,12 +11,22 @@ vector and two scalars, and the gradient for all of them is two matrix-vector pr
 
 Worked example with P = 2, K = 1, lambda = 2: mu = (3, 4), c = 0.5, theta* = (1, 1), hence b = 7.
 At theta = (2, 1): M theta - b = 10 - 7 = 3, penalty = 1 * 0.5 * 9 = 4.5, gradient = 2 * 0.5 * 3 * (3, 4) = (9, 12).
+
+Constraint form (equation 6): what strays is put back on the border.
+
+    travelled(theta) = (1 / 2) * sum_i c_i (mu_i . (theta - theta_i*))^2  <=  delta
+
+The nearest point within it is theta - M^T (lambda * c * d), where the distances d there solve (1 + lambda G c) d = M theta - b with the
+K x K matrix G = M M^T, and lambda >= 0 is the one number that puts it on the border: an exact projection for the price of one
+penalty gradient. In the example travelled = 0.5 * 0.5 * 9 = 2.25; with delta = 0.25 the border is at d = 1, so
+3 = (1 + lambda * 25 * 0.5) * 1 gives lambda = 0.16 and theta - 0.16 * 0.5 * 1 * (3, 4) = (1.76, 0.68).
 """
 
 from __future__ import annotations
 
 import numpy as np
 import torch
+from scipy.optimize import brentq
 from torch import Tensor
 
 from reconverge.policy.fisher import Rank1Fisher
@@ -62,6 +74,24 @@ class TrustRegion:
         gradient.addmv_(self.mu.T, self.strength * self.curvature * distances)
         return self._penalty(distances)
 
+    def travelled(self, theta: Tensor) -> Tensor:
+        """() the left side of equation 6, in units of the loss."""
+        return 0.5 * (self.curvature * self.distances(theta).square()).sum()
+
+    def project(self, theta: Tensor, radius: float) -> float:
+        """Move `theta` (P,) in place to the nearest point that has travelled at most `radius` (> 0); returns lambda, 0 where it was within."""
+        distances = self.distances(theta)
+        if float(0.5 * (self.curvature * distances.square()).sum()) <= radius:
+            return 0.0
+        root = self.curvature.double().sqrt()
+        gram = root[:, None] * (self.mu @ self.mu.T).double() * root
+        stretch, axes = torch.linalg.eigh(gram)
+        along = (axes.T @ (root * distances.double())).square() / 2
+        strength = _on_border(along, stretch.clamp_min(0), radius)
+        remaining = root * (axes @ ((axes.T @ (root * distances.double())) / (1 + strength * stretch.clamp_min(0))))
+        theta.addmv_(self.mu.T, (-strength * remaining).to(theta))
+        return strength
+
     def _penalty(self, distances: Tensor) -> Tensor:
         return 0.5 * self.strength * (self.curvature * distances.square()).sum()
 
@@ -76,3 +106,17 @@ class TrustRegion:
         self.mu = torch.from_numpy(arrays["mu"]).to(self.mu)
         self.curvature = torch.from_numpy(arrays["curvature"]).to(self.curvature)
         self.centre = torch.from_numpy(arrays["centre"]).to(self.centre)
+
+
+def _on_border(along: Tensor, stretch: Tensor, radius: float) -> float:
+    """lambda with sum_i along_i / (1 + lambda stretch_i)^2 = radius: (K,) shares of what was travelled, (K,) eigenvalues >= 0."""
+
+    def excess(strength: float) -> float:
+        return float((along / (1 + strength * stretch).square()).sum()) - radius
+
+    high = 1.0
+    while excess(high) > 0:
+        high *= 10
+        if high > 1e30:
+            raise FloatingPointError(f"no lambda brings what was travelled, {float(along.sum()):.3e}, within the radius {radius:.3e}")
+    return float(brentq(excess, 0.0, high, rtol=1e-12))

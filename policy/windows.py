@@ -36,6 +36,9 @@ class WindowBatch:
     def __len__(self) -> int:
         return len(self.task)
 
+    def __getitem__(self, rows: slice | Tensor) -> WindowBatch:
+        return WindowBatch(self.observations[rows], self.actions[rows], self.task[rows])
+
     def to(self, device: torch.device) -> WindowBatch:
         return WindowBatch(self.observations.to(device), self.actions.to(device), self.task.to(device))
 
@@ -80,8 +83,7 @@ class WindowTable:
 
     def gather(self, index: Tensor) -> WindowBatch:
         """The windows at `index` (B,)."""
-        index = index.to(self._windows.task.device)
-        return WindowBatch(self._windows.observations[index], self._windows.actions[index], self._windows.task[index])
+        return self._windows[index.to(self._windows.task.device)]
 
     def draw(self, count: int, generator: torch.Generator) -> WindowBatch:
         """`count` windows drawn uniformly with replacement."""

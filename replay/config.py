@@ -26,11 +26,18 @@ class GeneratorConfig:
 
 @dataclass(frozen=True)
 class ReplayConfig:
-    source: Literal["generator", "stored"] = "generator"
-    """Where windows of earlier tasks come from: the trajectory generator (data-free) or stored real windows (oracle)."""
+    source: Literal["generator", "teacher-rollouts", "stored"] = "generator"
+    """Where windows of earlier tasks come from: the trajectory generator (data-free), the frozen teacher acting in their simulators, or
+    stored real windows (oracle)."""
     pool: Literal["freshest", "redrawn"] = "freshest"
-    """Whether each task's generated windows are drawn once by its freshest generator and teacher, or again before every stage."""
+    """Whether each task's windows are made once by its freshest generator and teacher, or again before every stage by the newest."""
     windows_per_task: int = 4096
     """Windows in the pool of each earlier task."""
+    stored_megabytes: float = 0.0
+    """Budget of the `stored` source for all tasks together, in shares that shrink as tasks are added; 0 keeps `windows_per_task` of each."""
+    rollouts_per_task: int = 50
+    """Episodes that the teacher acts for each pool of the `teacher-rollouts` source."""
+    successes_only: bool = False
+    """Whether the `teacher-rollouts` source keeps successful episodes only, where there are any."""
     generator: GeneratorConfig = field(default_factory=GeneratorConfig)
     """Used by the `generator` source."""

@@ -35,6 +35,10 @@ class GeneratedWindows:
         self.config, self.generator = config, generator
         self.pools = WindowPools()
 
+    @property
+    def tasks(self) -> Collection[int]:
+        return self.pools.tasks
+
     def draw(self, count: int, generator: torch.Generator, without: Collection[int] = ()) -> WindowBatch | None:
         return self.pools.draw(count, generator, without)
 

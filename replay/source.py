@@ -31,6 +31,10 @@ class LedgerItem:
 class ReplaySource(Protocol):
     """See the module's first lines."""
 
+    @property
+    def tasks(self) -> Collection[int]:
+        """The tasks of which it has windows."""
+
     def draw(self, count: int, generator: torch.Generator, without: Collection[int] = ()) -> WindowBatch | None:
         """`count` windows over the earlier tasks but those in `without`; None where that leaves no task."""
 
@@ -54,6 +58,10 @@ class WindowPools:
         self.pools: dict[int, WindowBatch] = {}
         self.times: dict[int, torch.Tensor] = {}
 
+    @property
+    def tasks(self) -> Collection[int]:
+        return self.pools
+
     def __setitem__(self, task: int, pool: tuple[WindowBatch, torch.Tensor]) -> None:
         self.pools[task], self.times[task] = pool
         self._all = WindowBatch.concatenate(list(self.pools.values()))
@@ -66,12 +74,14 @@ class WindowPools:
             return None
         chosen = allowed[torch.randint(len(allowed), (count,), generator=generator)]
         within = (torch.rand(count, generator=generator) * sizes[chosen]).long()
-        index = (first[chosen] + within).to(self._all.task.device)
-        return WindowBatch(self._all.observations[index], self._all.actions[index], self._all.task[index])
+        return self._all[(first[chosen] + within).to(self._all.task.device)]
 
     @property
     def bytes(self) -> int:
-        parts = [part for task, pool in self.pools.items() for part in (pool.observations, pool.actions, self.times[task])]
+        return sum(self.bytes_of(task) for task in self.pools)
+
+    def bytes_of(self, task: int) -> int:
+        parts = (self.pools[task].observations, self.pools[task].actions, self.times[task])
         return sum(part.numel() * part.element_size() for part in parts)
 
     def arrays(self) -> dict[str, np.ndarray]:

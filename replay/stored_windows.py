@@ -21,6 +21,10 @@ class StoredWindows:
         self.config, self.device = config, device
         self.pools = WindowPools()
 
+    @property
+    def tasks(self) -> Collection[int]:
+        return self.pools.tasks
+
     def draw(self, count: int, generator: torch.Generator, without: Collection[int] = ()) -> WindowBatch | None:
         return self.pools.draw(count, generator, without)
 
@@ -28,8 +32,16 @@ class StoredWindows:
         """Nothing to learn: windows are kept as they are."""
 
     def refill(self, task: int, windows: WindowTable, teacher: DiffusionPolicy, streams: RandomStreams) -> None:
+        """Keep some of the windows in random order, so that a smaller share of them is a prefix."""
         kept = torch.randperm(len(windows), generator=streams.generator("stored windows"))[: self.config.windows_per_task]
         self.pools[task] = windows.gather(kept), windows.times[kept.to(windows.times.device)]
+        if self.config.stored_megabytes > 0:
+            self._shrink(self.config.stored_megabytes * 1e6 / len(self.pools.pools))
+
+    def _shrink(self, bytes_per_task: float) -> None:
+        for task, pool in list(self.pools.pools.items()):
+            share = max(1, int(bytes_per_task / (self.pools.bytes_of(task) / len(pool))))
+            self.pools[task] = pool[:share], self.pools.times[task][:share]
 
     def ledger(self) -> list[LedgerItem]:
         return [LedgerItem("stored windows", self.pools.bytes, past_task_data=bool(self.pools.pools))]

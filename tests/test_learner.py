@@ -18,6 +18,8 @@ SMALL = TrainConfig(updates=5, batch_size=16, trust_region=TrustRegionConfig(dra
 class Source:
     """Windows of task 0, seen or not."""
 
+    tasks = (0,)
+
     def draw(self, count: int, generator: torch.Generator, without: Collection[int] = ()) -> WindowBatch:
         return random_windows(task=0, seed=9).draw(count, generator)
 

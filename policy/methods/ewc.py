@@ -1,41 +1,49 @@
-"""EWC with the rank-1 Fisher of diffusion models (arXiv 2509.23593): the penalty alone, without replay."""
+"""EWC: a quadratic penalty around the optimum of every earlier task, without replay.
+
+With the rank-1 Fisher of diffusion models (arXiv 2509.23593, section 3.3) or the diagonal one of classical EWC
+(Kirkpatrick et al. 2017); the rank-1 form also as a constraint (arXiv 2602.02417, equation 6).
+"""
 
 from __future__ import annotations
+
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from reconverge.policy.config import TrustRegionConfig
-from reconverge.policy.fisher import denoising_draws, denoising_losses, rank1_fisher
+from reconverge.policy.diagonal_trust_region import DiagonalTrustRegion
+from reconverge.policy.fisher import DrawLosses, Draws, denoising_draws, denoising_losses, diagonal_fisher, rank1_fisher
 from reconverge.policy.hooks import Hook, Method
 from reconverge.policy.learner import Learner
 from reconverge.policy.trust_region import TrustRegion
 
 
-class StayNear(Hook):
-    """Keep theta near the optimum of every earlier stage, along that stage's mean gradient."""
+class Quadratic(Protocol):
+    """A sum of quadratic penalties around earlier optima, in closed form."""
+
+    def __len__(self) -> int: ...
+    def add_gradient(self, theta: Tensor, gradient: Tensor) -> Tensor: ...
+    @property
+    def bytes(self) -> int: ...
+    def arrays(self) -> dict[str, np.ndarray]: ...
+    def load_arrays(self, arrays: dict[str, np.ndarray]) -> None: ...
+
+
+class Penalty(Hook):
+    """Adds the gradient of a quadratic region and carries it through checkpoints."""
 
     name = "trust-region"
-
-    def __init__(self, config: TrustRegionConfig, size: int, device: torch.device | str = "cpu") -> None:
-        self.config = config
-        self.region = TrustRegion(config.strength, size, device)
+    region: Quadratic
 
     def add_penalty_gradient(self, learner: Learner) -> Tensor | None:
         if len(self.region) == 0:
             return None
         return self.region.add_gradient(learner.parameters.values, learner.parameters.gradient)
 
-    def on_stage_end(self, learner: Learner) -> None:
-        """Estimate the Fisher at the optimum just reached, on the windows that led there."""
-        draws = denoising_draws(learner.policy, learner.windows, self.config.draws, learner.streams)
-        losses = denoising_losses(learner.policy, learner.parameters)
-        self.last_fisher = rank1_fisher(losses, learner.parameters.values, draws)
-        self.region.add(self.last_fisher, learner.parameters.values)
-
     def kept(self) -> dict[str, int]:
-        return {"trust region (mu, c, b per stage)": self.region.bytes}
+        return {"trust region": self.region.bytes}
 
     def arrays(self) -> dict[str, np.ndarray]:
         return self.region.arrays()
@@ -44,6 +52,66 @@ class StayNear(Hook):
         self.region.load_arrays(arrays)
 
 
+class StayNear(Penalty):
+    """Keep theta near the optimum of every earlier stage, along that stage's mean gradient."""
+
+    region: TrustRegion
+
+    def __init__(self, config: TrustRegionConfig, size: int, device: torch.device | str = "cpu") -> None:
+        self.config = config
+        self.region = TrustRegion(config.strength, size, device)
+
+    def on_stage_end(self, learner: Learner) -> None:
+        """Estimate the Fisher at the optimum just reached, on the windows that led there."""
+        losses, draws = fisher_draws(learner, self.config)
+        self.last_fisher = rank1_fisher(losses, learner.parameters.values, draws)
+        self.region.add(self.last_fisher, learner.parameters.values)
+
+
+class StayWithin(StayNear):
+    """The same directions as a constraint: after every step theta is put back within the radius."""
+
+    multiplier, travelled = 0.0, 0.0
+
+    def add_penalty_gradient(self, learner: Learner) -> Tensor | None:
+        return None
+
+    def adjust_step(self, learner: Learner, before: Tensor) -> None:
+        if len(self.region):
+            self.multiplier = self.region.project(learner.parameters.values, self.config.radius)
+            self.travelled = float(self.region.travelled(learner.parameters.values))
+
+    def figures(self) -> dict[str, float]:
+        return {"travelled": self.travelled, "radius": self.config.radius, "lambda": self.multiplier}
+
+
+class StayNearByDiagonal(Penalty):
+    """Keep every single parameter near its value at the optima of earlier stages, by the diagonal Fisher."""
+
+    region: DiagonalTrustRegion
+
+    def __init__(self, config: TrustRegionConfig, size: int, device: torch.device | str = "cpu") -> None:
+        self.config = config
+        self.region = DiagonalTrustRegion(config.strength, size, device)
+
+    def on_stage_end(self, learner: Learner) -> None:
+        losses, draws = fisher_draws(learner, self.config)
+        self.region.add(diagonal_fisher(losses, learner.parameters.values, draws), learner.parameters.values)
+
+
+def fisher_draws(learner: Learner, config: TrustRegionConfig) -> tuple[DrawLosses, Draws]:
+    """The losses, as a function of theta, of draws from the windows of the stage that ends."""
+    draws = denoising_draws(learner.policy, learner.windows, config.draws, learner.streams)
+    return denoising_losses(learner.policy, learner.parameters), draws
+
+
+def stay_near(config: TrustRegionConfig, size: int, device: torch.device | str = "cpu") -> Hook:
+    """The hook that the configuration asks for; `size` is P."""
+    if config.fisher == "diagonal":
+        return StayNearByDiagonal(config, size, device)
+    return StayWithin(config, size, device) if config.form == "constraint" else StayNear(config, size, device)
+
+
 def ewc(config: TrustRegionConfig, size: int, device: torch.device | str = "cpu") -> Method:
     """`size` is P, the number of parameters."""
-    return Method("ewc", (StayNear(config, size, device),))
+    return Method("ewc", (stay_near(config, size, device),))

@@ -7,6 +7,7 @@ from typing import Protocol
 
 import torch
 
+from reconverge.policy.config import Weighting
 from reconverge.policy.hooks import Hook, Method
 from reconverge.policy.learner import Learner
 from reconverge.policy.windows import WindowBatch
@@ -14,6 +15,10 @@ from reconverge.policy.windows import WindowBatch
 
 class WindowSource(Protocol):
     """Anything that can draw windows of earlier tasks."""
+
+    @property
+    def tasks(self) -> Collection[int]:
+        """The tasks of which it has windows, by their index in the policy."""
 
     def draw(self, count: int, generator: torch.Generator, without: Collection[int] = ()) -> WindowBatch | None: ...
 
@@ -26,13 +31,18 @@ class Rehearse(Hook):
 
     name = "rehearse"
 
-    def __init__(self, source: WindowSource) -> None:
-        self.source = source
+    def __init__(self, source: WindowSource, weighting: Weighting = "fixed") -> None:
+        self.source, self.weighting = source, weighting
+
+    def on_stage_start(self, learner: Learner) -> None:
+        seen = len(learner.current_tasks.union(self.source.tasks))
+        if self.weighting == "tasks-seen" and seen > 1:
+            learner.loss_weights = (1 / seen, (seen - 1) / seen)
 
     def replay_batch(self, learner: Learner, count: int, generator: torch.Generator) -> WindowBatch | None:
         return self.source.draw(count, generator, without=learner.current_tasks)
 
 
-def replay(source: WindowSource) -> Method:
+def replay(source: WindowSource, weighting: Weighting = "fixed") -> Method:
     """Generative distillation alone (the `replay` row of arXiv 2602.02417, table 1)."""
-    return Method("replay", (Rehearse(source),))
+    return Method("replay", (Rehearse(source, weighting),))

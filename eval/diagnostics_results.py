@@ -1,0 +1,189 @@
+"""The tables that `reconverge diagnose` wrote, read back, and their figures in a few rows.
+
+What each column measures stands in `fisher_structure`, `meta_gradient`, `optima_distance` and `replay_fidelity`. Without torch, like
+everything that a report is made of.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from reconverge.eval.run_results import read_table
+
+PUBLISHED_COSINE = 0.83
+"""Mean cosine of old-task update and meta-gradient on Continual World 10 in arXiv 2602.02417."""
+DIRECTIONS = {
+    "update": "old-task update",
+    "update_noise_free": "old-task update, noise taken out",
+    "replay": "its replay alone",
+    "replay_noise_free": "its replay alone, noise taken out",
+    "penalty": "its penalty alone",
+    "other_replay": "other old tasks' replay",
+    "new_task": "the new task's gradient",
+    "random": "a random direction",
+    "first_order": "plain gradient, same query",
+    "repeat": "meta-gradient of another batch",
+}
+"""What is compared with the meta-gradient, in order: column -> words."""
+
+
+@dataclass(frozen=True)
+class FisherRow:
+    """Shape of the Fisher at a stage's optimum over some timesteps, both ends included."""
+
+    stage: int
+    task: str
+    first_timestep: int
+    last_timestep: int
+    draws: int
+    collinearity: float
+    collinearity_of_noise: float
+    split_half_cosine: float
+    split_half_spread: float
+    spectral_ratio: float
+    rank1_error: float
+    rank1_error_of_noise: float
+    rank1_error_held_out: float
+    best_rank1_error: float
+    best_rank1_error_held_out: float
+    diagonal_error: float
+    diagonal_error_unbiased: float
+
+
+@dataclass(frozen=True)
+class MetaRow:
+    """Cosines with the meta-gradient of an earlier task after `stage`; None where there is no such direction."""
+
+    stage: int
+    task: str
+    alpha: float
+    batch: int
+    update: float | None
+    update_noise_free: float | None
+    replay: float | None
+    replay_noise_free: float | None
+    penalty: float | None
+    other_replay: float | None
+    new_task: float | None
+    random: float | None
+    first_order: float | None
+    repeat: float | None
+
+
+@dataclass(frozen=True)
+class DistanceRow:
+    """Distance between the optima of two stages, and as a share of the length of the first."""
+
+    stage: int
+    other_stage: int
+    distance: float
+    relative: float
+
+
+@dataclass(frozen=True)
+class FidelityRow:
+    """Windows of an earlier task that `stage` rehearsed; `_real`: the same of real windows held out, None without any."""
+
+    stage: int
+    task: str
+    windows: int
+    purity: float
+    purity_real: float | None
+    outside: float
+    outside_real: float | None
+    distance: float
+    distance_real: float | None
+    teacher_gap: float
+    teacher_gap_real: float
+
+
+@dataclass(frozen=True)
+class Diagnostics:
+    """Everything that was diagnosed in a run; empty tables where there was nothing to measure."""
+
+    fisher: tuple[FisherRow, ...]
+    meta: tuple[MetaRow, ...]
+    distances: tuple[DistanceRow, ...]
+    fidelity: tuple[FidelityRow, ...]
+
+    @property
+    def over_all_timesteps(self) -> list[FisherRow]:
+        """One row per stage."""
+        widest = max((row.last_timestep - row.first_timestep for row in self.fisher), default=0)
+        rows = [row for row in self.fisher if row.last_timestep - row.first_timestep == widest]
+        return list({row.stage: row for row in reversed(rows)}.values())[::-1]
+
+    def mean_cosine(self, direction: str) -> tuple[float | None, int]:
+        """Mean over the (stage, earlier task) cells that have the direction, and their number."""
+        found = [value for row in self.meta if (value := getattr(row, direction)) is not None]
+        return (sum(found) / len(found) if found else None), len(found)
+
+
+def read_diagnostics(run: Path) -> Diagnostics | None:
+    """The diagnostics in a run folder, None where it was not diagnosed; DamagedFile for a table that cannot be understood."""
+    folder = run / "diagnostics"
+    if not folder.is_dir():
+        return None
+    return Diagnostics(
+        fisher=read_table(folder / "fisher_structure.csv", FisherRow),
+        meta=read_table(folder / "meta_gradient.csv", MetaRow),
+        distances=read_table(folder / "optima_distance.csv", DistanceRow),
+        fidelity=read_table(folder / "replay_fidelity.csv", FidelityRow),
+    )
+
+
+def summary_tables(found: Diagnostics) -> list[tuple[str, list[dict[str, str]]]]:
+    """(title, rows of heading -> text) of every table that has rows, for a terminal of 80 columns."""
+    tables = [
+        (f"Fisher, errors held out, as shares of ||F||; {_floor(found)}", [_fisher_texts(row) for row in found.over_all_timesteps]),
+        (f"cosine with the exact meta-gradient; published for the update: {PUBLISHED_COSINE}", _meta_texts(found)),
+        ("replayed windows, and in brackets real ones held out", [_fidelity_texts(row) for row in found.fidelity]),
+    ]
+    return [(title, rows) for title, rows in tables if rows]
+
+
+def _floor(found: Diagnostics) -> str:
+    floors = sorted({row.collinearity_of_noise for row in found.over_all_timesteps})
+    return f"collinearity of noise: {', '.join(f'{floor:.4f}' for floor in floors)}"
+
+
+def _fisher_texts(row: FisherRow) -> dict[str, str]:
+    return {
+        "stage": str(row.stage),
+        "task": row.task,
+        "colli-\nnearity": f"{row.collinearity:.4f}",
+        "split-half\ncosine": f"{row.split_half_cosine:.2f}",
+        "λ₂/λ₁": f"{row.spectral_ratio:.2f}",
+        "error of\nc μμᵀ": f"{row.rank1_error_held_out:.2f}",
+        "of best\nrank 1": f"{row.best_rank1_error_held_out:.2f}",
+        "of dia-\ngonal": f"{row.diagonal_error_unbiased:.2f}",
+    }
+
+
+def _meta_texts(found: Diagnostics) -> list[dict[str, str]]:
+    rows = []
+    for direction, words in DIRECTIONS.items():
+        mean, cells = found.mean_cosine(direction)
+        if mean is not None:
+            rows.append({"task": words, "mean cosine": f"{mean:.3f}", "cells": str(cells)})
+    return rows
+
+
+def _fidelity_texts(row: FidelityRow) -> dict[str, str]:
+    return {
+        "stage": str(row.stage),
+        "task": row.task,
+        "nearest\nis own, %": _beside(100 * row.purity, _hundredfold(row.purity_real), "{:.0f}"),
+        "outside\nrange, %": _beside(100 * row.outside, _hundredfold(row.outside_real), "{:.0f}"),
+        "distance": _beside(row.distance, row.distance_real, "{:.3f}"),
+        "teacher-\nstudent gap": _beside(row.teacher_gap, row.teacher_gap_real, "{:.4f}"),
+    }
+
+
+def _beside(value: float, control: float | None, form: str) -> str:
+    return f"{form.format(value)} ({'-' if control is None else form.format(control)})"
+
+
+def _hundredfold(share: float | None) -> float | None:
+    return None if share is None else 100 * share

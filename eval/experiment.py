@@ -1,0 +1,203 @@
+"""An experiment: methods x seeds on one curriculum, from the finished runs to every table of its page. Pure aggregation.
+
+    run folders -> RunResults -> groups of equal settings -> methods   what is left, what was forgotten, beside the published values
+                                                             paired    the same as differences to a reference method, seed by seed
+                                                             recovery  all (earlier task, transition) cells, summarised and one by one
+                                                             wins      who came back sooner, cell by cell
+                                                             costs     minutes and bytes
+
+An interval over seeds is Student's t and speaks of the method; a single seed has only the binomial interval of its episodes, which speaks
+of that one trained policy. `Estimate.over` says which it is.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from reconverge.envs.curriculum import CW10
+from reconverge.envs.errors import UnknownName
+from reconverge.eval import headlines
+from reconverge.eval.comparison import kept_bytes, unlike
+from reconverge.eval.cost import by_phase
+from reconverge.eval.intervals import Interval, mean_interval, paired_difference
+from reconverge.eval.published_results import PublishedSuccess, published_success, same_tasks_in_order
+from reconverge.eval.recovery_comparison import RecoveryCell, RecoverySummary, WinsRow, compare_recovery, recovery_cells, recovery_summaries
+from reconverge.eval.run_groups import RunGroup, differing, group_runs, worded
+from reconverge.eval.run_results import RunResults
+
+DEFAULT_REFERENCE = "replay"
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A figure with its 95 % bounds; `over` says where they come from: several seeds, or one seed's episodes."""
+
+    interval: Interval
+    over: Literal["seeds", "episodes"]
+
+
+@dataclass(frozen=True)
+class MethodRow:
+    """Rates in [0, 1]; `episodes` is how many stand behind `success`, all seeds together."""
+
+    label: str
+    seeds: tuple[int, ...]
+    success: Estimate
+    forgetting: Estimate
+    just_learned: Estimate
+    episodes: int
+    published: PublishedSuccess | None
+
+
+@dataclass(frozen=True)
+class PairedRow:
+    """label - reference over the seeds that both have, rates in [-1, 1]; no seeds: NaN."""
+
+    label: str
+    reference: str
+    seeds: tuple[int, ...]
+    success: Interval
+    forgetting: Interval
+
+
+@dataclass(frozen=True)
+class CostRow:
+    """Wall-clock minutes: mean over seeds with the shortest and longest run, and the mean of every phase; bytes after the last stage."""
+
+    label: str
+    seeds: int
+    minutes: float
+    shortest: float
+    longest: float
+    phases: dict[str, float]
+    kept_bytes: float
+    past_data_bytes: float
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Everything the page and the tables show; `warnings` say what is not like for like, `notes` what was left out."""
+
+    reference: str
+    groups: tuple[RunGroup, ...]
+    methods: tuple[MethodRow, ...]
+    paired: tuple[PairedRow, ...]
+    recovery: tuple[RecoverySummary, ...]
+    cells: tuple[RecoveryCell, ...]
+    wins: tuple[WinsRow, ...]
+    costs: tuple[CostRow, ...]
+    warnings: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def summarise(runs: Sequence[RunResults], reference: str | None = None) -> Experiment:
+    """Every table from the runs. `reference` is a label or a method; UnknownName when no group has it.
+
+    Runs that are not finished count only where none is.
+    """
+    finished = [run for run in runs if run.finished]
+    used = finished or list(runs)
+    groups = group_runs(used)
+    base = find_reference(groups, reference)
+    others = [group for group in groups if group is not base]
+    as_published = all(same_tasks_in_order(run.stages) for run in used)
+    return Experiment(
+        reference=base.label,
+        groups=tuple(groups),
+        methods=tuple(method_row(group) for group in groups),
+        paired=tuple(paired_row(group, base) for group in others),
+        recovery=tuple(row for group in groups for row in recovery_summaries(group, as_published)),
+        cells=tuple(row for group in groups for row in recovery_cells(group, as_published)),
+        wins=tuple(row for group in others for row in compare_recovery(group, base, as_published)),
+        costs=tuple(cost_row(group) for group in groups),
+        warnings=tuple(unlike(used)),
+        notes=tuple(_notes(runs, used, groups)),
+    )
+
+
+def find_reference(groups: Sequence[RunGroup], name: str | None = None) -> RunGroup:
+    """The group with this label, else the first of this method; without a name `replay`, else the first of all."""
+    wanted = name or DEFAULT_REFERENCE
+    found = [group for group in groups if group.label == wanted] or [group for group in groups if group.method == wanted]
+    if found:
+        return found[0]
+    if name is not None:
+        raise UnknownName("reference", name, list(dict.fromkeys([*(group.label for group in groups), *(group.method for group in groups)])))
+    return groups[0]
+
+
+def method_row(group: RunGroup) -> MethodRow:
+    whole_cw10 = all(run.stages == CW10 for run in group.runs)
+    return MethodRow(
+        label=group.label,
+        seeds=group.seeds,
+        success=_estimate(group, headlines.final_success),
+        forgetting=_estimate(group, headlines.forgetting),
+        just_learned=_estimate(group, headlines.just_learned),
+        episodes=sum(headlines.final_success(run).size for run in group.runs),
+        published=published_success().get(group.method) if whole_cw10 else None,
+    )
+
+
+def paired_row(group: RunGroup, reference: RunGroup) -> PairedRow:
+    """Differences over common seeds, which share weights at the start, data order, noise and evaluation episodes."""
+    own, other = ({run.seed: run for run in side.runs} for side in (group, reference))
+    seeds = tuple(seed for seed in group.seeds if seed in other)
+    success, lost = (
+        paired_difference([figure(own[seed]).mean for seed in seeds], [figure(other[seed]).mean for seed in seeds])
+        for figure in (headlines.final_success, headlines.forgetting)
+    )
+    return PairedRow(group.label, reference.label, seeds, success, lost)
+
+
+def cost_row(group: RunGroup) -> CostRow:
+    """Runs without a cost.json or a ledger are left out of the means; NaN where none has one."""
+    timed = [run.cost for run in group.runs if run.cost.get("phases") or run.cost.get("total_s")]
+    phases = [{cost.phase: cost.seconds / 60 for cost in by_phase(entry.get("phases") or {})} for entry in timed]
+    minutes = [float(entry.get("total_s") or 60 * sum(spent.values())) / 60 for entry, spent in zip(timed, phases, strict=True)]
+    names = dict.fromkeys(name for spent in phases for name in spent)
+    kept = [entry for run in group.runs if (entry := kept_bytes(run)) is not None]
+    return CostRow(
+        label=group.label, seeds=len(timed), minutes=_mean(minutes), shortest=min(minutes, default=math.nan),
+        longest=max(minutes, default=math.nan), phases={name: _mean([spent.get(name, 0.0) for spent in phases]) for name in names},
+        kept_bytes=_mean([entry[0] for entry in kept]), past_data_bytes=_mean([entry[1] for entry in kept]),
+    )  # fmt: skip
+
+
+def final_rates(group: RunGroup) -> dict[str, float]:
+    """task -> success at the end in [0, 1], mean over the seeds that measured it."""
+    measured: dict[str, list[float]] = {}
+    for run in group.runs:
+        for task in run.tasks:
+            if (cell := run.cell_at.get((run.stages_done, task))) and cell.episodes:
+                measured.setdefault(task, []).append(cell.rate)
+    return {task: _mean(rates) for task, rates in measured.items()}
+
+
+def _estimate(group: RunGroup, figure: Callable[[RunResults], Interval]) -> Estimate:
+    values = [figure(run) for run in group.runs]
+    return Estimate(values[0], "episodes") if len(values) == 1 else Estimate(mean_interval([value.mean for value in values]), "seeds")
+
+
+def _notes(runs: Sequence[RunResults], used: Sequence[RunResults], groups: Sequence[RunGroup]) -> list[str]:
+    notes = []
+    if len(used) < len(runs):
+        names = ", ".join(f"{run.name} ({run.stages_done} of {len(run.stages)} stages)" for run in runs if not run.finished)
+        notes.append(f"Not finished, so left out of the tables: {names}.")
+    twice = [run for run in used if not any(run is member for group in groups for member in group.runs)]
+    if twice:
+        notes.append(f"Same method, settings and seed as another run, so counted once: {', '.join(str(run.folder) for run in twice)}.")
+    settings = {key: values for key, values in differing([group.runs[0] for group in groups]).items() if key != "curriculum"}
+    if settings:
+        listed = "; ".join(f"{key} ({', '.join(map(worded, values))})" for key, values in settings.items())
+        notes.append(f"Settings that are not the same in all groups: {listed}.")
+    return notes
+
+
+def _mean(values: Sequence[float]) -> float:
+    return float(np.mean(values)) if len(values) else math.nan

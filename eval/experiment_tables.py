@@ -1,0 +1,139 @@
+"""The tables of an experiment as CSV files and its figures as PNG, to be committed or put into a paper.
+
+    table1.csv               success at the end, just learned, forgetting per method; beside the published values
+    paired.csv               differences to the reference over common seeds
+    recovery_summary.csv     per method and threshold over all cells x seeds
+    recovery_cells.csv       per method, threshold and (earlier task, transition) over seeds
+    wins.csv                 wins, ties, losses against the reference per threshold and count
+    cost.csv                 minutes and bytes per method
+    methods.png  stages.png  tasks.png  recovery-N.png
+
+Rates, shares and differences are in [-1, 1]; updates and bytes are counts. An empty entry was not measured, does not exist or, for a
+number of updates whose `..._never` or `size` is above zero, was not reached.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from reconverge.envs.artifact import write_file
+from reconverge.eval import plots
+from reconverge.eval.experiment import CostRow, Experiment, MethodRow, PairedRow, summarise
+from reconverge.eval.intervals import Interval
+from reconverge.eval.recovery_comparison import RecoveryCell, RecoverySummary, WinsRow
+from reconverge.eval.report import experiment_figures
+from reconverge.eval.run_results import read_run
+from reconverge.eval.survival import MedianUpdates
+
+Entries = Mapping[str, Any]
+
+
+def write_tables(runs: Sequence[Path], folder: Path, reference: str | None = None) -> list[Path]:
+    """Write every table and figure of the experiment that `runs` are into `folder`; returns what was written."""
+    experiment = summarise([read_run(Path(run)) for run in runs], reference)
+    contents: dict[str, str | bytes] = {f"{name}.csv": csv_text(rows) for name, rows in experiment_rows(experiment).items()}
+    if any(run.stages_done for group in experiment.groups for run in group.runs):
+        contents |= {f"{name}.png": plots.png(figure) for name, figure in experiment_figures(experiment).items()}
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in contents.items():
+        write_file(folder / name, content)
+    return [folder / name for name in contents]
+
+
+def experiment_rows(experiment: Experiment) -> dict[str, list[Entries]]:
+    """Name of a table -> its rows, each a mapping of column to value."""
+    return {
+        "table1": [_method(row) for row in experiment.methods],
+        "paired": [_paired(row) for row in experiment.paired],
+        "recovery_summary": [_summary(row) for row in experiment.recovery],
+        "recovery_cells": [_cell(row) for row in experiment.cells],
+        "wins": [entry for row in experiment.wins for entry in _wins(row)],
+        "cost": _costs(experiment.costs),
+    }
+
+
+def csv_text(rows: Sequence[Entries]) -> str:
+    """Rows as CSV with the columns of the first; floats to six digits, None and NaN empty."""
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    if rows:
+        writer.writerow(rows[0])
+        writer.writerows([_entry(value) for value in row.values()] for row in rows)
+    return stream.getvalue()
+
+
+def _entry(value: Any) -> str:
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _method(row: MethodRow) -> Entries:
+    found = row.published
+    return {
+        "method": row.label, "seeds": len(row.seeds), "interval_over": row.success.over, "episodes": row.episodes,
+        **_interval("success", row.success.interval),
+        **_interval("just_learned", row.just_learned.interval),
+        **_interval("forgetting", row.forgetting.interval),
+        "published_success": found.success if found else None, "published_success_se": found.success_se if found else None,
+        "published_forgetting": found.forgetting if found else None, "published_forgetting_se": found.forgetting_se if found else None,
+    }  # fmt: skip
+
+
+def _paired(row: PairedRow) -> Entries:
+    head = {"method": row.label, "reference": row.reference, "seeds": len(row.seeds)}
+    return {**head, **_interval("success", row.success), **_interval("forgetting", row.forgetting)}
+
+
+def _summary(row: RecoverySummary) -> Entries:
+    spread = row.published
+    return {
+        "method": row.label, "threshold": row.threshold, "pairs": row.pairs, "unlearned_pairs": row.unlearned,
+        **_interval("no_dip", row.steady), **_interval("dip", row.dip), **_interval("dip_area", row.dip_area),
+        **_median("after_dip", row.after_dip), **_median("first", row.first), "observed_until": row.after_dip.last,
+        "published_median": spread.median.median if spread else None, "published_never": spread.median.never if spread else None,
+        "published_at_floor": spread.at_floor if spread else None, "published_cells": spread.median.size if spread else None,
+    }  # fmt: skip
+
+
+def _cell(row: RecoveryCell) -> Entries:
+    return {
+        "method": row.label, "threshold": row.threshold, "old_stage": row.cell[0], "new_stage": row.cell[1],
+        "old_task": row.old_task, "new_task": row.new_task, "seeds": row.seeds, "no_dip_seeds": row.steady_seeds,
+        "after_dip": row.after_dip.median, "after_dip_never": row.after_dip.never,
+        "first": row.first.median, "first_never": row.first.never, "dip": row.dip, "dip_area": row.dip_area,
+        "published": ("never" if row.published is None else row.published) if row.is_published else None,
+    }  # fmt: skip
+
+
+def _wins(row: WinsRow) -> Iterable[Entries]:
+    """One entry per count: after the dip, the first time, and the first time as published."""
+    for count, found in (("after_dip", row.after_dip), ("first", row.first), ("published", row.published)):
+        if found is not None:
+            head = {"method": row.label, "reference": row.reference, "threshold": row.threshold, "count": count}
+            yield {**head, "seeds": None if count == "published" else row.seeds, "pairs": found.pairs, **found._asdict()}
+
+
+def _costs(rows: Sequence[CostRow]) -> list[Entries]:
+    phases = dict.fromkeys(phase for row in rows for phase in row.phases)
+    return [
+        {
+            "method": row.label, "runs": row.seeds, "minutes": row.minutes, "shortest_minutes": row.shortest, "longest_minutes": row.longest,
+            "kept_bytes": row.kept_bytes, "past_data_bytes": row.past_data_bytes,
+            **{f"{phase}_minutes": row.phases.get(phase, 0.0) if row.seeds else None for phase in phases},
+        }
+        for row in rows
+    ]  # fmt: skip
+
+
+def _interval(name: str, interval: Interval) -> Entries:
+    return {name: interval.mean, f"{name}_low": interval.low, f"{name}_high": interval.high}
+
+
+def _median(name: str, found: MedianUpdates) -> Entries:
+    return {f"{name}_median": found.median, f"{name}_low": found.low, f"{name}_high": found.high, f"{name}_never": found.never}

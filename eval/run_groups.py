@@ -1,0 +1,109 @@
+"""Which runs are repetitions of one another: same method, same settings, other seeds.
+
+    replay/seed-0     replay.source generator     ->  replay                         seeds 0, 1
+    replay/seed-1     replay.source generator
+    oracle/seed-0     replay.source stored        ->  replay, replay.source=stored   seed 0
+
+Settings on which no result depends are ignored. A setting that a run's file lacks has its default, as everywhere. A label names
+what is not at its default, of the settings in which the groups of one method differ.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from reconverge.envs.demonstrations_config import DemonstrationConfig
+from reconverge.eval.config import EvaluationConfig, RecoveryConfig
+from reconverge.eval.run_results import RunResults
+from reconverge.policy.config import PolicyConfig, TrainConfig
+from reconverge.replay.config import ReplayConfig
+
+WITHOUT_EFFECT = ("threads", "device", "evaluation.workers", "demonstrations.workers", "demonstrations.folder", "train.log_every", "video")
+"""Settings, or groups of settings, on which no result depends."""
+LABEL_ITEMS = 4
+"""A list with more entries than this is not written out in a label."""
+
+
+@dataclass(frozen=True)
+class RunGroup:
+    """Runs that differ in nothing but their seed, in order of seeds; never empty."""
+
+    label: str
+    method: str
+    runs: tuple[RunResults, ...]
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        return tuple(run.seed for run in self.runs)
+
+
+def group_runs(runs: Sequence[RunResults]) -> list[RunGroup]:
+    """The groups in order of first appearance. A second run with the settings and seed of another counts once: the first is taken."""
+    found: dict[str, list[RunResults]] = {}
+    for run in runs:
+        found.setdefault(json.dumps([run.method, settings_of(run)], sort_keys=True, default=str), []).append(run)
+    members = [sorted({run.seed: run for run in reversed(group)}.values(), key=lambda run: run.seed) for group in found.values()]
+    return [RunGroup(label, group[0].method, tuple(group)) for label, group in zip(_labels([group[0] for group in members]), members, strict=True)]
+
+
+def settings_of(run: RunResults) -> dict[str, Any]:
+    """Every dotted setting on which the results may depend, but the method and the seed; absent ones at their default.
+
+    `curriculum` is the list of tasks, and `train.updates` what the stages really had, whichever file said so.
+    """
+    settings = {**default_settings(), **_flat(run.config)}
+    ignored = [key for key in settings if any(key == name or key.startswith(f"{name}.") for name in ("method", "seed", *WITHOUT_EFFECT))]
+    updates = sorted(set(run.stage_updates))
+    settings |= {"curriculum": list(run.stages), "train.updates": updates[0] if len(updates) == 1 else list(run.stage_updates)}
+    return {key: value for key, value in settings.items() if key not in ignored}
+
+
+def default_settings() -> dict[str, Any]:
+    """Dotted settings at their defaults."""
+    return _flat({
+        "policy": asdict(PolicyConfig()), "train": asdict(TrainConfig()), "replay": asdict(ReplayConfig()),
+        "demonstrations": asdict(DemonstrationConfig()), "evaluation": asdict(EvaluationConfig()), "recovery": asdict(RecoveryConfig()),
+    })  # fmt: skip
+
+
+def differing(runs: Sequence[RunResults]) -> dict[str, list[Any]]:
+    """Dotted setting -> its distinct values in order of appearance, of those that are not equal in all runs."""
+    values: dict[str, list[Any]] = {}
+    for settings in map(settings_of, runs):
+        for key, value in settings.items():
+            if value not in values.setdefault(key, []):
+                values[key].append(value)
+    return {key: found for key, found in values.items() if len(found) > 1}
+
+
+def worded(value: Any) -> str:
+    """A setting's value in a label: long lists only by their length."""
+    if not isinstance(value, list):
+        return str(value)
+    return f"{len(value)} entries" if len(value) > LABEL_ITEMS else "[" + ", ".join(map(str, value)) + "]"
+
+
+def _labels(firsts: Sequence[RunResults]) -> list[str]:
+    """One distinct label for the first run of every group."""
+    labels: list[str] = []
+    defaults = default_settings()
+    for run in firsts:
+        own = settings_of(run)
+        keys = differing([other for other in firsts if other.method == run.method])
+        named = [f"{key}={run.curriculum if key == 'curriculum' else worded(own.get(key))}" for key in keys if own.get(key) != defaults.get(key)]
+        label = ", ".join([run.method, *named])
+        labels.append(label if label not in labels else f"{label} (#{len(labels) + 1})")
+    return labels
+
+
+def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    settings: dict[str, Any] = {}
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            settings |= _flat(value, f"{prefix}{key}.")
+        else:
+            settings[f"{prefix}{key}"] = list(value) if isinstance(value, tuple) else value
+    return settings

@@ -1,0 +1,98 @@
+"""The diagnosis: what the checkpoints of a run say about the assumptions its method rests on.
+
+    RUN/diagnostics/fisher_structure.csv   is the Fisher rank one?                  at every stage's optimum, on its own task
+                    meta_gradient.csv      is the old-task update a meta-learner's? per stage and earlier task
+                    optima_distance.csv    how far apart are the optima?            per pair of stages
+                    replay_fidelity.csv    how real are the replayed windows?       per stage and earlier task
+
+Stage t is looked at with what it learned beside: the teacher, the replay source and the trust region as they were at the end
+of stage t - 1, and theta as it was at the end of stage t. For the meta-learners, whose update is no such sum, the gradient on their
+replay stands for it. Real windows come from the demonstrations, collected again where they are not at hand. The run itself is not changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import fields, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from reconverge.envs.demonstrations import Demonstrations
+from reconverge.envs.simulators import Simulators
+from reconverge.envs.task import Task
+from reconverge.eval.diagnostics_results import DIRECTIONS
+from reconverge.eval.fisher_structure import FisherStructure
+from reconverge.eval.optima_distance import optima_distances
+from reconverge.launch.checkpoint import checkpoint_of, finished_stages
+from reconverge.launch.config import RunConfig
+from reconverge.launch.curriculum_run import collect_task
+from reconverge.launch.progress import Progress
+from reconverge.launch.run_folder import RunFolder
+from reconverge.launch.run_tables import write_csv
+from reconverge.launch.stage_diagnosis import DiagnosisSettings, StageDiagnosis
+from reconverge.launch.stage_plan import StagePlan, demonstration_budgets, plan_stages, run_curriculum
+
+Row = dict[str, Any]
+Tables = dict[str, list[Row]]
+
+COLUMNS = {
+    "fisher_structure": ("stage", "task", "first_timestep", "last_timestep", *(field.name for field in fields(FisherStructure))),
+    "meta_gradient": ("stage", "task", "alpha", "batch", *DIRECTIONS, "meta_norm", "replay_norm", "penalty_norm"),
+    "optima_distance": ("stage", "task", "other_stage", "other_task", "distance", "relative"),
+    "replay_fidelity": (
+        "stage", "task", "windows", "purity", "purity_real", "outside", "outside_real", "distance", "distance_real",
+        "teacher_gap", "teacher_gap_real",
+    ),
+}  # fmt: skip
+
+
+def diagnose(folder: RunFolder, progress: Progress, settings: DiagnosisSettings, stages: Sequence[int] = (), device: str | None = None) -> Tables:
+    """Diagnose the given stages of a run (all finished ones by default), write the tables to its folder and return them."""
+    config = folder.config if device is None else replace(folder.config, device=device)
+    torch.set_num_threads(config.threads)
+    checkpoint_of(folder, None)
+    for stage in stages:
+        checkpoint_of(folder, stage)
+    chosen = [stage for stage in finished_stages(folder.checkpoints) if stage > 0 and (not stages or stage in stages)]
+    plans = {plan.number: plan for plan in plan_stages(config, run_curriculum(folder, config))}
+    demonstrations = _demonstrations(config, list(plans.values()), progress)
+
+    tables: Tables = {name: [] for name in COLUMNS}
+    optima: list[Tensor] = []
+    with progress.phase("diagnose", len(chosen)) as tick:
+        for stage in chosen:
+            diagnosis = StageDiagnosis(config, settings, folder, plans, stage, demonstrations)
+            tables["fisher_structure"] += diagnosis.fisher()
+            tables["meta_gradient"] += diagnosis.alignment()
+            tables["replay_fidelity"] += diagnosis.fidelity()
+            optima.append(diagnosis.theta.cpu())
+            tick()
+    tables["optima_distance"] = _distances([plans[stage] for stage in chosen], optima)
+    (folder.path / "diagnostics").mkdir(exist_ok=True)
+    for name, columns in COLUMNS.items():
+        write_csv(folder.path / "diagnostics" / f"{name}.csv", columns, tables[name])
+    return tables
+
+
+def _demonstrations(config: RunConfig, plans: list[StagePlan], progress: Progress) -> dict[Task, Demonstrations]:
+    budgets = demonstration_budgets(plans)
+    with Simulators(config.evaluation.workers) as simulators, progress.phase("demonstrations", len(budgets)) as tick:
+        found = {}
+        for task, count in budgets.items():
+            found[task] = collect_task(task, count, config, simulators)
+            tick()
+    return found
+
+
+def _distances(plans: Sequence[StagePlan], optima: Sequence[Tensor]) -> list[Row]:
+    """One row per ordered pair of stages: the distance, and as a share of the first one's length."""
+    distances, relative = optima_distances(optima)
+    return [
+        {"stage": one.number, "task": one.title, "other_stage": other.number, "other_task": other.title}
+        | {"distance": float(distances[i, j]), "relative": float(relative[i, j])}
+        for i, one in enumerate(plans)
+        for j, other in enumerate(plans)
+        if i != j
+    ]

@@ -1,0 +1,174 @@
+"""One job of a sweep: a configuration, where its results lie, and the address by which they are known.
+
+    settings without LEFT_OUT  +  stages with their budgets  +  simulators   ->   sha256   ->   address
+
+Whether a folder holds a job's results is decided by reading its config.yaml as it would be read today and forming the
+address of that: a setting that a later version adds takes its default there, so finished jobs stay finished.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from reconverge.envs.curriculum import Curriculum
+from reconverge.envs.errors import DamagedFile, ReconvergeError
+from reconverge.envs.tasks import simulator_version
+from reconverge.eval.run_results import read_run
+from reconverge.launch.config import RunConfig
+from reconverge.launch.config_file import Difference, flat
+from reconverge.launch.fingerprint import PACKAGES, package_versions
+from reconverge.launch.run_folder import RunFolder, holds_run, refuse_foreign
+from reconverge.launch.stage_plan import StagePlan, plan_stages, run_curriculum
+
+LEFT_OUT: dict[str, str] = {
+    "curriculum": "a name or a file; the stages it resolves to stand in its place",
+    "evaluation.workers": "an episode is a function of its seed, whichever process simulates it",
+    "demonstrations.workers": "attempts have fixed seeds and are taken in order",
+    "demonstrations.folder": "a cache: the demonstrations are named by what they depend on",
+    "video.episodes": "recording copies physics states and changes none",
+    "video.size": "pictures are drawn after the run, from recorded states",
+    "video.stride": "as video.size",
+    "video.frames_per_second": "as video.size",
+    "video.render": "as video.size",
+}
+"""Settings that are no part of an address, and why they cannot change a table.
+
+`device` and `threads` are part of it: sums are taken in another order there, and training carries the last digit on.
+"""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What one run of a sweep shall be.
+
+    Attributes:
+        curriculum: with every budget filled in.
+        variation: the settings that `--vary` gave, as part of a path; empty without.
+        command: a `reconverge train` line that gives the same configuration; the run folder keeps it.
+    """
+
+    config: RunConfig
+    curriculum: Curriculum
+    variation: str = ""
+    command: str = ""
+
+    @property
+    def group(self) -> str:
+        """What the seeds of a table's row have in common: METHOD or METHOD/VARIATION."""
+        return f"{self.config.method}/{self.variation}" if self.variation else self.config.method
+
+    @property
+    def path(self) -> Path:
+        """Folder of the run below that of the sweep: METHOD[/VARIATION]/seed-N."""
+        return Path(self.group, f"seed-{self.config.seed}")
+
+    @cached_property
+    def plans(self) -> list[StagePlan]:
+        return plan_stages(self.config, self.curriculum)
+
+    @property
+    def updates(self) -> int:
+        """Gradient updates of all stages."""
+        return sum(plan.updates for plan in self.plans)
+
+    @cached_property
+    def content(self) -> dict[str, Any]:
+        """All that the results depend on."""
+        return content(self.config, self.curriculum, package_versions())
+
+    @cached_property
+    def address(self) -> str:
+        return address(self.content)
+
+
+@dataclass(frozen=True)
+class Holding:
+    """What a folder holds of a job: nothing, a part of the run, its whole result, another run, or files that are no run's.
+
+    Attributes:
+        reason: of `other` and `foreign`, what differs or is wrong.
+        stages_done: finished stages of a part; joint training counts its single stage as the last.
+        seconds: what the whole run took, where cost.json says it.
+    """
+
+    state: Literal["nothing", "part", "result", "other", "foreign"]
+    reason: str = ""
+    stages_done: int = 0
+    seconds: float | None = None
+
+
+def content(config: RunConfig, curriculum: Curriculum, versions: Mapping[str, str]) -> dict[str, Any]:
+    """All that the results of a run depend on, flat: settings, stages, and simulators in these package versions."""
+    settings = {key: value for key, value in flat(config).items() if key not in LEFT_OUT}
+    stages = curriculum.resolved(config.train.updates, config.demonstrations.episodes).stages
+    budgets = {f"stage {stage.number}": f"{stage.task.name}, {stage.updates} updates, {stage.demonstrations} demonstrations" for stage in stages}
+    return {**settings, **budgets, "simulators": _simulators(curriculum, versions)}
+
+
+def address(content: Mapping[str, Any]) -> str:
+    """SHA-256, in hexadecimal, of a content in canonical form."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def look(folder: Path, job: Job) -> Holding:
+    """What `folder` holds of the job. Never raises for what lies there: that is `other` or `foreign`, with the reason."""
+    try:
+        refuse_foreign(folder)
+    except ReconvergeError as error:
+        return Holding("foreign", str(error))
+    if not holds_run(folder):
+        return Holding("nothing")
+    try:
+        stored = stored_content(folder)
+        if address(stored) != job.address:
+            return Holding("other", _differing(stored, job.content))
+        return _progress_of(RunFolder.open(folder))
+    except ReconvergeError as error:
+        return Holding("other", str(error))
+
+
+def stored_content(folder: Path) -> dict[str, Any]:
+    """The content of the run in a folder. Raises a ReconvergeError when one of its files cannot be read."""
+    run = RunFolder.open(folder)
+    config = run.config
+    return content(config, run_curriculum(run, config), _recorded_versions(run))
+
+
+def _progress_of(run: RunFolder) -> Holding:
+    """A run with checkpoints but without a report was stopped in its last steps; published tables have neither."""
+    if not run.curriculum_yaml.exists():
+        return Holding("part")
+    results = read_run(run.path)
+    whole = results.finished and (run.report_html.exists() or not run.checkpoints.exists())
+    seconds = results.cost.get("total_s")
+    return Holding("result" if whole else "part", "", results.stages_done, float(seconds) if seconds else None)
+
+
+def _simulators(curriculum: Curriculum, versions: Mapping[str, str]) -> list[str]:
+    """Such as `metaworld 3.1.1, mujoco 3.3.0`, with the given versions in place of those that are installed."""
+    one_each = {task.family: task for task in curriculum.tasks}.values()
+    return sorted(", ".join(_at_version(part, versions) for part in simulator_version(task).split(", ")) for task in one_each)
+
+
+def _at_version(part: str, versions: Mapping[str, str]) -> str:
+    package = part.partition(" ")[0]
+    return f"{package} {versions.get(package, 'unknown')}" if package in PACKAGES else part
+
+
+def _recorded_versions(run: RunFolder) -> dict[str, str]:
+    try:
+        return dict(json.loads(run.fingerprint_json.read_text())["versions"])
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise DamagedFile(f"{run.fingerprint_json} cannot be read, so its simulator is unknown; redo the run") from error
+
+
+def _differing(stored: Mapping[str, Any], wanted: Mapping[str, Any], limit: int = 3) -> str:
+    keys = [key for key in {**stored, **wanted} if stored.get(key) != wanted.get(key)]
+    shown = "; ".join(str(Difference(key, stored.get(key), wanted.get(key))) for key in keys[:limit])
+    return shown if len(keys) <= limit else f"{shown}; and {len(keys) - limit} more"

@@ -1,0 +1,140 @@
+"""From the flags of a sweep to its jobs: every seed of every variation of every method.
+
+    --methods finetune replay --seeds 0..1 --vary train.updates=1000,2000
+
+    finetune/train.updates=1000/seed-0    replay/train.updates=1000/seed-0    finetune/train.updates=2000/seed-0    ...
+
+A seed's jobs stand together, so that methods can be compared long before the last seed is done.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import re
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import yaml
+
+from reconverge.envs.curriculum import load_curriculum
+from reconverge.envs.errors import ConfigError, UnknownName
+from reconverge.envs.experts import check_expert
+from reconverge.launch.config import RunConfig, check
+from reconverge.launch.config_file import differences, flat, from_mapping, to_mapping
+from reconverge.launch.job import LEFT_OUT, Job
+from reconverge.launch.presets import find_preset
+
+Settings = dict[str, Any]
+MOST_JOBS = 10_000
+LONGEST_LABEL = 120
+
+
+def plan_jobs(base: RunConfig, preset: str, methods: Sequence[str], seeds: Sequence[int], variations: Sequence[Settings] = ({},)) -> list[Job]:
+    """All jobs, checked. Raises ConfigError, CurriculumError or UnknownName for the first that cannot be run."""
+    if len(methods) * len(seeds) * len(variations) > MOST_JOBS:
+        raise ConfigError(f"{len(methods)} methods, {len(seeds)} seeds and {len(variations)} variations are more than {MOST_JOBS} jobs")
+    return [
+        make_job(with_settings(base, {**settings, "method": method, "seed": seed}), preset, label(settings))
+        for seed, settings, method in itertools.product(seeds, variations, methods)
+    ]
+
+
+def make_job(config: RunConfig, preset: str, variation: str = "") -> Job:
+    """A job of a configuration; raises as `plan_jobs` does."""
+    check(config)
+    curriculum = load_curriculum(config.curriculum)
+    for task in curriculum.tasks:
+        check_expert(task)
+    return Job(config, curriculum.resolved(config.train.updates, config.demonstrations.episodes), variation, train_command(preset, config))
+
+
+def parse_seeds(words: Iterable[str]) -> tuple[int, ...]:
+    """`0..2 7` is 0, 1, 2, 7; both ends are meant. A seed given twice counts once. Raises ConfigError for anything else."""
+    seeds: dict[int, None] = {}
+    for word in words:
+        match = re.fullmatch(r"(\d{1,10})(?:\.\.(\d{1,10}))?", word, re.ASCII)
+        if match is None:
+            raise ConfigError(f"--seeds holds '{word}'; give numbers and ranges such as 0..4, both ends meant")
+        first, last = int(match[1]), int(match[2] or match[1])
+        if not first <= last < first + MOST_JOBS:
+            raise ConfigError(f"--seeds holds '{word}'; a range runs upwards and has at most {MOST_JOBS} seeds")
+        seeds.update(dict.fromkeys(range(first, last + 1)))
+    return tuple(seeds)
+
+
+def parse_variations(words: Iterable[str], base: RunConfig) -> list[Settings]:
+    """Every combination of the settings in words of the form `KEY=VALUE,VALUE...`; one empty combination without any.
+
+    Values are read as in a configuration file, so `recovery.grid=[2,100],[]` are two lists.
+    Raises UnknownName for an unknown key or choice, ConfigError for a value that does not fit and a key that makes no sense here.
+    """
+    choices: dict[str, list[Any]] = {}
+    for word in words:
+        key, equals, text = word.partition("=")
+        if not equals:
+            raise ConfigError(f"--vary {word}: give KEY=VALUE,VALUE... such as --vary train.updates=1000,2000")
+        _check_key(key, choices, base)
+        choices[key] = _values(key, text, base)
+    return [dict(zip(choices, values, strict=True)) for values in itertools.product(*choices.values())]
+
+
+def with_settings(config: RunConfig, settings: Mapping[str, Any], place: str = "--vary") -> RunConfig:
+    """The configuration with dotted settings replaced, through the strict reader of configuration files."""
+    content = to_mapping(config)
+    for key, value in settings.items():
+        *sections, name = key.split(".")
+        inner = content
+        for section in sections:
+            inner = inner[section]
+        inner[name] = value
+    return from_mapping(RunConfig, content, place)
+
+
+def label(settings: Mapping[str, Any]) -> str:
+    """Settings as one part of a path, whatever order they were given in: `replay.source=stored,train.updates=1000`.
+
+    Characters that a shell or a file system could take amiss become `-`; a digest then keeps different values apart.
+    """
+    exact = ",".join(f"{key}={_plain_text(settings[key])}" for key in sorted(settings))
+    safe = re.sub(r"[^A-Za-z0-9._=,+-]", "-", exact)[:LONGEST_LABEL]
+    return safe if safe == exact else f"{safe}-{hashlib.sha256(exact.encode()).hexdigest()[:8]}"
+
+
+def train_command(preset: str, config: RunConfig) -> str:
+    """The `reconverge train` line that gives this configuration, shell-quoted."""
+    words = ["reconverge", "train", "--preset", preset]
+    for difference in differences(find_preset(preset), config):
+        value = difference.given
+        words.append(f"--{difference.key.replace('_', '-')}")
+        words += [str(item) for item in value] if isinstance(value, tuple) else [str(value)]
+    return shlex.join(words)
+
+
+def _check_key(key: str, chosen: Mapping[str, Any], base: RunConfig) -> None:
+    known = flat(base)
+    if key not in known:
+        raise UnknownName("setting", key, known, "--vary")
+    if key in ("method", "seed"):
+        raise ConfigError(f"--vary {key}: use --{key}s")
+    if key in LEFT_OUT and key != "curriculum":
+        raise ConfigError(f"--vary {key}: no result depends on it ({LEFT_OUT[key]}); give it as --{key.replace('_', '-')}")
+    if key in chosen:
+        raise ConfigError(f"--vary {key} is given twice; list all its values in one: --vary {key}=VALUE,VALUE")
+
+
+def _values(key: str, text: str, base: RunConfig) -> list[Any]:
+    """The values of one `--vary`, each once, as the configuration holds them."""
+    try:
+        found = yaml.safe_load(f"[{text}]")
+    except (yaml.YAMLError, RecursionError) as error:
+        raise ConfigError(f"--vary {key}={text} cannot be read; separate values by commas, and put lists in brackets") from error
+    if not found:
+        raise ConfigError(f"--vary {key} has no value; give some, such as --vary {key}={_plain_text(flat(base)[key])}")
+    read = [flat(with_settings(base, {key: value}))[key] for value in found]
+    return list(dict.fromkeys(read))
+
+
+def _plain_text(value: Any) -> str:
+    return f"[{','.join(map(str, value))}]" if isinstance(value, tuple) else str(value)

@@ -1,0 +1,346 @@
+"""A sweep: the jobs that are not done yet are run, a few at a time, and the tables of each are kept.
+
+    look      what do RESULTS_DIR and OUTPUT_DIR hold of every job?      done | resume | start | refused, see `Todo`
+    run       at most `limit` at once, each in its own run folder        a failure does not stop the others
+    publish   the small tables of a finished run go to RESULTS_DIR       from which alone a sweep can go on elsewhere
+
+Nothing but the folders is remembered, so a sweep that was killed is simply started again.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from reconverge.envs.artifact import write_file
+from reconverge.envs.errors import RunFolderError
+from reconverge.eval import headlines
+from reconverge.eval.intervals import mean_interval
+from reconverge.eval.run_results import RunResults, read_run
+from reconverge.launch.backend import Backend, LocalBackend, Order, Running
+from reconverge.launch.config_file import config_text
+from reconverge.launch.job import Holding, Job, look
+from reconverge.launch.sweep_cost import CostModel, makespan
+from reconverge.launch.sweep_view import JobClock, SweepView
+
+PUBLISHED = (
+    "curriculum.yaml", "command.txt", "fingerprint.json", "success_matrix.csv", "recovery.csv", "recovery_curves.csv", "ledger.csv",
+    "fisher.csv", "ceilings.csv", "cost.json", "config.yaml",
+)  # fmt: skip
+"""Files of a run that go to the results folder: all that figures are made of, some ten kilobytes."""
+POLL_S = 0.25
+PATIENCE_S = 30.0
+"""How long an interrupted job may take to close its workers before it is killed."""
+
+Todo = Literal["nothing", "publish", "resume", "start", "overwrite", "refuse"]
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where a sweep's jobs lie; both folders have METHOD[/VARIATION]/seed-N below them."""
+
+    output: Path
+    results: Path | None = None
+
+    def folder(self, job: Job) -> Path:
+        return self.output / job.path
+
+    def log(self, job: Job) -> Path:
+        folder = self.folder(job)
+        return folder.with_name(f"{folder.name}.log")
+
+    def config_file(self, job: Job) -> Path:
+        return self.output / ".sweep" / f"{job.address[:16]}.yaml"
+
+    def published(self, job: Job) -> Path | None:
+        return None if self.results is None else self.results / job.path
+
+    def tables(self, job: Job) -> Path:
+        """The folder with a finished job's tables."""
+        published = self.published(job)
+        return published if published is not None and published.is_dir() else self.folder(job)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A job and what is left to do for it; `held` is what was found, `where` names the folder of what is refused."""
+
+    job: Job
+    todo: Todo
+    held: Holding
+    where: Path
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a job ended: exit code 0 and no error, or what it said last."""
+
+    job: Job
+    exit_code: int = 0
+    error: str = ""
+
+
+# look ------------------------------------------------------------------------------------------------------------------------------
+
+
+def examine(job: Job, places: Places, overwrite: bool) -> Entry:
+    """What is left to do for a job. Results that were published count as done, whatever the output folder holds."""
+    folder, published = places.folder(job), places.published(job)
+    own, public = look(folder, job), Holding("nothing") if published is None else look(published, job)
+    if public.state == "result":
+        return Entry(job, "nothing", public, published or folder)
+    for held, where in ((public, published), (own, folder)):
+        in_the_way = held.state == "other" or (held is public and held.state == "part")
+        if where is not None and (held.state == "foreign" or (in_the_way and not overwrite)):
+            return Entry(job, "refuse", held, where)
+    if own.state == "result":
+        return Entry(job, "nothing" if published is None else "publish", own, folder)
+    todo: dict[str, Todo] = {"nothing": "start", "part": "resume", "other": "overwrite"}
+    return Entry(job, todo[own.state], own, folder)
+
+
+def refuse(entries: Iterable[Entry], limit: int = 3) -> None:
+    """Raise RunFolderError when a folder holds something else than its job, naming the first few and what differs."""
+    refused = [entry for entry in entries if entry.todo == "refuse"]
+    if refused:
+        named = "; ".join(f"{entry.where}: {entry.held.reason or 'holds a part of the results'}" for entry in refused[:limit])
+        more = f"; and {len(refused) - limit} more folders" if len(refused) > limit else ""
+        raise RunFolderError(f"other runs are in the way of this sweep: {named}{more}. Choose another folder, or redo these with --overwrite")
+
+
+def learned_cost(entries: Iterable[Entry]) -> CostModel:
+    """A cost model that knows what the finished jobs took."""
+    cost = CostModel()
+    for entry in entries:
+        if entry.held.state == "result" and entry.held.seconds is not None:
+            cost.learn(entry.job, entry.held.seconds)
+    return cost
+
+
+def plan_rows(entries: Sequence[Entry], cost: CostModel) -> list[dict[str, str]]:
+    """A row per job for `--dry-run`: path, what would happen, gradient updates, minutes measured or estimated."""
+    return [
+        {
+            "job": str(entry.job.path),
+            "would": _intention(entry),
+            "updates": f"{entry.job.updates:,}",
+            "minutes": _minutes(entry.held.seconds if entry.held.state == "result" else _seconds_left(entry, cost), entry.held.state != "result"),
+        }
+        for entry in entries
+    ]
+
+
+def plan_in_words(entries: Sequence[Entry], cost: CostModel, lanes: int) -> str:
+    """Such as `3 of 10 done, 7 to run: about 84 minutes with --jobs 2`."""
+    left = [entry for entry in entries if entry.todo in ("resume", "start", "overwrite")]
+    done = sum(entry.held.state == "result" for entry in entries)
+    words = f"{done} of {len(entries)} done, {len(left)} to run"
+    if not left:
+        return words
+    seconds = [_seconds_left(entry, cost) for entry in left]
+    known = [value for value in seconds if value is not None]
+    if len(known) < len(seconds):
+        updates = sum(entry.job.updates for entry in left)
+        return f"{words}: {updates:,} gradient updates; minutes are estimated once a job is done"
+    return f"{words}: about {_minutes(makespan(known, lanes), False)} minutes with --jobs {lanes}, judged from the jobs done"
+
+
+def _intention(entry: Entry) -> str:
+    if entry.todo == "resume":
+        return f"resume after stage {entry.held.stages_done} of {len(entry.job.curriculum.stages)}"
+    words = {"nothing": "done", "publish": "done, copy the tables", "start": "start", "overwrite": "delete and start", "refuse": "be refused"}
+    return words[entry.todo]
+
+
+def _seconds_left(entry: Entry, cost: CostModel) -> float | None:
+    stages = len(entry.job.curriculum.stages)
+    return cost.seconds(entry.job, 1 - entry.held.stages_done / stages if entry.todo == "resume" else 1.0)
+
+
+def _minutes(seconds: float | None, estimated: bool) -> str:
+    return "-" if seconds is None else f"{'~' if estimated else ''}{seconds / 60:.{1 if seconds < 600 else 0}f}"
+
+
+# run -------------------------------------------------------------------------------------------------------------------------------
+
+
+class SweepRun:
+    """Runs what is left of a sweep, at most `limit` jobs at once."""
+
+    def __init__(self, entries: Sequence[Entry], places: Places, backend: Backend, limit: int, view: SweepView) -> None:
+        self.places, self.backend, self.limit, self.view = places, backend, limit, view
+        self.waiting = [entry for entry in entries if entry.todo in ("resume", "start", "overwrite")]
+        self.to_publish = [entry.job for entry in entries if entry.todo == "publish"]
+        self.running: dict[Job, tuple[Running, JobClock]] = {}
+        self.outcomes: list[Outcome] = []
+
+    def run(self) -> list[Outcome]:
+        """The outcome of every job that was run, in the order of their ends. An interruption ends the running jobs first."""
+        for job in self.to_publish:
+            self.publish(job)
+            self.view.note(f"copied the tables of {job.path}, which was done already")
+        try:
+            while self.waiting or self.running:
+                self.start_what_fits()
+                self.view.refresh(self._clocks, self._ahead)
+                if not self.collect_ended():
+                    time.sleep(POLL_S)
+        except BaseException:
+            self.end_all()
+            raise
+        return self.outcomes
+
+    def start_what_fits(self) -> None:
+        for entry in list(self.waiting):
+            if len(self.running) >= self.limit:
+                return
+            if not self._shares_a_collection(entry.job):
+                self.waiting.remove(entry)
+                self.start(entry)
+
+    def start(self, entry: Entry) -> None:
+        job, config_file = entry.job, self.places.config_file(entry.job)
+        config_file.parent.mkdir(parents=True, exist_ok=True)
+        write_file(config_file, config_text(job.config))
+        folder, log = self.places.folder(job), self.places.log(job)
+        running = self.backend.start(Order(config_file, folder, log, job.command, entry.todo == "overwrite"))
+        self.running[job] = (running, JobClock(job, folder / "metrics.jsonl"))
+        self.view.started(job, f"{'resume' if entry.todo == 'resume' else 'start'}  {job.path}  (log: {log})")
+
+    def collect_ended(self) -> bool:
+        """Take in every job that has ended; whether there was one."""
+        ended = [(job, code) for job, (running, _) in self.running.items() if (code := running.exit_code()) is not None]
+        for job, code in ended:
+            del self.running[job]
+            outcome = self._outcome(job, code)
+            self.outcomes.append(outcome)
+            self.view.ended(job, self._in_words(outcome), self._clocks, self._ahead)
+        return bool(ended)
+
+    def publish(self, job: Job) -> None:
+        published = self.places.published(job)
+        if published is not None:
+            publish(self.places.folder(job), published)
+
+    def end_all(self) -> None:
+        """Interrupt every running job, and kill what has not ended in time or when interrupted again."""
+        running = [running for running, _ in self.running.values()]
+        try:
+            for job in running:
+                job.ask_to_end()
+            deadline_s = time.monotonic() + PATIENCE_S
+            while any(job.exit_code() is None for job in running) and time.monotonic() < deadline_s:
+                time.sleep(POLL_S)
+        finally:
+            for job in running:
+                if job.exit_code() is None:
+                    job.kill()
+
+    def _outcome(self, job: Job, code: int) -> Outcome:
+        held = look(self.places.folder(job), job)
+        if code == 0 and held.state == "result":
+            self.publish(job)
+            if held.seconds is not None:
+                self.view.cost.learn(job, held.seconds)
+            return Outcome(job)
+        error = last_words(code, self.places.log(job)) if code else held.reason or f"ended after stage {held.stages_done} without an error"
+        return Outcome(job, code or 1, error)
+
+    def _in_words(self, outcome: Outcome) -> str:
+        if outcome.exit_code:
+            return f"failed {outcome.job.path}: {outcome.error}"
+        run = read_run(self.places.tables(outcome.job))
+        success, seconds = headlines.final_success(run).mean, float(run.cost.get("total_s") or 0)
+        return f"done   {outcome.job.path}: success {100 * success:.1f} %, {seconds / 60:.1f} minutes"
+
+    def _shares_a_collection(self, job: Job) -> bool:
+        """Whether a running job still collects the very demonstrations that this one needs; waiting is cheaper than doing it twice."""
+        collecting = [other for other in self.running if not (self.places.folder(other) / "ceilings.csv").exists()]
+        return any(_demonstrations(other) == _demonstrations(job) for other in collecting)
+
+    @property
+    def _clocks(self) -> list[JobClock]:
+        return [clock for _, clock in self.running.values()]
+
+    @property
+    def _ahead(self) -> list[Job]:
+        return [entry.job for entry in self.waiting]
+
+
+def run_here(entries: Sequence[Entry], places: Places, limit: int, cost: CostModel, quiet: bool = False) -> list[Outcome]:
+    """Run what is left of a sweep on this machine, and show how it goes."""
+    done = sum(entry.held.state == "result" for entry in entries)
+    with SweepView(len(entries), done, limit, cost, quiet) as view:
+        return SweepRun(entries, places, LocalBackend(), limit, view).run()
+
+
+def publish(run: Path, target: Path) -> None:
+    """Copy the tables of a finished run; `target` appears whole, in one rename, and replaces what was there."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    draft = target.with_name(f".{target.name}.writing-{os.getpid()}")
+    shutil.rmtree(draft, ignore_errors=True)
+    draft.mkdir()
+    try:
+        for name in PUBLISHED:
+            if (run / name).exists():
+                write_file(draft / name, (run / name).read_bytes())
+        if target.exists():
+            shutil.rmtree(target)
+        os.rename(draft, target)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def last_words(code: int, log: Path) -> str:
+    """Why a job failed: the signal that ended it, or the last line that it said."""
+    if code < 0:
+        return f"ended by {signal.Signals(-code).name}{'; is there enough memory?' if -code == signal.SIGKILL else ''}"
+    try:
+        lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    except OSError:
+        lines = []
+    return lines[-1].removeprefix("reconverge: ") if lines else f"exit code {code}"
+
+
+def _demonstrations(job: Job) -> tuple[object, ...]:
+    """All that a job's demonstrations depend on, and where they are kept."""
+    settings = job.config.demonstrations
+    return settings.folder, settings.seed, settings.hold_steps, frozenset((s.task.name, s.demonstrations) for s in job.curriculum.stages)
+
+
+# summary ---------------------------------------------------------------------------------------------------------------------------
+
+
+def summary_rows(entries: Sequence[Entry], places: Places, done: Iterable[Job]) -> list[dict[str, str]]:
+    """A row per method and variation over the seeds that are done: success and forgetting with their interval over seeds, minutes."""
+    finished, rows = set(done), []
+    for group in dict.fromkeys(entry.job.group for entry in entries):
+        of_group = [entry.job for entry in entries if entry.job.group == group]
+        runs = [read_run(places.tables(job)) for job in of_group if job in finished]
+        rows.append({
+            "method": group,
+            "seeds": f"{len(runs)} of {len(of_group)}",
+            "success": _over_seeds([headlines.final_success(run).mean for run in runs]),
+            "forgetting": _over_seeds([headlines.forgetting(run).mean for run in runs]),
+            "minutes": _mean_minutes(runs),
+        })  # fmt: skip
+    return rows
+
+
+def _over_seeds(shares: Sequence[float]) -> str:
+    """A mean in percent with its interval; one value has none."""
+    found = mean_interval([100 * share for share in shares])
+    if found.size == 0:
+        return "-"
+    return f"{found.mean:.1f}" if found.size == 1 else f"{found.mean:.1f} ({found.low:.1f} to {found.high:.1f})"
+
+
+def _mean_minutes(runs: Sequence[RunResults]) -> str:
+    seconds = [float(run.cost["total_s"]) for run in runs if run.cost.get("total_s")]
+    return f"{sum(seconds) / len(seconds) / 60:.1f}" if seconds else "-"

@@ -1,0 +1,105 @@
+"""Adaptive training (arXiv 2602.20796): how far the network may move in a stage follows from how related its task is.
+
+`policy/update_budget.py` says which part is published and which is ours. Alone it bounds how much fine-tuning overwrites;
+on top of the trust region it scales the steps that replay and penalty leave.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import cosine_similarity
+
+from reconverge.policy.config import TrainConfig, UpdateBudgetConfig
+from reconverge.policy.fisher import denoising_draws, denoising_losses, diagonal_fisher, mean_gradient
+from reconverge.policy.hooks import Hook, Method
+from reconverge.policy.learner import Learner
+from reconverge.policy.methods.replay import WindowSource
+from reconverge.policy.methods.trust_region import trust_region
+from reconverge.policy.update_budget import alignment, hard_budget, module_gains, modules_of, soft_budget
+
+
+class UpdateBudget(Hook):
+    """Scale or freeze modules for the length of a stage.
+
+    Attributes:
+        budget: (M,) step multiplier of every module in this stage; None where nothing limits it.
+        scores: (M,) alignments, and `reliability`, the cosine between g_new of two halves of the draws: near 0, the scores are noise.
+    """
+
+    name = "update budget"
+    budget: Tensor | None = None
+    reliability = 0.0
+
+    def __init__(self, config: UpdateBudgetConfig) -> None:
+        self.config = config
+        self.move: Tensor | None = None  # (P,) what the last stage did to the parameters
+        self.curvature: Tensor | None = None  # (M,) sum over earlier tasks of E||g_m||^2
+
+    def on_stage_start(self, learner: Learner) -> None:
+        self.start = learner.parameters.values.clone()
+        self.modules = modules_of(learner.parameters)
+        self.budget = None
+        if self.move is None or self.curvature is None:
+            return
+        parts, generator = list(self.modules.values()), learner.streams.generator("update budget")
+        gradient = self._gradient(learner)
+        self.scores = alignment(gradient, self.move, parts)
+        if self.config.form == "soft":
+            self.budget = soft_budget(self.scores, self.config, generator)
+        else:
+            overall = cosine_similarity(gradient, -self.move, dim=0)
+            self.budget = hard_budget(overall, module_gains(gradient, self.curvature, parts), self.config, generator)
+        sizes = torch.tensor([part.stop - part.start for part in parts], device=self.budget.device)
+        self.multipliers = self.budget.repeat_interleave(sizes)
+
+    def _gradient(self, learner: Learner) -> Tensor:
+        draws = denoising_draws(learner.policy, learner.windows, self.config.draws, learner.streams, "budget")
+        losses = denoising_losses(learner.policy, learner.parameters)
+        half = self.config.draws // 2
+        first, second = (mean_gradient(losses, self.start, tuple(part[rows] for part in draws)) for rows in (slice(half), slice(half, None)))
+        self.reliability = float(cosine_similarity(first, second, dim=0))
+        return (first + second) / 2
+
+    def adjust_step(self, learner: Learner, before: Tensor) -> None:
+        if self.budget is not None:
+            learner.parameters.values.sub_(before).mul_(self.multipliers).add_(before)
+
+    def on_stage_end(self, learner: Learner) -> None:
+        self.move = learner.parameters.values - self.start
+        draws = denoising_draws(learner.policy, learner.windows, self.config.draws, learner.streams, "budget")
+        diagonal = diagonal_fisher(denoising_losses(learner.policy, learner.parameters), learner.parameters.values, draws)
+        curvature = torch.stack([diagonal[part].sum() for part in self.modules.values()])
+        self.curvature = curvature if self.curvature is None else self.curvature + curvature
+
+    def figures(self) -> dict[str, float]:
+        if self.budget is None:
+            return {}
+        budgets = {f"budget.{name}": float(value) for name, value in zip(self.modules, self.budget, strict=True)}
+        return budgets | {"alignment": float(self.scores.mean()), "alignment_reliability": self.reliability}
+
+    def kept(self) -> dict[str, int]:
+        return {"last stage's move, curvature per module": sum(part.nbytes for part in self.arrays().values())}
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        if self.move is None or self.curvature is None:
+            return {}
+        return {"move": self.move.cpu().numpy(), "curvature": self.curvature.cpu().numpy()}
+
+    def load_arrays(self, arrays: dict[str, np.ndarray]) -> None:
+        if arrays:
+            self.move, self.curvature = (torch.from_numpy(arrays[name]) for name in ("move", "curvature"))
+
+
+def adaptive(config: TrainConfig) -> Method:
+    """The budget alone, as published: no replay, no penalty."""
+    return Method("adaptive", (UpdateBudget(config.update_budget),))
+
+
+def adaptive_trust_region(source: WindowSource, config: TrainConfig, size: int, device: torch.device | str = "cpu") -> Method:
+    """The budget on top of replay and trust region; `size` is P."""
+    below = trust_region(source, config.trust_region, size, device, config.weighting)
+    return replace(below, name="adaptive-trust-region", hooks=(*below.hooks, UpdateBudget(config.update_budget)))

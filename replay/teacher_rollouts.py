@@ -1,0 +1,81 @@
+"""Teacher rollouts: the frozen policy acts in the simulators of earlier tasks, and what it saw and did is rehearsed.
+
+No demonstration is kept, but the earlier tasks' simulators must still be there (the likeliest reading of the "2,500 rollouts" of
+arXiv 2602.02417). With `successes_only` every hand-over is a step of self-improvement: what failed is not taught again.
+
+    freshest    a task is acted once, by the policy that has just learned it, and its windows stay
+    redrawn     every earlier task is acted again before every stage, by the newest policy
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+
+import numpy as np
+import torch
+
+from reconverge.envs.episodes import Episode, episode_seed
+from reconverge.envs.simulators import EpisodeStart
+from reconverge.envs.task import Task
+from reconverge.policy.diffusion_policy import DiffusionPolicy
+from reconverge.policy.random_streams import RandomStreams
+from reconverge.policy.windows import WindowBatch, WindowTable
+from reconverge.replay.config import ReplayConfig
+from reconverge.replay.source import LedgerItem, WindowPools
+
+HOLD_STEPS = 5
+"""Steps kept after the first success, as in demonstrations: what follows teaches nothing about the task."""
+
+Act = Callable[[DiffusionPolicy, Sequence[EpisodeStart]], list[Episode]]
+"""Runs a policy in the given episodes and returns those whose physics held."""
+MakeWindows = Callable[[Sequence[Episode], Task], WindowTable]
+
+
+class TeacherRollouts:
+    """The `teacher-rollouts` replay source."""
+
+    def __init__(self, config: ReplayConfig, tasks: Sequence[Task], act: Act, make_windows: MakeWindows, device: torch.device) -> None:
+        """`tasks` are the policy's, in its order."""
+        self.config, self.all_tasks, self.act, self.make_windows, self.device = config, tasks, act, make_windows, device
+        self.pools = WindowPools()
+
+    @property
+    def tasks(self) -> Collection[int]:
+        return self.pools.tasks
+
+    def draw(self, count: int, generator: torch.Generator, without: Collection[int] = ()) -> WindowBatch | None:
+        return self.pools.draw(count, generator, without)
+
+    def learn(self, task: int, windows: WindowTable, streams: RandomStreams, tick: Callable[[int], None]) -> None:
+        """Nothing to learn: the simulator makes the windows."""
+
+    def refill(self, task: int, windows: WindowTable, teacher: DiffusionPolicy, streams: RandomStreams) -> None:
+        again = [each for each in self.tasks if each != task and self.config.pool == "redrawn"]
+        for each in [*again, task]:
+            self._act(each, teacher, streams)
+
+    def _act(self, task: int, teacher: DiffusionPolicy, streams: RandomStreams) -> None:
+        name = self.all_tasks[task].name
+        seeds = [episode_seed("teacher rollout", streams.seed, streams.stage, name, number) for number in range(self.config.rollouts_per_task)]
+        episodes = self.act(teacher, [EpisodeStart(self.all_tasks[task], seed) for seed in seeds])
+        if self.config.successes_only:
+            episodes = [episode for episode in episodes if episode.success.any()] or episodes
+        table = self.make_windows([_until_held(episode) for episode in episodes], self.all_tasks[task]).to(self.device)
+        kept = torch.randperm(len(table), generator=streams.generator(f"teacher windows {name}"))[: self.config.windows_per_task]
+        self.pools[task] = table.gather(kept), table.times[kept.to(table.times.device)]
+
+    def ledger(self) -> list[LedgerItem]:
+        return [LedgerItem("teacher's windows from earlier simulators", self.pools.bytes, past_task_data=bool(self.pools.pools))]
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        return self.pools.arrays()
+
+    def load_arrays(self, arrays: dict[str, np.ndarray]) -> None:
+        self.pools.load_arrays(arrays, self.device)
+
+
+def _until_held(episode: Episode) -> Episode:
+    """The episode up to a few steps after its first success."""
+    reached = np.flatnonzero(episode.success)
+    stop = min(len(episode.actions), int(reached[0]) + 1 + HOLD_STEPS) if len(reached) else len(episode.actions)
+    return Episode(episode.task, episode.seed, episode.observations[: stop + 1], episode.actions[:stop], episode.success[:stop])

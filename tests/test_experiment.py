@@ -1,0 +1,266 @@
+"""An experiment's tables: hand-worked 3 x 3 runs, grouping, the published tables, the files and the page."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import yaml
+from synthetic_run import POINT_REACH, write_csv, write_run
+
+from reconverge.envs.curriculum import CW10
+from reconverge.envs.errors import RunFolderError, UnknownName
+from reconverge.eval.experiment import cost_row, final_rates, method_row, paired_row, summarise
+from reconverge.eval.experiment_tables import csv_text, write_tables
+from reconverge.eval.intervals import wilson
+from reconverge.eval.recovery_comparison import Wins, compare_recovery, count_wins, published_wins, recovery_cells, recovery_summaries
+from reconverge.eval.report import write_report
+from reconverge.eval.run_groups import RunGroup, default_settings, group_runs, settings_of
+from reconverge.eval.run_results import RunResults, read_run
+from reconverge.launch.commands import Report
+from reconverge.launch.config import RunConfig
+from reconverge.launch.config_file import HEADER, flat
+
+A, B, C = POINT_REACH
+STAY = (10, 10, 10, 10)
+
+
+def hand_run(folder: Path, method: str, seed: int, final: Sequence[int], curves: Sequence[Sequence[int]] = (STAY, STAY, STAY)) -> RunResults:
+    """Three tasks, ten episodes a cell: 8, 9, 10 successes just after each was learned, `final` at the end.
+
+    `curves` are successes of ten after 0, 2, 10, 50 updates for (A while B), (A while C), (B while C), with references 0.8, 0.8, 0.9.
+    """
+    write_run(folder, method=method, seed=seed)
+    cells = [(1, A, 8), (2, A, 8), (2, B, 9), *((3, task, count) for task, count in zip(POINT_REACH, final, strict=True))]
+    rows = [(stage, task, 10, count, count / 10, *wilson(count, 10)) for stage, task, count in cells]
+    write_csv(folder / "success_matrix.csv", "stage,task,episodes,successes,rate,wilson_low,wilson_high", rows)
+    points, figures = [], []
+    for (stage, task, reference), counts in zip(((2, A, 0.8), (3, A, 0.8), (3, B, 0.9)), curves, strict=True):
+        points += [("online", stage, task, update, 10, count) for update, count in zip((0, 2, 10, 50), counts, strict=True)]
+        first = next((update for update, count in zip((2, 10, 50), counts[1:], strict=True) if count / 10 >= 0.9 * reference - 1e-9), "")
+        figures.append(("online", stage, task, 90, first, max(0, reference - min(counts) / 10), 1.0, reference))
+    write_csv(folder / "recovery_curves.csv", "kind,stage,task,update,episodes,successes", points)
+    write_csv(folder / "recovery.csv", "kind,stage,task,threshold,updates,dip,dip_area,reference_rate", figures)
+    return read_run(folder)
+
+
+def with_settings(folder: Path, **settings: object) -> Path:
+    """Change settings in a run's config.yaml, given as mappings of top-level keys."""
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    (folder / "config.yaml").write_text(HEADER + yaml.safe_dump({**config, **settings}))
+    return folder
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader(path.read_text().splitlines()))
+
+
+# Grouping ----------------------------------------------------------------------------------------------------------------------
+
+
+def test_seeds_are_one_group_and_settings_that_matter_are_named(tmp_path: Path) -> None:
+    folders = [write_run(tmp_path / f"replay-{seed}", method="replay", seed=seed) for seed in (1, 0)]
+    folders += [with_settings(write_run(tmp_path / "stored", method="replay"), replay={"source": "stored", "generator": {"width": 7}})]
+    folders += [write_run(tmp_path / "finetune", method="finetune")]
+    groups = group_runs([read_run(folder) for folder in folders])
+    assert [(group.label, group.seeds) for group in groups] == [
+        ("replay", (0, 1)),
+        ("replay, replay.source=stored, replay.generator.width=7", (0,)),
+        ("finetune", (0,)),
+    ]
+
+
+def test_settings_without_effect_and_absent_defaults_do_not_divide(tmp_path: Path) -> None:
+    first = write_run(tmp_path / "a", seed=0)
+    second = with_settings(write_run(tmp_path / "b", seed=1), threads=7, device="cuda", video={"stride": 9}, replay={"source": "generator"})
+    second = with_settings(second, evaluation={"episodes": 20, "workers": 9}, demonstrations={"workers": 3, "folder": "x"})
+    groups = group_runs([read_run(first), read_run(second)])
+    assert [(group.label, group.seeds) for group in groups] == [("trust-region", (0, 1))]
+
+
+def test_every_setting_has_its_default_here() -> None:
+    elsewhere = {"curriculum", "method", "seed", "device", "threads"}
+    absent = {key for key in flat(RunConfig()) if key not in default_settings() and not key.startswith("video.")}
+    assert absent == elsewhere
+
+
+def test_the_updates_are_those_the_stages_had(tmp_path: Path) -> None:
+    run = read_run(with_settings(write_run(tmp_path / "a"), train={"updates": 99}))
+    assert settings_of(run)["train.updates"] == 500
+
+
+def test_a_run_given_twice_counts_once_and_an_unfinished_one_not_at_all(tmp_path: Path) -> None:
+    runs = [read_run(write_run(tmp_path / name, seed=seed, done=done)) for name, seed, done in (("a", 0, 3), ("b", 0, 3), ("c", 1, 2))]
+    experiment = summarise(runs)
+    assert experiment.methods[0].seeds == (0,)
+    assert any("counted once" in note and "b" in note for note in experiment.notes)
+    assert any("Not finished" in note and "2 of 3 stages" in note for note in experiment.notes)
+
+
+# Tables ------------------------------------------------------------------------------------------------------------------------
+
+
+def test_success_and_forgetting_by_hand(tmp_path: Path) -> None:
+    one, two = (hand_run(tmp_path / str(seed), "replay", seed, final) for seed, final in ((0, (6, 9, 10)), (1, (8, 9, 10))))
+    row = method_row(RunGroup("replay", "replay", (one, two)))
+    # 25/30 and 27/30: mean 26/30, s = (2/30) / sqrt 2, t(1) = 12.706, so the half width is 12.706 * (1/30).
+    assert row.success.interval.mean == pytest.approx(26 / 30)
+    assert row.success.interval.high - row.success.interval.mean == pytest.approx(12.7062 / 30, rel=1e-4)
+    assert row.forgetting.interval.mean == pytest.approx((2 / 30 + 0) / 2)
+    assert row.just_learned.interval.mean == pytest.approx(0.9)
+    assert row.success.over == "seeds" and row.episodes == 60 and row.published is None
+    assert final_rates(RunGroup("replay", "replay", (one, two))) == {A: pytest.approx(0.7), B: 0.9, C: 1.0}
+
+
+def test_one_seed_has_the_interval_of_its_episodes(tmp_path: Path) -> None:
+    row = method_row(RunGroup("replay", "replay", (hand_run(tmp_path / "a", "replay", 0, (6, 9, 10)),)))
+    assert row.success.over == "episodes" and row.success.interval.size == 30
+    assert row.success.interval.low < 25 / 30 < row.success.interval.high
+
+
+def test_joint_has_no_forgetting(tmp_path: Path) -> None:
+    row = method_row(RunGroup("joint", "joint", (read_run(write_run(tmp_path / "a", method="joint")),)))
+    assert math.isnan(row.forgetting.interval.mean) and math.isnan(row.just_learned.interval.mean)
+
+
+def test_pairs_share_seeds(tmp_path: Path) -> None:
+    replay = RunGroup("replay", "replay", tuple(hand_run(tmp_path / f"r{seed}", "replay", seed, (6, 9, 10)) for seed in (0, 1)))
+    finetune = RunGroup("finetune", "finetune", tuple(hand_run(tmp_path / f"f{seed}", "finetune", seed, (0, 3, 10)) for seed in (1, 2)))
+    row = paired_row(finetune, replay)
+    assert row.seeds == (1,)
+    assert row.success.mean == pytest.approx((13 - 25) / 30) and row.forgetting.mean == pytest.approx(12 / 30)
+    assert math.isnan(row.success.low)
+
+
+def test_recovery_by_hand(tmp_path: Path) -> None:
+    # Thresholds 0.72, 0.72, 0.81. Seed 0: no dip; dips at 2 and is back at 50; first at 2, then a dip from which it is not back.
+    # Seed 1: no dip twice; the last is back at 10.
+    one = hand_run(tmp_path / "0", "replay", 0, (8, 9, 10), ((8, 8, 9, 8), (8, 3, 5, 8), (9, 9, 2, 4)))
+    two = hand_run(tmp_path / "1", "replay", 1, (8, 9, 10), ((8, 8, 8, 8), (9, 8, 8, 8), (9, 4, 9, 9)))
+    group = RunGroup("replay", "replay", (one, two))
+    (row,) = recovery_summaries(group, published=False)
+    assert (row.threshold, row.pairs, row.unlearned) == (90, 6, 0)
+    assert row.steady.mean == pytest.approx((1 / 3 + 2 / 3) / 2)
+    assert (row.after_dip.median, row.after_dip.never) == (2, 1)  # 2, 2, 2, 10, 50, never
+    assert (row.first.median, row.first.never) == (2, 0)
+    assert row.dip.mean == pytest.approx(((0 + 0.5 + 0.7) / 3 + (0 + 0 + 0.5) / 3) / 2)
+    cells = {cell.cell: cell for cell in recovery_cells(group, published=False)}
+    assert list(cells) == [(1, 2), (1, 3), (2, 3)]
+    assert (cells[2, 3].after_dip.median, cells[2, 3].after_dip.never, cells[2, 3].steady_seeds) == (10, 1, 0)
+    assert cells[2, 3].dip == pytest.approx(0.6) and (cells[2, 3].old_task, cells[2, 3].new_task) == (B, C)
+
+
+def test_a_task_never_learned_is_no_recovery(tmp_path: Path) -> None:
+    run = hand_run(tmp_path / "0", "replay", 0, (8, 9, 10))
+    (tmp_path / "0" / "recovery.csv").write_text((tmp_path / "0" / "recovery.csv").read_text().replace(",0.8\n", ",0.0\n"))
+    (row,) = recovery_summaries(RunGroup("replay", "replay", (read_run(run.folder),)), published=False)
+    assert (row.pairs, row.unlearned) == (1, 2)
+
+
+def test_wins_by_hand(tmp_path: Path) -> None:
+    assert count_wins([(2, 2), (50, 100), (None, 700), (None, None)]) == Wins(wins=1, ties=2, losses=1)
+    own = hand_run(tmp_path / "a", "ewc", 0, (8, 9, 10), (STAY, (8, 3, 8, 8), (9, 4, 4, 4)))
+    other = hand_run(tmp_path / "b", "replay", 0, (8, 9, 10), (STAY, (8, 3, 3, 8), (9, 4, 4, 9)))
+    (row,) = compare_recovery(RunGroup("ewc", "ewc", (own,)), RunGroup("replay", "replay", (other,)), published=True)
+    assert row.after_dip == row.first == Wins(1, 1, 1) and row.threshold == 90 and row.seeds == 1
+    assert row.published == published_wins("ewc", "replay", 90, [(1, 2), (1, 3), (2, 3)])
+
+
+def test_the_published_tables_are_read_honestly() -> None:
+    assert published_wins("trust-region", "replay", 99) == Wins(wins=16, ties=15, losses=14)
+    assert published_wins("replay", "trust-region", 99) == Wins(wins=14, ties=15, losses=16)
+    assert published_wins("joint", "replay", 99) is None and published_wins("replay", "replay", 99) is None
+
+
+def test_cost_by_hand(tmp_path: Path) -> None:
+    runs = []
+    for seed, total in ((0, 120), (1, 240)):
+        folder = write_run(tmp_path / str(seed), method="replay", seed=seed)
+        (folder / "cost.json").write_text(f'{{"phases": {{"update": 60, "evaluate/simulate": 30, "evaluate/sample": 30}}, "total_s": {total}}}')
+        (folder / "ledger.csv").write_text("stage,item,bytes,past_task_data\n1,policy,5,0\n2,policy,100,0\n2,windows,50,1\n")
+        runs.append(read_run(folder))
+    row = cost_row(RunGroup("replay", "replay", tuple(runs)))
+    assert (row.minutes, row.shortest, row.longest) == (3, 2, 4)
+    assert row.phases == {"update": 1, "evaluate": 1}
+    assert (row.kept_bytes, row.past_data_bytes) == (150, 50)
+
+
+def test_the_reference_is_replay_or_the_first_or_the_one_asked_for(tmp_path: Path) -> None:
+    runs = [read_run(write_run(tmp_path / method, method=method)) for method in ("finetune", "replay", "ewc")]
+    assert summarise(runs).reference == "replay"
+    assert summarise([runs[0], runs[2]]).reference == "finetune"
+    experiment = summarise(runs, "ewc")
+    assert [(row.label, row.reference) for row in experiment.paired] == [("finetune", "ewc"), ("replay", "ewc")]
+    with pytest.raises(UnknownName, match="replay"):
+        summarise(runs, "repaly")
+
+
+# Files and page ----------------------------------------------------------------------------------------------------------------
+
+
+def test_tables_and_figures_are_files(tmp_path: Path) -> None:
+    folders = [write_run(tmp_path / f"{method}-{seed}", CW10, method, seed) for method in ("replay", "trust-region") for seed in (0, 1)]
+    write_tables(folders, tmp_path / "tables")
+    names = {path.name for path in (tmp_path / "tables").iterdir()}
+    tables = {f"{name}.csv" for name in ("table1", "paired", "recovery_summary", "recovery_cells", "wins", "cost")}
+    assert names == tables | {f"{name}.png" for name in ("methods", "stages", "tasks", "recovery-1", "recovery-2")}
+    first = rows_of(tmp_path / "tables" / "table1.csv")
+    assert [row["method"] for row in first] == ["replay", "trust-region"]
+    assert first[1]["published_success"] == "0.883" and first[0]["interval_over"] == "seeds"
+    assert len(rows_of(tmp_path / "tables" / "recovery_cells.csv")) == 2 * 3 * 45
+    published = [row for row in rows_of(tmp_path / "tables" / "wins.csv") if row["count"] == "published" and row["threshold"] == "99"]
+    assert [(row["wins"], row["ties"], row["losses"]) for row in published] == [("16", "15", "14")]
+
+
+def test_the_same_runs_give_the_same_files(tmp_path: Path) -> None:
+    folders = [write_run(tmp_path / method, method=method) for method in ("replay", "ewc")]
+    one, two = (write_tables(folders, tmp_path / name) for name in ("one", "two"))
+    assert [path.read_bytes() for path in one] == [path.read_bytes() for path in two]
+
+
+def test_csv_leaves_out_what_is_not_there() -> None:
+    assert csv_text([{"a": float("nan"), "b": None, "c": 0.1234567}, {"a": 1, "b": "x, y", "c": 2.0}]) == 'a,b,c\n,,0.123457\n1,"x, y",2\n'
+    assert csv_text([]) == ""
+
+
+def test_the_page_of_an_experiment_says_what_it_rests_on(tmp_path: Path) -> None:
+    folders = [write_run(tmp_path / f"replay-{seed}", CW10, "replay", seed) for seed in (0, 1)]
+    folders += [write_run(tmp_path / "trust-region", CW10, "trust-region", 0)]
+    page = write_report(folders, tmp_path / "page.html").read_text()
+    one_seed = "one seed, so the interval is the binomial one"
+    for text in ("Differences from replay", "Who came back sooner", "88.3\N{NARROW NO-BREAK SPACE}% ± 0.4", one_seed):
+        assert text in page
+    assert page.count("<summary>All cells of") == 2 and ">nan" not in page
+
+
+def test_the_page_of_many_runs_leaves_out_the_single_ones(tmp_path: Path) -> None:
+    page = write_report([write_run(tmp_path / f"{seed}", seed=seed) for seed in range(7)], tmp_path / "page.html").read_text()
+    assert "There is one method only" in page and '<section id="run-' not in page
+    assert ">published" not in page and "s.e." not in page
+
+
+def test_an_experiment_without_a_single_result_has_a_page(tmp_path: Path) -> None:
+    folders = [write_run(tmp_path / method, method=method, done=0) for method in ("replay", "ewc")]
+    for folder in folders:
+        for name in ("cost.json", "ledger.csv", "success_matrix.csv"):
+            (folder / name).unlink()
+    page = write_report(folders, tmp_path / "page.html").read_text()
+    assert "No online recovery was measured" in page and ">nan" not in page
+
+
+def test_the_command_finds_runs_at_any_depth(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for method, seed in (("replay", 10), ("replay", 2), ("ewc", 2)):
+        with_settings(write_run(tmp_path / "results" / method / f"seed-{seed}", method=method, seed=seed))
+    output, tables = tmp_path / "page.html", tmp_path / "tables"
+    arguments = (tmp_path / "results", tmp_path / "results" / "ewc")
+    assert Report(arguments, output=output, tables=tables, reference="ewc").run("") == 0
+    assert "3 runs compared" in output.read_text() and "Differences from ewc" in output.read_text()
+    assert output.read_text().index("replay, seed 2") < output.read_text().index("replay, seed 10")
+    assert rows_of(tables / "paired.csv")[0]["method"] == "replay"
+    assert str(tables) in capsys.readouterr().out
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(RunFolderError, match="holds no run"):
+        Report((tmp_path / "empty",)).run("")

@@ -1,0 +1,55 @@
+"""Kaplan-Meier medians: the trace of the module by hand, censoring, and agreement with the plain median of `recovery`."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reconverge.eval.recovery import median_recovery
+from reconverge.eval.survival import MedianUpdates, median_updates
+
+
+def test_the_trace_of_the_module() -> None:
+    found = median_updates([2, 2, 6, 10, 50, None, None], [1000] * 7)
+    assert found == MedianUpdates(10, 2, None, size=7, never=2, last=1000)
+
+
+def test_the_interval_is_the_log_log_one_by_hand() -> None:
+    # 20 of 24 at 2, the others at 10. S(2) = 1/6, Greenwood's sum 20 / (24 * 4), so the bounds are (1/6) ^ exp(-+1.96 sqrt(sum) / ln 6).
+    assert (1 / 6) ** math.exp(-1.96 * math.sqrt(20 / 96) / math.log(6)) < 0.5
+    assert median_updates([2] * 20 + [10] * 4, [1000] * 24)[:3] == (2, 2, 2)
+    # 6 of 10 at 2: S(2) = 0.4 and its upper bound 0.67, so the median may also be 10.
+    assert (0.4) ** math.exp(-1.96 * math.sqrt(6 / 40) / -math.log(0.4)) > 0.5
+    assert median_updates([2] * 6 + [10] * 4, [1000] * 10)[:3] == (2, 2, 10)
+
+
+def test_an_observation_that_ended_early_is_not_a_recovery() -> None:
+    # At risk 4, 4 -> 3/4 at 2; one leaves at 5; at risk 2 -> 3/8 at 10.
+    assert median_updates([2, None, 10, None], [20, 5, 20, 20])[:1] == (10,)
+
+
+def test_more_than_half_never_has_no_median() -> None:
+    assert median_updates([2] + [None] * 19, [400] * 20) == MedianUpdates(None, None, None, 20, 19, 400)
+    assert median_updates([], []) == MedianUpdates(None, None, None, 0, 0, 0)
+
+
+@pytest.mark.parametrize(("entries", "high"), [(1, None), (5, None), (6, 2), (200, 2)])
+def test_few_equal_values_leave_the_median_open_above(entries: int, high: float | None) -> None:
+    assert median_updates([2] * entries, [1000] * entries)[:3] == (2, 2, high)  # 1 - 0.025^(1/5) = 0.52, 1 - 0.025^(1/6) = 0.46
+
+
+def test_unequal_lengths_are_refused() -> None:
+    with pytest.raises(ValueError, match="one last point per recovery"):
+        median_updates([2, 3], [10])
+
+
+@given(st.lists(st.tuples(st.booleans(), st.sampled_from([2, 6, 10, 50, 400])), min_size=1, max_size=30))
+def test_the_median_is_that_of_recovery_and_lies_in_its_interval(entries: list[tuple[bool, int]]) -> None:
+    updates, last = [time if back else None for back, time in entries], [time for _, time in entries]
+    low, high = (math.inf if bound is None else bound for bound in median_updates(updates, last)[1:3])
+    median = median_updates(updates, last).median
+    assert median == median_recovery(updates, last)
+    assert low <= (math.inf if median is None else median) <= high

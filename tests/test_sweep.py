@@ -1,0 +1,634 @@
+"""A sweep: what its jobs are, which of them count as done, and how they are run, resumed and tabulated."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reconverge.envs.errors import ConfigError, UnknownName
+from reconverge.launch import sweep
+from reconverge.launch.backend import Order
+from reconverge.launch.cli import main, parse
+from reconverge.launch.commands import Sweep, Train
+from reconverge.launch.config import RunConfig
+from reconverge.launch.config_file import config_text, flat, read_config
+from reconverge.launch.job import LEFT_OUT, Job, content, look
+from reconverge.launch.job_plan import label, make_job, parse_seeds, parse_variations, plan_jobs, with_settings
+from reconverge.launch.job_process import run_job
+from reconverge.launch.presets import find_preset
+from reconverge.launch.run_folder import RunFolder
+from reconverge.launch.run_tables import MATRIX_COLUMNS, rate_columns, write_csv
+from reconverge.launch.sweep import Places, examine
+from reconverge.launch.sweep_cost import CostModel, makespan
+from reconverge.launch.sweep_view import JobClock, Position, SweepView, position
+
+TOY = (
+    "--preset smoke --curriculum point-reach:2 --train.updates 10 --train.log-every 5 --train.trust-region.draws 16 --replay.generator.updates 5 "
+    "--replay.windows-per-task 16 --demonstrations.episodes 5 --demonstrations.workers 0 --evaluation.episodes 2 --evaluation.workers 0 "
+    "--recovery.episodes 1 --recovery.grid 2 --video.episodes 0"
+)
+"""A run that takes a second or two once torch is there."""
+
+
+def toy(**changes: Any) -> RunConfig:
+    command = parse(Sweep, TOY.split(), "reconverge sweep")
+    assert isinstance(command, Sweep)
+    return dataclasses.replace(command.config, **changes)
+
+
+def toy_job(**changes: Any) -> Job:
+    return make_job(toy(**changes), "smoke")
+
+
+def write_result(folder: Path, config: RunConfig, command: str = "reconverge train", successes: int = 8, stages: int | None = None) -> None:
+    """The tables of a run as training leaves them, finished or up to a stage."""
+    job = make_job(config, "smoke")
+    with RunFolder.create(folder, config, command) as run:
+        run.curriculum_yaml.write_text(job.curriculum.to_yaml())
+        tasks, last = [stage.task.name for stage in job.curriculum.stages], len(job.curriculum.stages) if stages is None else stages
+        rows = [{"stage": stage, "task": task, **rate_columns(successes, 10)} for stage in range(last + 1) for task in tasks]
+        write_csv(run.success_matrix_csv, MATRIX_COLUMNS, rows)
+        run.cost_json.write_text(json.dumps({"phases": {"update": 60.0}, "total_s": 60.0}))
+        run.ceilings_csv.write_text("task,attempts,successes,rate,wilson_low,wilson_high\n")
+        run.episodes_csv.write_text("")
+        run.report_html.write_text("<html>")
+
+
+class Finished:
+    """A job that has ended with an exit code, after being asked a few times."""
+
+    def __init__(self, code: int, polls: int = 0, ended: Callable[[], None] = lambda: None) -> None:
+        self.code, self.polls, self.ended, self.asked, self.killed = code, polls, ended, False, False
+
+    def exit_code(self) -> int | None:
+        if self.asked or self.killed:
+            return -15
+        self.polls -= 1
+        if self.polls >= 0:
+            return None
+        self.ended()
+        self.ended = lambda: None
+        return self.code
+
+    def ask_to_end(self) -> None:
+        self.asked = True
+
+    def kill(self) -> None:
+        self.killed = True
+
+
+class Scripted:
+    """A backend that writes results instead of training. `behave` may end a job otherwise."""
+
+    def __init__(self, behave: Callable[[Order], Finished | None] = lambda order: None) -> None:
+        self.behave = behave
+        self.orders: list[Order] = []
+
+    def start(self, order: Order) -> Finished:
+        self.orders.append(order)
+        other = self.behave(order)
+        if other is None:
+            self.train(order)
+        return other or Finished(0)
+
+    @staticmethod
+    def train(order: Order) -> None:
+        if order.overwrite or order.folder.exists():
+            shutil.rmtree(order.folder)
+        write_result(order.folder, read_config(order.config_file), order.command, successes=read_config(order.config_file).seed % 3 + 7)
+
+    @property
+    def started(self) -> list[str]:
+        return [str(Path(*order.folder.parts[-2:])) for order in self.orders]
+
+
+@pytest.fixture
+def backend(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Scripted]:
+    """Replace the processes of `reconverge sweep`, in an empty working folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sweep, "POLL_S", 0.0)
+    scripted = Scripted()
+    monkeypatch.setattr(sweep, "LocalBackend", lambda: scripted)
+    yield scripted
+
+
+def run(words: str) -> int:
+    return main(["sweep", *TOY.split(), *shlex.split(words)])
+
+
+# what a result depends on --------------------------------------------------------------------------------------------------------
+
+
+def another(value: Any) -> Any:
+    """Some other value of the same kind; ranges do not matter to an address."""
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, tuple):
+        return (*value, 7)
+    return f"{value}x" if isinstance(value, str) else (0 if value is None else value) + 1
+
+
+def with_value(config: Any, keys: list[str], value: Any) -> Any:
+    return dataclasses.replace(config, **{keys[0]: value if len(keys) == 1 else with_value(getattr(config, keys[0]), keys[1:], value)})
+
+
+@pytest.mark.parametrize("key", list(flat(RunConfig())))
+def test_the_address_changes_with_every_setting_but_those_that_no_result_depends_on(key: str) -> None:
+    job = toy_job()
+    changed = with_value(job.config, key.split("."), another(flat(job.config)[key]))
+    other = Job(changed, job.curriculum)
+    assert (other.address == job.address) == (key in LEFT_OUT)
+
+
+def test_every_key_that_is_left_out_exists_and_has_a_reason() -> None:
+    assert set(LEFT_OUT) <= set(flat(RunConfig())) and all(LEFT_OUT.values())
+
+
+def test_the_curriculum_counts_by_its_stages_not_by_its_name(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("name: mine\ntasks: [point-reach-0, {task: point-reach-1, updates: 10}]\n")
+    assert toy_job(curriculum=str(file)).address == toy_job().address
+    file.write_text("name: mine\ntasks: [point-reach-0, {task: point-reach-1, updates: 11}]\n")
+    assert toy_job(curriculum=str(file)).address != toy_job().address
+    assert toy_job(curriculum="point-reach:3").address != toy_job().address
+
+
+def test_the_simulators_count_in_the_version_that_the_run_had() -> None:
+    job = make_job(RunConfig(curriculum="cw10:2"), "quickstart")
+    assert content(job.config, job.curriculum, {"metaworld": "3.1.1", "mujoco": "3.3.0"})["simulators"] == ["metaworld 3.1.1, mujoco 3.3.0"]
+    assert content(job.config, job.curriculum, {"mujoco": "3.9.9"})["simulators"] == ["metaworld unknown, mujoco 3.9.9"]
+    assert toy_job().content["simulators"] == ["point-reach 1"]
+
+
+def test_what_a_folder_holds(tmp_path: Path) -> None:
+    job = toy_job()
+    assert look(tmp_path / "run", job).state == "nothing"
+    write_result(tmp_path / "run", job.config, stages=1)
+    held = look(tmp_path / "run", job)
+    assert (held.state, held.stages_done, held.seconds) == ("part", 1, 60.0)
+    shutil.rmtree(tmp_path / "run")
+    write_result(tmp_path / "run", toy(evaluation=dataclasses.replace(job.config.evaluation, workers=3)))
+    assert look(tmp_path / "run", job).state == "result"
+    other = look(tmp_path / "run", toy_job(method="replay", seed=1))
+    assert other.state == "other" and "method was 'trust-region' and is now 'replay'; seed was 0 and is now 1" in other.reason
+    (tmp_path / "run" / "success_matrix.csv").write_text("stage\nx\n")
+    assert look(tmp_path / "run", job).state == "other"
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "thesis.tex").touch()
+    assert look(tmp_path / "notes", job).state == "foreign"
+
+
+def test_a_run_that_was_stopped_before_its_report_is_a_part(tmp_path: Path) -> None:
+    write_result(tmp_path / "run", toy())
+    (tmp_path / "run" / "report.html").unlink()
+    assert look(tmp_path / "run", toy_job()).state == "result"  # published tables
+    (tmp_path / "run" / "checkpoints").mkdir()
+    assert look(tmp_path / "run", toy_job()).state == "part"
+
+
+@pytest.mark.parametrize("key", list(flat(RunConfig())))
+def test_a_setting_that_came_later_does_not_undo_what_is_finished(key: str, tmp_path: Path) -> None:
+    """The stored file of a run from before the setting existed, in which it had today's default."""
+    config = with_value(toy(), key.split("."), flat(RunConfig())[key]) if key != "curriculum" else toy()
+    if key == "policy.sampling_steps" or key == "policy.timesteps":
+        config = with_value(with_value(config, ["policy", "timesteps"], 100), ["policy", "sampling_steps"], 4)
+    if key.startswith(("evaluation.episodes", "recovery.episodes", "video.episodes")):
+        config = with_value(with_value(config, ["recovery", "episodes"], 20), ["evaluation", "episodes"], 50)
+    write_result(tmp_path / "run", config)
+    stored = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
+    inner = stored
+    for section in key.split(".")[:-1]:
+        inner = inner[section]
+    if key != "curriculum":
+        del inner[key.rpartition(".")[2]]
+    header = config_text(config).splitlines()[0]
+    (tmp_path / "run" / "config.yaml").write_text(f"{header}\n{yaml.safe_dump(stored)}")
+    assert look(tmp_path / "run", make_job(config, "smoke")).state == "result"
+
+
+# which jobs there are --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [("0..4", (0, 1, 2, 3, 4)), ("0..2 7", (0, 1, 2, 7)), ("3", (3,)), ("5 0..1 1", (5, 0, 1)), ("2..2", (2,)), ("007", (7,))],
+)
+def test_seeds(words: str, expected: tuple[int, ...]) -> None:
+    assert parse_seeds(words.split()) == expected
+
+
+@pytest.mark.parametrize("word", ["4..0", "a", "", "-1", "0...4", "..3", "1.5", "0..999999999", "0,1", "²", "1" * 40])
+def test_seeds_that_are_none(word: str) -> None:
+    with pytest.raises(ConfigError, match="--seeds"):
+        parse_seeds([word])
+
+
+def test_variations_are_combined_and_read_as_in_a_file() -> None:
+    found = parse_variations(["train.updates=1000,2000", "replay.source=stored,generator", "train.optimizer.learning_rate=1e-3"], RunConfig())
+    assert len(found) == 4
+    assert found[0] == {"train.updates": 1000, "replay.source": "stored", "train.optimizer.learning_rate": 0.001}
+    assert parse_variations(["recovery.grid=[2,100],[]", "policy.task_conditioned=false"], RunConfig()) == [
+        {"recovery.grid": (2, 100), "policy.task_conditioned": False},
+        {"recovery.grid": (), "policy.task_conditioned": False},
+    ]
+    assert parse_variations(["train.updates=5,5"], RunConfig()) == [{"train.updates": 5}]
+    assert parse_variations([], RunConfig()) == [{}]
+
+
+@pytest.mark.parametrize(
+    ("word", "hint"),
+    [
+        ("train.update=5", "did you mean 'train.updates'?"),
+        ("train=5", "unknown setting 'train'"),
+        ("replay.source=stord", "did you mean 'stored'?"),
+        ("train.updates=many", "int was expected"),
+        ("train.updates=1,,2", "cannot be read"),
+        ("train.updates=[", "cannot be read"),
+        ("train.updates=", "has no value; give some, such as --vary train.updates=2000"),
+        ("train.updates", "give KEY=VALUE"),
+        ("method=replay", "use --methods"),
+        ("seed=1", "use --seeds"),
+        ("evaluation.workers=1,2", "no result depends on it"),
+        ("train.updates=!!python/object/apply:os.system [x]", "cannot be read"),
+    ],
+)
+def test_variations_that_are_none(word: str, hint: str) -> None:
+    with pytest.raises((ConfigError, UnknownName), match=re.escape(hint)):
+        parse_variations([word], RunConfig())
+
+
+def test_a_key_is_varied_once() -> None:
+    with pytest.raises(ConfigError, match="given twice"):
+        parse_variations(["train.updates=1", "train.updates=2"], RunConfig())
+
+
+values = st.one_of(st.text(max_size=200), st.integers(), st.floats(), st.booleans(), st.lists(st.integers(), max_size=90).map(tuple))
+
+
+@given(st.dictionaries(st.sampled_from(["curriculum", "train.updates", "recovery.grid"]), values, min_size=1))
+def test_a_label_is_one_safe_part_of_a_path_in_any_order(settings: dict[str, Any]) -> None:
+    found = label(settings)
+    assert re.fullmatch(r"[A-Za-z0-9._=,+-]{1,140}", found) and found[0].isalpha()
+    assert label(dict(reversed(settings.items()))) == found
+
+
+@given(st.text(max_size=200), st.text(max_size=200))
+def test_labels_keep_values_apart(first: str, second: str) -> None:
+    assert (label({"curriculum": first}) == label({"curriculum": second})) == (first == second)
+
+
+def test_a_label_can_be_read() -> None:
+    assert label({"train.updates": 1000, "replay.source": "stored"}) == "replay.source=stored,train.updates=1000"
+    assert label({}) == ""
+
+
+def test_jobs_are_every_combination_seed_by_seed() -> None:
+    jobs = plan_jobs(toy(), "smoke", ["finetune", "replay"], [0, 3], [{"train.updates": 10}, {"train.updates": 20}])
+    assert [str(job.path) for job in jobs[:3]] == [
+        "finetune/train.updates=10/seed-0",
+        "replay/train.updates=10/seed-0",
+        "finetune/train.updates=20/seed-0",
+    ]
+    assert len({job.address for job in jobs}) == len(jobs) == 8
+    assert [job.config.seed for job in jobs] == [0] * 4 + [3] * 4 and jobs[2].updates == 40
+
+
+def test_a_job_that_cannot_be_run_is_refused_before_any_is() -> None:
+    with pytest.raises(ConfigError, match=r"train\.updates is 0"):
+        plan_jobs(toy(), "smoke", ["replay"], [0], [{"train.updates": 5}, {"train.updates": 0}])
+    with pytest.raises(UnknownName, match="did you mean 'cw10'"):
+        plan_jobs(toy(), "smoke", ["replay"], [0], [{"curriculum": "cw11"}])
+    with pytest.raises(ConfigError, match="more than 10000 jobs"):
+        plan_jobs(toy(), "smoke", ["replay"], range(20_000))
+
+
+def test_the_command_of_a_job_gives_its_configuration() -> None:
+    config = with_settings(toy(seed=3), {"recovery.grid": [2, 5], "policy.task_conditioned": False, "method": "replay"})
+    words = shlex.split(make_job(config, "smoke").command)
+    assert words[:2] == ["reconverge", "train"]
+    command = parse(Train, words[2:], "reconverge train")
+    assert isinstance(command, Train) and command.config == config
+
+
+def test_a_sweep_has_one_thread_a_job_unless_told_otherwise() -> None:
+    assert find_preset("quickstart").threads == 2
+    for words, threads in (("--preset quickstart", 1), ("--preset quickstart --threads 3", 3)):
+        command = parse(Sweep, words.split(), "reconverge sweep")
+        assert isinstance(command, Sweep) and command.config.threads == threads
+
+
+# running them ----------------------------------------------------------------------------------------------------------------------
+
+
+def test_all_jobs_are_run_once_and_tabulated(backend: Scripted, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--methods finetune replay --seeds 0..1") == 0
+    assert backend.started == ["finetune/seed-0", "replay/seed-0", "finetune/seed-1", "replay/seed-1"]
+    said = capsys.readouterr()
+    assert re.search(r"finetune +2 of 2 +75\.0 \(11\.5 to 138\.5\) +0\.0 \(0\.0 to 0\.0\) +1\.0\n", said.out)
+    assert "reconverge report runs/sweep/smoke\n" in said.out
+    lines = said.err.splitlines()
+    assert len(lines) == 8 and lines[0].startswith("start  finetune/seed-0  (log: runs/sweep/smoke/finetune/seed-0.log)")
+    assert lines[1].startswith("done   finetune/seed-0: success 70.0 %, 1.0 minutes  [1/4 ended  eta 3:00]")
+    assert RunFolder.open(Path("runs/sweep/smoke/replay/seed-1")).command_txt.read_text().startswith("reconverge train --preset smoke")
+
+    assert run("--methods finetune replay --seeds 0..2") == 0
+    assert backend.started[4:] == ["finetune/seed-2", "replay/seed-2"]
+
+
+def test_published_results_alone_suffice_elsewhere(backend: Scripted, capsys: pytest.CaptureFixture[str]) -> None:
+    words = "--methods replay --seeds 0 1 --results-dir results/toy"
+    assert run(words) == 0
+    published = Path("results/toy/replay/seed-1")
+    assert {path.name for path in published.iterdir()} <= set(sweep.PUBLISHED) and not (published / "episodes.csv").exists()
+    shutil.rmtree("runs")
+    capsys.readouterr()
+    assert run(words) == 0
+    assert len(backend.orders) == 2
+    said = capsys.readouterr().out
+    assert "2 of 2" in said and "reconverge report results/toy" in said
+
+
+def test_what_was_done_before_results_were_wanted_is_copied(backend: Scripted) -> None:
+    assert run("--methods replay") == 0
+    assert run("--methods replay --results-dir results") == 0
+    assert len(backend.orders) == 1 and look(Path("results/replay/seed-0"), toy_job(method="replay")).state == "result"
+
+
+def test_a_part_is_resumed_and_another_run_refused_or_redone(backend: Scripted, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = Path("runs/sweep/smoke/replay/seed-0")
+    write_result(folder, toy(method="replay"), stages=1)
+    assert run("--methods replay --train.updates 20") == 2
+    said = capsys.readouterr()
+    assert f"{folder}: train.updates was 10 and is now 20" in said.err and "--overwrite" in said.err and len(said.err.splitlines()) <= 2
+    assert backend.orders == []
+
+    backend.behave = lambda order: Finished(0)  # as if the resumed run had ended too early
+    assert run("--methods replay") == 1
+    assert not backend.orders[-1].overwrite and "ended after stage 1" in capsys.readouterr().out
+
+    backend.behave = lambda order: None
+    assert run("--methods replay --train.updates 20 --overwrite") == 0
+    assert backend.orders[-1].overwrite
+    assert run("--methods replay --train.updates 20 --overwrite") == 0
+    assert len(backend.orders) == 2
+
+
+def test_results_of_another_run_are_not_replaced_unasked(backend: Scripted, capsys: pytest.CaptureFixture[str]) -> None:
+    write_result(Path("results/replay/seed-0"), toy(method="replay", device="cuda"))
+    words = "--methods replay --results-dir results"
+    assert run(words) == 2 and "device was 'cuda' and is now 'cpu'" in capsys.readouterr().err
+    assert run(f"{words} --overwrite") == 0
+    assert read_config(Path("results/replay/seed-0/config.yaml")).device == "cpu"
+
+
+def test_files_that_are_no_run_are_never_touched(backend: Scripted, capsys: pytest.CaptureFixture[str]) -> None:
+    for folder in ("results", "runs/sweep/smoke"):
+        notes = Path(folder, "replay/seed-0/notes.txt")
+        notes.parent.mkdir(parents=True)
+        notes.touch()
+        assert run("--methods replay --results-dir results --overwrite") == 2
+        assert notes.exists() and "not a run's" in capsys.readouterr().err
+        shutil.rmtree(notes.parent)
+
+
+def test_the_copies_need_a_folder_of_their_own(backend: Scripted, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--output-dir out --results-dir ./out") == 2
+    assert "a folder of their own" in capsys.readouterr().err
+
+
+def test_a_dry_run_shows_and_does_nothing(backend: Scripted, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert run("--methods replay --seeds 0..1 --dry-run") == 0
+    assert "0 of 2 done, 2 to run: 40 gradient updates; minutes are estimated once a job is done" in capsys.readouterr().out
+    assert list(tmp_path.iterdir()) == [] and backend.orders == []
+    write_result(Path("runs/sweep/smoke/replay/seed-0"), toy(method="replay"))
+    write_result(Path("runs/sweep/smoke/replay/seed-1"), toy(method="replay", seed=1), stages=1)
+    assert run("--methods replay --seeds 0..2 --dry-run") == 0
+    shown = capsys.readouterr().out
+    assert re.search(r"replay/seed-0 +done +20 +1\.0\n.*resume after stage 1 of 2 +20 +~0\.5\n.*start +20 +~1\.0\n", shown)
+    assert "1 of 3 done, 2 to run: about 1.5 minutes with --jobs 1" in shown
+
+
+def test_a_failure_does_not_stop_the_others(backend: Scripted, capsys: pytest.CaptureFixture[str]) -> None:
+    def behave(order: Order) -> Finished | None:
+        code = {"seed-0": 2, "seed-1": 1, "seed-2": -signal.SIGKILL}.get(order.folder.name, 0)
+        order.log.parent.mkdir(parents=True, exist_ok=True)
+        order.log.write_text("stage 1/2\nreconverge: the loss is nan; lower it\n" if code == 2 else "Traceback\nZeroDivisionError: bug\n\n")
+        return Finished(code) if code else None
+
+    backend.behave = behave
+    assert run("--methods replay --seeds 0..3") == 1
+    shown = capsys.readouterr().out
+    assert "replay  1 of 4" in shown and "3 of 4 jobs failed" in shown
+    assert re.search(r"replay/seed-0 +2 +the loss is nan; lower it +runs/sweep/smoke/replay/seed-0\.log", shown)
+    assert "ZeroDivisionError: bug" in shown and "ended by SIGKILL; is there enough memory?" in shown
+    assert run("--methods replay --seeds 0") == 2  # all that failed can be mended
+
+
+def test_no_more_than_jobs_run_at_once(backend: Scripted) -> None:
+    running: list[str] = []
+    most: list[int] = []
+
+    def behave(order: Order) -> Finished:
+        running.append(order.folder.name)
+        most.append(len(running))
+        Scripted.train(order)
+        return Finished(0, polls=3, ended=lambda: running.remove(order.folder.name))
+
+    backend.behave = behave
+    assert run("--methods replay --seeds 0..6 --jobs 3") == 0
+    assert max(most) == 3 and len(most) == 7
+
+
+def test_a_job_waits_while_another_collects_its_demonstrations(backend: Scripted) -> None:
+    starts: list[tuple[str, bool]] = []
+
+    def behave(order: Order) -> Finished:
+        first = Path("runs/sweep/smoke/replay/seed-0/ceilings.csv")
+        starts.append((order.folder.name, first.exists()))
+        return Finished(0, polls=4, ended=lambda: Scripted.train(order))
+
+    backend.behave = behave
+    assert run("--methods replay --seeds 0..1 --jobs 2") == 0
+    assert starts == [("seed-0", False), ("seed-1", True)]
+
+
+def test_an_interrupted_sweep_ends_its_jobs_and_says_how_to_go_on(backend: Scripted, capsys: pytest.CaptureFixture[str]) -> None:
+    jobs = []
+
+    def behave(order: Order) -> Finished:
+        if order.folder.name == "seed-1":
+            raise KeyboardInterrupt
+        (order.folder / ".lock-1").mkdir(parents=True)
+        (order.folder / "ceilings.csv").touch()
+        jobs.append(Finished(0, polls=10**9))
+        return jobs[-1]
+
+    backend.behave = behave
+    assert run("--methods replay --seeds 0..1 --jobs 2") == 130
+    assert jobs[0].asked and not jobs[0].killed
+    assert "go on with the same command: reconverge sweep --preset smoke" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", ["--methods replay --method ewc", "--seeds 1 --seed 5"])
+def test_one_of_a_thing_beside_several_is_refused(words: str, backend: Scripted, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(words) == 2
+    assert "contradicts" in capsys.readouterr().err
+
+
+def test_a_single_method_and_seed_may_be_given_in_the_singular(backend: Scripted) -> None:
+    assert run("--method ewc --seed 5") == 0
+    assert backend.started == ["ewc/seed-5"]
+
+
+# cost and view ---------------------------------------------------------------------------------------------------------------------
+
+
+def test_makespan() -> None:
+    assert makespan([3, 2, 2], 2) == 4
+    assert makespan([], 2) == 0
+    assert makespan([1], 2, busy=[5.0, 2.0]) == 5
+
+
+def test_the_cost_of_a_job_follows_its_method_and_updates() -> None:
+    cost = CostModel()
+    assert cost.seconds(toy_job()) is None
+    cost.learn(toy_job(method="replay"), 40.0)  # 20 updates
+    cost.learn(toy_job(method="finetune"), 20.0)
+    longer = make_job(with_settings(toy(method="replay"), {"train.updates": 20}), "smoke")
+    assert cost.seconds(longer) == 80.0 and cost.seconds(longer, 0.5) == 40.0
+    assert cost.seconds(toy_job(method="ewc")) == 30.0  # the mean of all
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", Position(0, 0.0)),
+        ('{"stage": 1, "update": 5}\n', Position(1, 0.25)),
+        ('{"stage": 1, "update": 10}\n{"stage": 2, "update": 5}\n{"stage": 2, "upd', Position(2, 0.75)),
+        ("no json\n", Position(0, 0.0)),
+    ],
+)
+def test_the_position_of_a_job_is_read_from_its_rows(text: str, expected: Position, tmp_path: Path) -> None:
+    (tmp_path / "metrics.jsonl").write_text(text)
+    assert position(tmp_path / "metrics.jsonl", toy_job()) == expected
+    assert position(tmp_path / "none", toy_job()) == Position(0, 0.0)
+
+
+def test_joint_training_has_one_stage_with_all_updates(tmp_path: Path) -> None:
+    (tmp_path / "metrics.jsonl").write_text('{"stage": 2, "update": 5}\n')
+    assert position(tmp_path / "metrics.jsonl", toy_job(method="joint")) == Position(2, 0.25)
+
+
+def test_time_left_counts_from_where_a_job_was_taken_up(tmp_path: Path) -> None:
+    file, now = tmp_path / "metrics.jsonl", [0.0]
+    file.write_text('{"stage": 2, "update": 5}\n')  # as an interrupted run left it
+    clock = JobClock(toy_job(), file, lambda: now[0])
+    now[0] = 10.0
+    file.write_text('{"stage": 1, "update": 10}\n')  # its checkpoint is at the end of stage 1
+    clock.look()
+    assert clock.eta_s is None and str(clock) == "stage 1/2"
+    now[0] = 20.0
+    file.write_text('{"stage": 2, "update": 5}\n')
+    clock.look()
+    assert clock.eta_s == 10.0 and str(clock) == "stage 2/2  eta 0:10"
+
+
+def test_a_terminal_has_a_bar_per_job_and_one_of_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm")
+    stream, job = io.StringIO(), toy_job()
+    (tmp_path / "metrics.jsonl").write_text('{"stage": 1, "update": 5}\n')
+    clock = JobClock(job, tmp_path / "metrics.jsonl")
+    with SweepView(4, 1, 2, CostModel(), stream=stream) as view:
+        view.started(job, "start it")
+        view.refresh([clock], [])
+        view.ended(job, "done it", [], [job])
+    shown = stream.getvalue()
+    assert "trust-region/seed-0" in shown and "25 %" in shown and "stage 1/2" in shown and "done it  [2/4 ended]" in shown
+
+
+# with real runs --------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_job_process_trains_and_goes_on_with_what_is_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = with_settings(toy(method="finetune"), {"demonstrations.folder": str(tmp_path / "demonstrations")})
+    job, places = make_job(config, "smoke"), Places(tmp_path)
+    assert run_job(config, places.folder(job), job.command) == 0
+    assert examine(job, places, False).todo == "nothing"
+    shutil.rmtree(places.folder(job) / "checkpoints" / "stage-02")
+    (places.folder(job) / "report.html").unlink()
+    assert examine(job, places, False).todo == "resume"
+    assert run_job(dataclasses.replace(config, evaluation=dataclasses.replace(config.evaluation, workers=1)), places.folder(job), job.command) == 0
+    assert examine(job, places, False).todo == "nothing"
+    assert "resumed after stage 1 of 2" in capsys.readouterr().err
+
+
+def start(folder: Path, words: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "reconverge.launch", "sweep", *TOY.split(), *words.split()]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def wait_for(there: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 120
+    while not there() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert there(), process.communicate(timeout=60)
+
+
+LONG = "--methods finetune --seeds 0 --train.updates 30000 --train.log-every 1"
+
+
+@pytest.mark.parametrize("blow", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_sweep_that_is_stopped_leaves_no_process_and_its_job_resumes(blow: signal.Signals, tmp_path: Path) -> None:
+    folder = tmp_path / "runs/sweep/smoke/finetune/seed-0"
+    process = start(tmp_path, LONG)
+    wait_for(lambda: (folder / "metrics.jsonl").exists(), process)
+    process.send_signal(blow)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == (-9 if blow == signal.SIGKILL else 130)
+    assert blow == signal.SIGKILL or "go on with the same command: reconverge sweep" in said
+    wait_for_release(folder)
+    held = look(folder, make_job(read_config(folder / "config.yaml"), "smoke"))
+    assert (held.state, held.stages_done) == ("part", 0)
+
+
+def wait_for_release(folder: Path) -> None:
+    """Until no living process holds the folder, which `resume` would refuse otherwise."""
+    deadline = time.monotonic() + 30
+    while list(folder.glob(".lock-*")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    with RunFolder.resume(folder):
+        pass
+
+
+def test_a_killed_job_is_resumed_and_a_failing_one_reported_beside_it(tmp_path: Path) -> None:
+    variations = "--vary train.optimizer.learning_rate=1e-3,1e30"
+    steady, diverging = (f"train.optimizer.learning_rate={rate}" for rate in ("0.001", "1e+30"))
+    with RunFolder.create(tmp_path / "out/finetune" / steady / "seed-0", toy(method="finetune"), "as a run that was killed at once"):
+        pass
+    process = start(tmp_path, f"--methods finetune {variations} --output-dir out --jobs 2 --results-dir results")
+    shown, said = process.communicate(timeout=240)
+    assert process.returncode == 2, shown + said
+    assert f"resume  finetune/{steady}/seed-0" in said and f"start  finetune/{diverging}/seed-0" in said
+    assert re.search(rf"finetune/{re.escape(diverging)}/seed-0 +2 +\w+ is (nan|inf) at stage 1", shown)
+    assert re.search(rf"finetune/{steady} +1 of 1", shown)
+    assert look(tmp_path / "results/finetune" / steady / "seed-0", toy_job(method="finetune")).state == "result"
+    assert not (tmp_path / "results/finetune" / diverging).exists()
