@@ -7,7 +7,7 @@ from torch import Tensor
 
 from reconverge.policy.config import UnetConfig
 from reconverge.policy.diffusion_policy import DiffusionPolicy
-from reconverge.policy.fisher import SPECTRUM_DRAWS, Draws, denoising_draws, denoising_losses, rank1_fisher
+from reconverge.policy.fisher import SPECTRUM_DRAWS, Draws, denoising_draws, denoising_losses, diagonal_fisher, rank1_fisher
 from reconverge.policy.flat_parameters import FlatParameters
 from reconverge.policy.random_streams import RandomStreams
 
@@ -48,6 +48,21 @@ def test_agrees_with_per_draw_gradients_in_float64(denoiser: str) -> None:
     assert float((fisher.mu - mu).norm() / mu.norm()) < 1e-10
     assert abs(fisher.curvature / curvature - 1) < 1e-10
     assert fisher.spectral_ratio == pytest.approx(spectral_ratio(losses, parameters.values, draws), rel=1e-6)
+
+
+def test_the_diagonal_squares_per_draw_not_the_mean_gradient() -> None:
+    """Two draws with gradients (1, 2) and (-1, 2): E[g^2] = (1, 4), while the squared mean would be (0, 4)."""
+    draws = (torch.tensor([[1.0, 2.0], [-1.0, 2.0]]),)
+    assert diagonal_fisher(lambda theta, part: part[0] @ theta, torch.zeros(2), draws).tolist() == [1.0, 4.0]
+
+
+def test_the_diagonal_agrees_with_per_draw_gradients() -> None:
+    policy = small_policy()
+    parameters = FlatParameters(policy.denoiser)
+    draws = denoising_draws(policy, random_windows(), 70, RandomStreams(0, 1))
+    losses = denoising_losses(policy, parameters)
+    gradients = torch.autograd.functional.jacobian(lambda theta: losses(theta, draws), parameters.values)
+    assert torch.allclose(diagonal_fisher(losses, parameters.values, draws), gradients.square().mean(0), rtol=1e-4, atol=1e-8)
 
 
 def test_exact_where_the_fisher_has_rank_one() -> None:

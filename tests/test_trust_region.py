@@ -2,6 +2,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from reconverge.policy.diagonal_trust_region import DiagonalTrustRegion
 from reconverge.policy.fisher import Rank1Fisher
 from reconverge.policy.trust_region import TrustRegion
 
@@ -52,3 +53,72 @@ def test_arrays_carry_it_through_a_checkpoint() -> None:
     theta = torch.tensor([0.5, 0.0], dtype=torch.float64)
     assert torch.equal(loaded.gradient(theta), trust.gradient(theta)) and len(loaded) == 1
     assert loaded.bytes == 8 * (2 + 1 + 1)
+
+
+def test_the_projection_in_the_modules_first_lines() -> None:
+    trust = region(2.0, 2)
+    trust.add(fisher([3, 4], 0.5), torch.tensor([1.0, 1.0]))
+    theta = torch.tensor([2.0, 1.0], dtype=torch.float64)
+    assert float(trust.travelled(theta)) == 2.25
+    assert abs(trust.project(theta, radius=0.25) - 0.16) < 1e-9
+    assert torch.allclose(theta, torch.tensor([1.76, 0.68], dtype=torch.float64))
+    assert trust.project(theta, radius=0.26) == 0.0
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 4), st.floats(0.01, 0.9))
+def test_the_projection_is_the_nearest_point_within_the_radius(seed: int, tasks: int, share: float) -> None:
+    """It lies on the border, and the step to it is normal to the border there (Kuhn-Tucker), which for a convex set is all there is to it."""
+    generator = torch.Generator().manual_seed(seed)
+    draw = lambda *shape: torch.randn(*shape, generator=generator, dtype=torch.float64)  # noqa: E731
+    trust = region(1.0, 6)
+    for _ in range(tasks):
+        trust.add(Rank1Fisher(draw(6), float(draw(1).abs()) + 0.1, 1, 1.0, 1.0, 0.0), draw(6))
+    start = draw(6) * 3
+    centre_free = start.clone()
+    radius = share * float(trust.travelled(start))
+    strength = trust.project(centre_free, radius)
+    assert abs(float(trust.travelled(centre_free)) / radius - 1) < 1e-6
+    normal = trust.gradient(centre_free)  # lambda = 1: the gradient of what was travelled
+    assert torch.allclose(start - centre_free, strength * normal, atol=1e-8 * (1 + strength))
+
+
+def test_one_gradient_shared_by_two_tasks_is_no_obstacle() -> None:
+    """The Gram matrix is singular then."""
+    trust = region(1.0, 2)
+    for optimum in ([0.0, 0.0], [0.2, 0.0]):
+        trust.add(fisher([1, 0], 1.0), torch.tensor(optimum))
+    theta = torch.tensor([5.0, 7.0], dtype=torch.float64)
+    trust.project(theta, radius=0.1)
+    assert float(trust.travelled(theta)) <= 0.1 * (1 + 1e-6) and float(theta[1]) == 7.0
+
+
+def test_the_diagonal_example_in_the_modules_first_lines() -> None:
+    trust = DiagonalTrustRegion(2.0, 1)
+    trust.add(torch.tensor([1.0]), torch.tensor([0.0]))
+    trust.add(torch.tensor([3.0]), torch.tensor([2.0]))
+    assert (float(trust.curvature), float(trust.centre), trust.rest) == (4.0, 1.5, 3.0)
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 5))
+def test_merged_diagonal_penalties_are_the_sum_of_all(seed: int, tasks: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    trust, pieces = DiagonalTrustRegion(3.0, 4, dtype=torch.float64), []
+    for _ in range(tasks):
+        diagonal, optimum = torch.rand(4, generator=generator, dtype=torch.float64), torch.randn(4, generator=generator, dtype=torch.float64)
+        trust.add(diagonal, optimum)
+        pieces.append((diagonal, optimum))
+    theta = torch.randn(4, generator=generator, dtype=torch.float64, requires_grad=True)
+    whole = sum(1.5 * (diagonal * (theta - optimum).square()).sum() for diagonal, optimum in pieces)
+    assert isinstance(whole, torch.Tensor)
+    (expected,) = torch.autograd.grad(whole, theta)
+    gradient = torch.zeros(4, dtype=torch.float64)
+    assert torch.isclose(trust.add_gradient(theta.detach(), gradient), whole.detach())
+    assert torch.isclose(trust.penalty(theta.detach()), whole.detach()) and torch.allclose(gradient, expected)
+
+
+def test_a_diagonal_region_is_carried_through_arrays() -> None:
+    trust = DiagonalTrustRegion(1.0, 3)
+    trust.add(torch.rand(3), torch.rand(3))
+    other = DiagonalTrustRegion(1.0, 3)
+    other.load_arrays(trust.arrays())
+    assert len(other) == 1 and torch.equal(other.centre, trust.centre) and other.rest == trust.rest

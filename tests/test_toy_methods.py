@@ -1,0 +1,84 @@
+"""Every method on the toy world, two conflicting tasks: does it do there what it claims?"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from test_toy_world import run, toy_config
+
+from reconverge.eval.run_results import RunResults, read_run
+from reconverge.launch.presets import find_preset
+from reconverge.policy.config import TrustRegionConfig, UpdateBudgetConfig
+
+SMOKE = find_preset("smoke")
+TRAIN = SMOKE.train
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("world")
+
+
+def results_of(world: Path, name: str, **changes: object) -> RunResults:
+    return read_run(run(world / name, toy_config(world, curriculum="point-reach:2", **changes)))
+
+
+def learned_and_kept(results: RunResults) -> tuple[float, float, float]:
+    """Success on the first task after its own stage and at the end, and on the second at the end."""
+    return results.matrix[1][0], results.matrix[2][0], results.matrix[2][1]
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("t-dgr", {"method": "t-dgr"}),
+        ("ftml", {"method": "ftml"}),
+        ("vr-mcl", {"method": "vr-mcl"}),
+        ("adaptive-trust-region", {"method": "adaptive-trust-region"}),
+        ("radius", {"method": "trust-region", "train": replace(TRAIN, trust_region=TrustRegionConfig(draws=1024, form="constraint", radius=1e-3))}),
+        ("teacher", {"method": "replay", "replay": replace(SMOKE.replay, source="teacher-rollouts", successes_only=True, pool="redrawn")}),
+        ("stored", {"method": "replay", "replay": replace(SMOKE.replay, source="stored", stored_megabytes=0.02)}),
+    ],
+)
+def test_methods_that_replay_keep_the_first_task_and_learn_the_second(world: Path, name: str, changes: dict[str, object]) -> None:
+    learned, kept, second = learned_and_kept(results_of(world, name, **changes))
+    assert learned >= 0.9 and kept >= 0.8 and second >= 0.7
+
+
+@pytest.mark.parametrize("fisher", ["rank-1", "diagonal"])
+def test_a_strong_fisher_penalty_trades_the_second_task_for_the_first(world: Path, fisher: str) -> None:
+    """Without replay nothing else holds the first task: what the penalty buys is stiffness."""
+    weak, strong = (
+        results_of(world, f"{fisher}-{strength:g}", method="ewc", train=replace(TRAIN, trust_region=TrustRegionConfig(strength, 1024, fisher)))
+        for strength in (0.0, 1e4)
+    )
+    assert weak.matrix[2][1] >= 0.9
+    assert strong.matrix[2][1] < weak.matrix[2][1] - 0.2
+    assert strong.matrix[2][0] >= weak.matrix[2][0]
+
+
+def test_a_policy_per_task_forgets_nothing(world: Path) -> None:
+    results = results_of(world, "single", method="single")
+    assert results.matrix[2][0] == results.matrix[1][0] >= 0.9 and results.matrix[2][1] >= 0.9
+    assert not results.curves
+
+
+def test_the_log_says_how_far_was_travelled_within_the_radius(world: Path) -> None:
+    settings = TrustRegionConfig(draws=1024, form="constraint", radius=1e-4)
+    results = results_of(world, "small radius", method="ewc", train=replace(TRAIN, updates=60, trust_region=settings))
+    travelled = [row["travelled"] for row in results.training if row["stage"] == 2]
+    assert 0 < max(travelled) <= 1e-4 * 1.001
+    assert any(row["lambda"] > 0 for row in results.training)
+
+
+@pytest.mark.parametrize("form", ["soft", "hard"])
+def test_a_smaller_update_budget_moves_less(world: Path, form: str) -> None:
+    moved = []
+    for least in (0.0, 1.0):
+        budget = UpdateBudgetConfig(form=form, control="constant", least=least, draws=256)  # type: ignore[arg-type]
+        results = results_of(world, f"{form}-{least:g}", method="adaptive", train=replace(TRAIN, updates=60, update_budget=budget))
+        second = [row for row in results.training if row["stage"] == 2]
+        moved.append(sum(value for name, value in second[-1].items() if name.startswith("budget.")))
+    assert moved[0] < 0.7 * moved[1]
