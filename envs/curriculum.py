@@ -1,6 +1,7 @@
 """Curricula: which tasks come in which order, and how long each is trained.
 
     cw10                  a named curriculum           point-reach:3      its first three stages
+    cw10:shuffle-7        its stages in the random order number 7
     mine.yaml             a file of your own, checked fully before anything runs:
 
         name: mine
@@ -11,6 +12,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +21,7 @@ from typing import Any
 import yaml
 
 from reconverge.envs.errors import CurriculumError, UnknownName
+from reconverge.envs.seeding import numpy_stream
 from reconverge.envs.task import Task
 from reconverge.envs.tasks import find_task
 
@@ -93,24 +96,31 @@ class Curriculum:
 
 
 def load_curriculum(name_or_file: str) -> Curriculum:
-    """A curriculum by name (`cw10`), prefix (`cw10:3`) or file (`mine.yaml`).
+    """A curriculum by name (`cw10`), prefix (`cw10:3`), order (`cw10:shuffle-7`) or file (`mine.yaml`).
 
     Raises UnknownName for a name that does not exist, CurriculumError for anything else that cannot be run.
     """
     if name_or_file.endswith((".yaml", ".yml")):
         return _from_file(Path(name_or_file))
-    name, _, prefix = name_or_file.partition(":")
+    name, _, suffix = name_or_file.partition(":")
     if name not in CURRICULA:
         raise UnknownName("curriculum", name, CURRICULA, "--curriculum (a file's name must end in .yaml)")
-    names = CURRICULA[name]
-    return _checked(name_or_file, [{"task": task} for task in names[: _prefix_length(name_or_file, prefix, len(names))]], {}, name_or_file)
+    return _checked(name_or_file, [{"task": task} for task in _arranged(name_or_file, suffix, CURRICULA[name])], {}, name_or_file)
+
+
+def _arranged(whole: str, suffix: str, names: Sequence[str]) -> Sequence[str]:
+    """The stages that a name with its suffix stands for: all, a prefix, or all in a random order that is a function of its number."""
+    shuffled = re.fullmatch(r"shuffle-(\d{1,9})", suffix, re.ASCII)
+    if shuffled:
+        return [names[index] for index in numpy_stream("curriculum order", int(shuffled[1])).permutation(len(names))]
+    return names[: _prefix_length(whole, suffix, len(names))]
 
 
 def _prefix_length(whole: str, prefix: str, most: int) -> int:
     if ":" not in whole:
         return most
     if not (prefix.isascii() and prefix.isdigit() and len(prefix) < 6 and 1 <= int(prefix) <= most):
-        raise CurriculumError(f"curriculum '{whole}': the number after ':' must be between 1 and {most}")
+        raise CurriculumError(f"curriculum '{whole}': what follows ':' must be a number of stages between 1 and {most}, or an order such as shuffle-7")
     return int(prefix)
 
 

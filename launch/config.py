@@ -67,8 +67,10 @@ def check(config: RunConfig) -> None:
     _check_recovery(config)
     _check_networks(config)
     region = config.train.trust_region
-    if region.form == "constraint" and region.fisher == "diagonal":
-        raise ConfigError("train.trust_region.form constraint needs train.trust_region.fisher rank-1; use the penalty form with diagonal")
+    if region.form != "penalty" and region.fisher == "diagonal":
+        raise ConfigError(f"train.trust_region.form {region.form} does not go with train.trust_region.fisher diagonal; use the penalty form")
+    if region.form == "functional" and config.method == "ewc":
+        raise ConfigError("train.trust_region.form functional bounds the replay loss, which ewc has none of; use --method trust-region")
     if not _DEVICE.fullmatch(config.device):
         raise ConfigError(f"device is '{config.device}'; use cpu, cuda or cuda:1")
 

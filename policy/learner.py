@@ -49,7 +49,8 @@ class Learner:
 
     Attributes:
         policy: the network in training; its parameters are `parameters.values`.
-        loss_weights: of the current and of the replayed windows; a hook may set them when a stage starts.
+        loss_weights: of the current and of the replayed windows; a hook may set them.
+        last_losses: of the update under way, for hooks.
         initial: (P,) the parameters before any stage, a function of the seed.
         averaged: (P,) exponential moving average of the parameters: what acts, teaches and is handed over.
         teacher: the frozen policy of the end of the previous stage; None in the first.
@@ -84,7 +85,7 @@ class Learner:
 
         # gradient of the objective: the paper's, or the method's own
         own = [losses for hook in self.method.hooks if (losses := hook.objective_gradient(self)) is not None]
-        losses = own[0] if own else self._objective_gradient()
+        self.last_losses = losses = own[0] if own else self._objective_gradient()
 
         # the trust region's part in closed form, and what else the method makes of it
         penalty = self._add_penalty_gradients()

@@ -44,6 +44,12 @@ def test_a_prefix_out_of_range_is_refused(prefix: str) -> None:
         load_curriculum(f"cw10:{prefix}")
 
 
+def test_a_random_order_is_a_function_of_its_number() -> None:
+    orders = [[stage.task.name for stage in load_curriculum(f"cw10:shuffle-{number}").stages] for number in (1, 1, 2)]
+    assert orders[0] == orders[1] != orders[2]
+    assert all(sorted(order) == sorted(CW10) and order != list(CW10) for order in orders)
+
+
 def test_an_unknown_curriculum_is_answered_with_the_nearest() -> None:
     with pytest.raises(UnknownName, match="did you mean 'cw10'"):
         load_curriculum("cw1")

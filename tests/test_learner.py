@@ -7,7 +7,7 @@ from reconverge.policy.config import OptimizerConfig, TrainConfig, TrustRegionCo
 from reconverge.policy.hooks import Hook, Method
 from reconverge.policy.learner import Learner
 from reconverge.policy.methods.bounds import finetune
-from reconverge.policy.methods.ewc import ewc
+from reconverge.policy.methods.ewc import StayTrue, ewc
 from reconverge.policy.methods.replay import replay
 from reconverge.policy.methods.trust_region import trust_region
 from reconverge.policy.windows import WindowBatch
@@ -112,6 +112,22 @@ def test_a_stronger_trust_region_moves_less_along_mu() -> None:
         region = learner.method.hooks[0].region  # type: ignore[attr-defined]
         moved.append(abs(float(region.distances(learner.parameters.values)[0])) / float(region.mu[0].norm()))
     assert moved[1] < 0.2 * moved[0]
+
+
+def test_the_functional_form_raises_the_replay_weight_until_the_network_is_true_to_its_teacher() -> None:
+    weights = []
+    for radius in (1e-6, 1e6):
+        config = TrainConfig(batch_size=16, trust_region=TrustRegionConfig(form="functional", radius=radius))
+        learner = train(learner_of(trust_region(Source(), config.trust_region, 0), config), stages=2, updates=20)
+        weights.append(learner.loss_weights)
+    assert 1.5 < weights[0][1] <= StayTrue.MOST and StayTrue.LEAST <= weights[1][1] < 1
+
+
+def test_tasks_seen_share_the_loss() -> None:
+    learner = train(learner_of(replay(Source(), "tasks-seen")), stages=1)
+    assert learner.loss_weights == (1.0, 1.0)  # the first task is alone
+    learner.begin_stage(2, random_windows(task=1), 5)
+    assert learner.loss_weights == (0.5, 0.5)
 
 
 def test_arrays_carry_a_learner_over_a_stage_boundary() -> None:

@@ -6,6 +6,7 @@ With the rank-1 Fisher of diffusion models (arXiv 2509.23593, section 3.3) or th
 
 from __future__ import annotations
 
+import math
 from typing import Protocol
 
 import numpy as np
@@ -105,10 +106,40 @@ def fisher_draws(learner: Learner, config: TrustRegionConfig) -> tuple[DrawLosse
     return denoising_losses(learner.policy, learner.parameters), draws
 
 
+class StayTrue(Hook):
+    """Keep what the network *does* on rehearsed windows within a radius of the teacher, wherever its parameters go (ours).
+
+    The replay loss is that distance. Dual ascent on its weight: beta grows by the factor exp(rate * (loss / radius - 1)) an update, so it
+    rises where the network strays and falls back where there is room.
+    """
+
+    name = "functional trust region"
+    RATE, LEAST, MOST = 0.02, 0.25, 20.0
+
+    def __init__(self, config: TrustRegionConfig) -> None:
+        self.config, self.weight = config, 1.0
+
+    def on_stage_start(self, learner: Learner) -> None:
+        self.weight = learner.config.replay_weight
+        learner.loss_weights = (1.0, self.weight)
+
+    def adjust_step(self, learner: Learner, before: Tensor) -> None:
+        if learner.last_losses.replay is None:
+            return
+        strayed = float(learner.last_losses.replay.detach()) / self.config.radius - 1
+        self.weight = min(self.MOST, max(self.LEAST, self.weight * math.exp(self.RATE * min(strayed, 2.0))))
+        learner.loss_weights = (1.0, self.weight)
+
+    def figures(self) -> dict[str, float]:
+        return {"radius": self.config.radius, "beta": self.weight}
+
+
 def stay_near(config: TrustRegionConfig, size: int, device: torch.device | str = "cpu") -> Hook:
     """The hook that the configuration asks for; `size` is P."""
     if config.fisher == "diagonal":
         return StayNearByDiagonal(config, size, device)
+    if config.form == "functional":
+        return StayTrue(config)
     return StayWithin(config, size, device) if config.form == "constraint" else StayNear(config, size, device)
 
 
