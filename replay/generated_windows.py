@@ -13,7 +13,7 @@ Redrawn pools are copies of copies; a freshest pool never drifts. Neither keeps 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -22,25 +22,18 @@ from reconverge.policy.diffusion_policy import DiffusionPolicy
 from reconverge.policy.random_streams import RandomStreams, torch_stream
 from reconverge.policy.windows import WindowBatch, WindowTable
 from reconverge.replay.config import ReplayConfig
-from reconverge.replay.source import LedgerItem, WindowPools
+from reconverge.replay.source import LedgerItem, PooledSource
 from reconverge.replay.trajectory_generator import TrajectoryGenerator
 
 LABELLED_AT_ONCE = 4096  # windows per pass through the teacher's sampler; bounds the memory
 
 
-class GeneratedWindows:
+class GeneratedWindows(PooledSource):
     """The `generator` replay source."""
 
     def __init__(self, config: ReplayConfig, generator: TrajectoryGenerator) -> None:
+        super().__init__()
         self.config, self.generator = config, generator
-        self.pools = WindowPools()
-
-    @property
-    def tasks(self) -> Collection[int]:
-        return self.pools.tasks
-
-    def draw(self, count: int, generator: torch.Generator, without: Collection[int] = ()) -> WindowBatch | None:
-        return self.pools.draw(count, generator, without)
 
     def learn(self, task: int, windows: WindowTable, streams: RandomStreams, tick: Callable[[int], None]) -> None:
         earlier = [(each, self.pools.pools[each].observations, self.pools.times[each]) for each in self._redrawn(task)]

@@ -99,3 +99,17 @@ class WindowPools:
             )
             labels = torch.full((len(times),), task, device=device)
             self[task] = WindowBatch(observations, actions, labels), times
+
+
+class PooledSource:
+    """A source that draws from pools; what fills them is the difference between sources."""
+
+    def __init__(self) -> None:
+        self.pools = WindowPools()
+
+    @property
+    def tasks(self) -> Collection[int]:
+        return self.pools.tasks
+
+    def draw(self, count: int, generator: torch.Generator, without: Collection[int] = ()) -> WindowBatch | None:
+        return self.pools.draw(count, generator, without)

@@ -2,31 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 
 import numpy as np
 import torch
 
 from reconverge.policy.diffusion_policy import DiffusionPolicy
 from reconverge.policy.random_streams import RandomStreams
-from reconverge.policy.windows import WindowBatch, WindowTable
+from reconverge.policy.windows import WindowTable
 from reconverge.replay.config import ReplayConfig
-from reconverge.replay.source import LedgerItem, WindowPools
+from reconverge.replay.source import LedgerItem, PooledSource
 
 
-class StoredWindows:
+class StoredWindows(PooledSource):
     """The `stored` replay source: up to `windows_per_task` of each task's windows, drawn without replacement."""
 
     def __init__(self, config: ReplayConfig, device: torch.device) -> None:
+        super().__init__()
         self.config, self.device = config, device
-        self.pools = WindowPools()
-
-    @property
-    def tasks(self) -> Collection[int]:
-        return self.pools.tasks
-
-    def draw(self, count: int, generator: torch.Generator, without: Collection[int] = ()) -> WindowBatch | None:
-        return self.pools.draw(count, generator, without)
 
     def learn(self, task: int, windows: WindowTable, streams: RandomStreams, tick: Callable[[int], None]) -> None:
         """Nothing to learn: windows are kept as they are."""

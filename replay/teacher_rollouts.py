@@ -9,7 +9,7 @@ arXiv 2602.02417). With `successes_only` every hand-over is a step of self-impro
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -19,9 +19,9 @@ from reconverge.envs.simulators import EpisodeStart
 from reconverge.envs.task import Task
 from reconverge.policy.diffusion_policy import DiffusionPolicy
 from reconverge.policy.random_streams import RandomStreams
-from reconverge.policy.windows import WindowBatch, WindowTable
+from reconverge.policy.windows import WindowTable
 from reconverge.replay.config import ReplayConfig
-from reconverge.replay.source import LedgerItem, WindowPools
+from reconverge.replay.source import LedgerItem, PooledSource
 
 HOLD_STEPS = 5
 """Steps kept after the first success, as in demonstrations: what follows teaches nothing about the task."""
@@ -31,20 +31,13 @@ Act = Callable[[DiffusionPolicy, Sequence[EpisodeStart]], list[Episode]]
 MakeWindows = Callable[[Sequence[Episode], Task], WindowTable]
 
 
-class TeacherRollouts:
+class TeacherRollouts(PooledSource):
     """The `teacher-rollouts` replay source."""
 
     def __init__(self, config: ReplayConfig, tasks: Sequence[Task], act: Act, make_windows: MakeWindows, device: torch.device) -> None:
         """`tasks` are the policy's, in its order."""
+        super().__init__()
         self.config, self.all_tasks, self.act, self.make_windows, self.device = config, tasks, act, make_windows, device
-        self.pools = WindowPools()
-
-    @property
-    def tasks(self) -> Collection[int]:
-        return self.pools.tasks
-
-    def draw(self, count: int, generator: torch.Generator, without: Collection[int] = ()) -> WindowBatch | None:
-        return self.pools.draw(count, generator, without)
 
     def learn(self, task: int, windows: WindowTable, streams: RandomStreams, tick: Callable[[int], None]) -> None:
         """Nothing to learn: the simulator makes the windows."""

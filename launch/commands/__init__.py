@@ -1,0 +1,27 @@
+"""The commands: their options as frozen data, and what each one does.
+
+Heavy imports stand inside the functions, so that help and lists answer without torch or a simulator.
+"""
+
+from __future__ import annotations
+
+from reconverge.launch.commands.collect import Collect
+from reconverge.launch.commands.command import Command
+from reconverge.launch.commands.inform import Doctor, List
+from reconverge.launch.commands.measure import Diagnose, Evaluate, Recover
+from reconverge.launch.commands.pages import Render, Report
+from reconverge.launch.commands.sweep import Sweep
+from reconverge.launch.commands.train import Train
+
+COMMANDS: dict[str, type[Command]] = {
+    "train": Train,
+    "sweep": Sweep,
+    "evaluate": Evaluate,
+    "recover": Recover,
+    "diagnose": Diagnose,
+    "render": Render,
+    "report": Report,
+    "collect": Collect,
+    "list": List,
+    "doctor": Doctor,
+}

@@ -1,0 +1,38 @@
+"""What every command of the command line is, and the checks that several share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, ClassVar
+
+import tyro
+
+from reconverge.envs.errors import ConfigError
+
+Run = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+
+
+@dataclass(frozen=True)
+class Command:
+    """What every command has: a line for the overview, and `run`, which returns the exit code."""
+
+    summary: ClassVar[str] = ""
+
+    def run(self, command_line: str) -> int:
+        """`command_line` is what the user typed, shell-quoted; a run folder keeps it."""
+        raise NotImplementedError
+
+
+def check_device(device: str) -> None:
+    """Refuse a device that this machine lacks before anything is collected or written."""
+    import torch
+
+    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not available[device.partition(":")[0]]:
+        raise ConfigError(f"device '{device}' is not available to torch {torch.__version__} on this machine; use --device cpu")
+
+
+def at_least(flag: str, value: int | None, low: int) -> None:
+    if value is not None and value < low:
+        raise ConfigError(f"{flag} is {value}; it must be at least {low}")

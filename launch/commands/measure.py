@@ -1,0 +1,174 @@
+"""`reconverge evaluate`, `recover` and `diagnose`: measurements on the checkpoints of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from reconverge.envs.tasks import find_task
+from reconverge.launch.commands.command import Command, Run, at_least, check_device
+from reconverge.launch.commands.pages import report_on
+from reconverge.launch.commands.tables import Columns, expert_percent, interval_percent, print_table, success_percent
+from reconverge.launch.progress import Progress
+from reconverge.launch.run_folder import RunFolder
+from reconverge.policy.config import SamplerName
+
+
+@dataclass(frozen=True)
+class Evaluate(Command):
+    """Measure the success of a run's checkpoint again, for instance on more episodes. Prints a table; the run stays as it is.
+
+    Examples:
+      reconverge evaluate runs/cw10/replay/seed-0
+      reconverge evaluate runs/cw10/replay/seed-0 --stage 3 --tasks hammer push --episodes 100
+      reconverge evaluate runs/cw10/replay/seed-0 --samplers ddim dpm-solver++ --sampling-steps 1 2 4 8 16 --output steps.csv
+    """
+
+    summary: ClassVar[str] = "success of a checkpoint, per task"
+
+    path: Run
+    """Run folder."""
+    stage: int | None = None
+    """Checkpoint of this stage; the last one when left out."""
+    tasks: tuple[str, ...] = ()
+    """Tasks; all of the run's when left out."""
+    episodes: int | None = None
+    """Episodes per task; as in the run's configuration when left out."""
+    samplers: tuple[SamplerName, ...] = ()
+    """Samplers to act with, each in turn; the run's own when left out."""
+    sampling_steps: tuple[int, ...] = ()
+    """Denoising steps to act with, each in turn; the run's own when left out."""
+    output: Path | None = None
+    """Also write the rows to this CSV file."""
+    device: str | None = None
+    """Torch device; the run's own when left out."""
+    quiet: bool = False
+    """Show no progress."""
+
+    def run(self, command_line: str) -> int:
+        at_least("--stage", self.stage, 0)
+        at_least("--episodes", self.episodes, 1)
+        tasks = [find_task(name).name for name in self.tasks]
+        folder = RunFolder.open(self.path)
+        from reconverge.launch.checkpoint_evaluation import evaluate, pooled
+        from reconverge.launch.run_tables import write_csv
+
+        with Progress.in_terminal(self.quiet) as progress:
+            check_device(self.device or folder.config.device)
+            rows = evaluate(
+                folder,
+                progress,
+                stage=self.stage,
+                tasks=tasks,
+                episodes=self.episodes,
+                samplers=self.samplers,
+                sampling_steps=self.sampling_steps,
+                device=self.device,
+            )
+        if self.output is not None:
+            write_csv(self.output, list(rows[0]), rows)
+        success: Columns = {"success %": success_percent, "95 % interval": interval_percent}
+        settings = pooled(rows)
+        if len(settings) == 1:
+            print_table(rows, {"stage": "stage", "task": "task", **success, "expert %": expert_percent, "episodes": "episodes"})
+        else:
+            print_table(settings, {"sampler": "sampler", "steps": "steps", **success, "episodes": "episodes"})
+        return 0
+
+
+@dataclass(frozen=True)
+class Recover(Command):
+    """Train a copy of each stage's checkpoint on the earlier tasks, and count the updates until they are back.
+
+    Examples:
+      reconverge recover runs/cw10/replay/seed-0 --updates 200
+    """
+
+    summary: ClassVar[str] = "how fast earlier tasks come back, from each checkpoint"
+
+    path: Run
+    """Run folder."""
+    updates: int | None = None
+    """Longest probe in updates; as in the run's configuration when left out."""
+    episodes: int | None = None
+    """Episodes per point of a curve; as in the run's configuration when left out."""
+    quiet: bool = False
+    """Show no progress."""
+
+    def run(self, command_line: str) -> int:
+        at_least("--updates", self.updates, 1)
+        at_least("--episodes", self.episodes, 1)
+        with RunFolder.resume(self.path) as folder, Progress.in_terminal(self.quiet) as progress:
+            from reconverge.launch.recovery_probe import recover
+
+            rows = recover(folder, progress, self.updates, self.episodes)
+            report_on([folder], folder.report_html, progress)
+        columns: Columns = {"stage": "stage", "task": "task", "threshold %": "threshold", "updates": _updates, "dip, points": _dip}
+        print_table(rows, columns)
+        print(f"{self.episodes or folder.config.recovery.episodes} episodes a point of each curve, one seed")
+        print(f"report: {folder.report_html}")
+        return 0
+
+
+@dataclass(frozen=True)
+class Diagnose(Command):
+    """Measure what a method rests on, from a run's checkpoints: the shape of the Fisher, the old-task updates beside the exact
+    meta-gradient, the distance between optima, and how real the replayed windows are. Adds to the report; the run stays as it is.
+
+    Examples:
+      reconverge diagnose runs/cw10/trust-region/seed-0
+      reconverge diagnose runs/cw10/trust-region/seed-0 --stages 2 10 --draws 512
+    """
+
+    summary: ClassVar[str] = "is the Fisher rank one, the update a meta-learner's, replay real?"
+
+    path: Run
+    """Run folder."""
+    stages: tuple[int, ...] = ()
+    """Only these stages' checkpoints."""
+    draws: int = 256
+    """Draws whose gradients are compared, over all timesteps and in every band of them."""
+    bands: int = 5
+    """Bands of timesteps."""
+    batch: int = 4096
+    """Windows from which each gradient of the comparison with the meta-gradient is taken."""
+    alpha: float = 1e-4
+    """Inner step of the meta-gradient."""
+    windows: int = 512
+    """Replayed windows of each task that are compared with real ones."""
+    device: str | None = None
+    """Torch device; the run's own when left out."""
+    quiet: bool = False
+    """Show no progress."""
+
+    def run(self, command_line: str) -> int:
+        for flag, value, low in (("--draws", self.draws, 4), ("--bands", self.bands, 1), ("--batch", self.batch, 1), ("--windows", self.windows, 1)):
+            at_least(flag, value, low)
+        with RunFolder.resume(self.path) as folder, Progress.in_terminal(self.quiet) as progress:
+            check_device(self.device or folder.config.device)
+            from reconverge.eval.diagnostics_results import read_diagnostics, summary_tables
+            from reconverge.launch.diagnosis import diagnose
+            from reconverge.launch.stage_diagnosis import DiagnosisSettings
+
+            settings = DiagnosisSettings(self.draws, self.bands, self.batch, self.alpha, self.windows)
+            diagnose(folder, progress, settings, self.stages, self.device)
+            report_on([folder], folder.report_html, progress)
+        found = read_diagnostics(folder.path)
+        for title, rows in summary_tables(found) if found is not None else []:
+            print(title)
+            print_table(rows, {heading: heading for heading in rows[0]})
+            print()
+        print(f"tables: {folder.path / 'diagnostics'}\nreport: {folder.report_html}")
+        return 0
+
+
+def _updates(row: Mapping[str, Any]) -> str:
+    if row["reference_rate"] == 0:
+        return "not learned"
+    return "never" if row["updates"] in (None, "") else str(row["updates"])
+
+
+def _dip(row: Mapping[str, Any]) -> str:
+    return f"{100 * row['dip']:.0f}"

@@ -1,0 +1,35 @@
+"""Tables in the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+Columns = Mapping[str, str | Callable[[Mapping[str, Any]], str]]
+WIDEST_TABLE = 1000
+"""Characters: more than any row has, so that the terminal breaks a long one and nothing is cut off."""
+
+
+def print_table(rows: Iterable[Mapping[str, Any]], columns: Columns, left: Collection[str] = ("task",)) -> None:
+    """Print rows under headings; a column is a key of the row or a function of it, and stands to the right unless its key is in `left`."""
+    table = Table(box=None, pad_edge=False)
+    for heading, column in columns.items():
+        table.add_column(heading, justify="left" if column in left else "right", no_wrap=True, vertical="bottom")
+    for row in rows:
+        table.add_row(*(str(row[column]) if isinstance(column, str) else column(row) for column in columns.values()))
+    Console(highlight=False, soft_wrap=True, width=WIDEST_TABLE).print(table)
+
+
+def success_percent(row: Mapping[str, Any]) -> str:
+    return f"{100 * row['rate']:.0f}"
+
+
+def expert_percent(row: Mapping[str, Any]) -> str:
+    return "-" if row.get("expert") is None else f"{100 * row['expert']:.0f}"
+
+
+def interval_percent(row: Mapping[str, Any]) -> str:
+    return f"{100 * row['wilson_low']:.0f} to {100 * row['wilson_high']:.0f}"

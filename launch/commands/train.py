@@ -1,0 +1,143 @@
+"""`reconverge train`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, ClassVar
+
+import tyro
+
+from reconverge.envs.curriculum import load_curriculum
+from reconverge.envs.errors import ConfigError, ReconvergeError
+from reconverge.envs.experts import check_expert
+from reconverge.launch.commands.command import Command, check_device
+from reconverge.launch.commands.pages import render_run, report_on
+from reconverge.launch.commands.tables import Columns, expert_percent, interval_percent, print_table, success_percent
+from reconverge.launch.config import RunConfig, check
+from reconverge.launch.config_file import config_text
+from reconverge.launch.progress import Progress
+from reconverge.launch.run_folder import RunFolder
+
+
+@dataclass(frozen=True)
+class Train(Command):
+    """Train on a curriculum, evaluate after every stage, render the videos and write the report.
+
+    A preset is the base; every setting can be overridden by its dotted name.
+
+    Examples:
+      reconverge train --preset quickstart
+      reconverge train --preset cw10 --method replay --seed 1 --output-dir runs/mine
+      reconverge train --curriculum mine.yaml --policy.window 4 --train.updates 1500
+      reconverge train --resume runs/cw10/replay/seed-1
+    """
+
+    summary: ClassVar[str] = "train on a curriculum, evaluate, render, report"
+
+    preset: str = "quickstart"
+    """Configuration to start from; `reconverge list presets` shows them."""
+    output_dir: Path | None = None
+    """Run folder; runs/PRESET/METHOD/seed-N when left out."""
+    overwrite: bool = False
+    """Delete the run that the folder holds, and start afresh."""
+    resume: Path | None = None
+    """Go on with an interrupted run, in its folder and with its configuration."""
+    print_config: bool = False
+    """Print the resolved configuration and do nothing."""
+    quiet: bool = False
+    """Show no progress."""
+    config: Annotated[RunConfig, tyro.conf.arg(name=""), tyro.conf.FlagConversionOff] = field(default_factory=RunConfig)
+
+    def run(self, command_line: str) -> int:
+        check(self.config)
+        if self.print_config:
+            print(config_text(self.config), end="")
+            return 0
+        if self.resume is None:  # a resumed run has its curriculum in its folder
+            for task in load_curriculum(self.config.curriculum).tasks:
+                check_expert(task)
+        check_device(self.config.device)
+        Path(self.config.demonstrations.folder).mkdir(parents=True, exist_ok=True)  # fails here rather than with a run begun
+        with self._folder(command_line) as folder, Progress.in_terminal(self.quiet) as progress:
+            try:
+                self._train(folder, progress)
+            except KeyboardInterrupt:
+                raise KeyboardInterrupt(f"go on with: reconverge train --resume {folder.path}") from None
+        _print_cost(progress)
+        _print_outcome(folder)
+        return 0
+
+    def _folder(self, command_line: str) -> RunFolder:
+        if self.resume is not None:
+            if self.overwrite or self.output_dir is not None:
+                raise ConfigError("--resume goes on in the run's own folder; leave --overwrite and --output-dir out")
+            return RunFolder.resume(self.resume, self.config)
+        path = self.output_dir or Path("runs", self.preset, self.config.method, f"seed-{self.config.seed}")
+        return RunFolder.create(path, self.config, command_line, self.overwrite)
+
+    def _train(self, folder: RunFolder, progress: Progress) -> None:
+        from reconverge.launch.curriculum_run import train, write_cost
+
+        for change in folder.version_changes() if self.resume is not None else []:
+            progress.note(f"resuming with {change}: results may differ in the last digits")
+        progress.note(f"run folder: {folder.path}")
+        train(self.config, folder, progress)
+        if self.config.video.render and self.config.video.episodes:
+            try:
+                render_run(folder, progress)
+            except ReconvergeError as problem:  # the run is done: its report is written with or without videos
+                progress.note(f"no videos: {problem}; then: reconverge render {folder.path}")
+        write_cost(folder, progress)
+        report_on([folder], folder.report_html, progress)
+        write_cost(folder, progress)
+
+
+def _print_cost(progress: Progress) -> None:
+    """Where the time went, phase by phase with its parts, largest first; the phases add up to the total."""
+    from reconverge.eval.cost import by_phase
+
+    total_s, rows = progress.total_s, []
+    for cost in by_phase(progress.seconds):
+        rows.append({"task": cost.phase, "seconds": cost.seconds})
+        rows += [{"task": f"  {part}", "seconds": seconds} for part, seconds in cost.parts.items()]
+    columns: Columns = {
+        "where the time went": "task",
+        "seconds": lambda row: f"{row['seconds']:.1f}",
+        "share %": lambda row: f"{100 * row['seconds'] / total_s:.0f}",
+    }
+    print_table([*rows, {"task": "in all", "seconds": total_s}], columns)
+    print()
+
+
+def _print_outcome(folder: RunFolder) -> None:
+    """Success per task at the end, beside what it was just after learning and beside the expert's; then the run in a line."""
+    from reconverge.eval import headlines
+    from reconverge.eval.run_results import read_run
+
+    results = read_run(folder.path)
+    ceilings = {ceiling.task: ceiling.rate for ceiling in results.ceilings}
+    rows = []
+    for task, own in zip(results.tasks, results.own_stage, strict=True):
+        learned, final = results.cell_at.get((own, task)), results.cell_at.get((results.stages_done, task))
+        if final is not None and own <= results.stages_done:
+            beside = {"learned": "-" if learned is None else f"{100 * learned.rate:.0f}", "expert": ceilings.get(task)}
+            rows.append({**vars(final), **beside, "last": results.success_at_last_step(results.stages_done, task)})
+    columns: Columns = {
+        "task": "task",
+        "just\nlearned %": "learned",
+        "at the\nend %": success_percent,
+        "95 %\ninterval": interval_percent,
+        "at last\nstep %": lambda row: f"{100 * row['last']:.0f}",
+        "expert\n%": expert_percent,
+        "episodes": "episodes",
+    }
+    print_table(rows, columns)
+    success, forgetting = headlines.final_success(results), headlines.forgetting(results)
+    print(f"mean success {100 * success.mean:.1f} % ({100 * success.low:.1f} to {100 * success.high:.1f})", end="")
+    if results.method != "joint":
+        print(f", forgetting {100 * forgetting.mean:.1f} points ({100 * forgetting.low:.1f} to {100 * forgetting.high:.1f})", end="")
+    print(f"; {success.size} episodes, one seed")
+    if (folder.videos / "grid.mp4").exists():
+        print(f"videos: {folder.videos / 'grid.mp4'}")
+    print(f"report: {folder.report_html}")
