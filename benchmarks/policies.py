@@ -26,8 +26,8 @@ PAPER = find_preset("cw10-paper").policy
 def untrained(config: PolicyConfig, tasks: Sequence[str] = CW10) -> DiffusionPolicy:
     """A policy of Continual World's tasks with its first weights."""
     first = find_task(CW10[0])
-    normalizer = Normalizer.for_task(first)
-    return DiffusionPolicy(config, tasks, first.observation_size, first.action_size, normalizer, seed=0, layout=first.layout)
+    normalizer, positions = Normalizer.for_task(first), first.layout.positions
+    return DiffusionPolicy(config, tasks, first.observation_size, first.action_size, normalizer, seed=0, positions=positions)
 
 
 def random_windows(config: PolicyConfig, count: int, task: int, seed: int = 0) -> WindowTable:

@@ -17,15 +17,13 @@ class ObservationLayout:
 
     Ranges are (start, stop). `previous` repeats `frame` one step earlier; `constant` does not change
     within an episode. A plain observation is all `frame`. `positions` are the entries at which positions begin, three numbers each, in
-    metres and in one coordinate system, whose differences mean something: hand, objects, goal. `openings` are entries in [0, 1] that
-    say how far a gripper is open.
+    metres and in one coordinate system, whose differences mean something: hand, objects, goal.
     """
 
     frame: tuple[int, int]
     previous: tuple[int, int] | None = None
     constant: tuple[int, int] | None = None
     positions: tuple[int, ...] = ()
-    openings: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -123,7 +123,7 @@ def _metaworld_task(name: str) -> Task:
         horizon=200,
         control_dt_s=0.0125,
         success=METAWORLD_SUCCESS.get(name, "the success flag of Meta-World v3"),
-        layout=ObservationLayout(frame=(0, 18), previous=(18, 36), constant=(36, 39), positions=(0, 4, 11, 36), openings=(3,)),
+        layout=ObservationLayout(frame=(0, 18), previous=(18, 36), constant=(36, 39), positions=(0, 4, 11, 36)),
         observation_centre=centre * 2 + hand,
         observation_scale=scale * 2 + (0.15,) * 3,
     )

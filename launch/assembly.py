@@ -63,7 +63,7 @@ def make_policy(config: RunConfig, tasks: list[Task], first_demonstrations: Demo
         observations = torch.cat([torch.from_numpy(episode.observations).float() for episode in episodes]) if episodes else None
         normalizer = Normalizer.for_task(first, observations)
     names = [task.name for task in tasks]
-    return DiffusionPolicy(config.policy, names, first.observation_size, first.action_size, normalizer, config.seed, first.layout)
+    return DiffusionPolicy(config.policy, names, first.observation_size, first.action_size, normalizer, config.seed, first.layout.positions)
 
 
 def make_source(config: RunConfig, tasks: list[Task], device: torch.device, simulators: Simulators | None = None) -> ReplaySource:

@@ -143,6 +143,8 @@ def _check_timeline(config: RunConfig) -> None:
             f"policy.past_actions {policy.past_actions} + policy.executed {policy.executed} exceed policy.horizon {policy.horizon}; "
             "the executed steps must lie within the predicted ones"
         )
+    if any(not (isfinite(scale) and scale > 0) for scale in policy.relative_scales_m):
+        raise ConfigError(f"policy.relative_scales_m is {policy.relative_scales_m}; length scales must be positive, in metres")
     if policy.sampling_steps > policy.timesteps:
         raise ConfigError(f"policy.sampling_steps {policy.sampling_steps} exceeds policy.timesteps {policy.timesteps}; lower it")
     generator = config.replay.generator

@@ -61,7 +61,7 @@ PRESETS: dict[str, Preset] = {
                 horizon=8,
                 executed=2,
                 past_actions=5,
-                fine_features=False,
+                relative_scales_m=(),
                 denoiser="unet",
                 unet=UnetConfig(channels=(256, 512, 1024), kernel=5, groups=8, timestep_features=512, attention_heads=8),
                 task_conditioned=False,

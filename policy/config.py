@@ -49,8 +49,8 @@ class PolicyConfig:
     """Used by `residual-mlp`."""
     unet: UnetConfig = field(default_factory=UnetConfig)
     """Used by `unet`."""
-    fine_features: bool = True
-    """Whether the network is also shown what the task's layout makes of an observation: things relative to each other, motion, grip."""
+    relative_scales_m: tuple[float, ...] = (0.05, 0.01)
+    """Length scales in metres at which the differences between the positions that a task declares are shown to the network; empty: none."""
     task_conditioned: bool = True
     """Whether the policy is told which task it is in (a one-hot vector beside the observations)."""
     timesteps: int = 100

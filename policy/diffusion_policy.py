@@ -19,13 +19,13 @@ from torch import Tensor, nn
 
 from reconverge.envs.artifact import Artifact, write_artifact
 from reconverge.envs.errors import DamagedFile, UnknownName
-from reconverge.envs.task import ObservationLayout, Task
+from reconverge.envs.task import Task
 from reconverge.policy.config import PolicyConfig, ResidualMLPConfig, SamplerName, UnetConfig
 from reconverge.policy.denoiser import build_denoiser
 from reconverge.policy.diffusion import Diffusion
-from reconverge.policy.fine_features import fine_features, fine_size
 from reconverge.policy.normalizer import Normalizer
 from reconverge.policy.random_streams import seeded_initialisation, torch_stream
+from reconverge.policy.relative_positions import relative_positions, relative_size
 
 ACTION_BOUND = 1.0
 
@@ -39,7 +39,8 @@ class DiffusionPolicy(nn.Module):
         observation_size, action_size: Do and Da.
         normalizer: fixed observation scaling.
         seed: seed of the initial weights.
-        layout: the structure of an observation, from which `config.fine_features` are made; None adds none.
+        positions: where the positions of an observation begin (`ObservationLayout.positions`); their differences are shown to the
+            network at `config.relative_scales_m`.
     """
 
     def __init__(
@@ -50,14 +51,14 @@ class DiffusionPolicy(nn.Module):
         action_size: int,
         normalizer: Normalizer,
         seed: int,
-        layout: ObservationLayout | None = None,
+        positions: Sequence[int] = (),
     ) -> None:
         super().__init__()
         self.config, self.tasks = config, tuple(tasks)
         self.observation_size, self.action_size = observation_size, action_size
         self.normalizer = normalizer
-        self.layout = layout if config.fine_features else None
-        seen_size = observation_size + (fine_size(self.layout) if self.layout is not None else 0)
+        self.positions = tuple(positions)
+        seen_size = observation_size + relative_size(self.positions, config.relative_scales_m)
         condition_size = config.window * seen_size + (len(self.tasks) if config.task_conditioned else 0)
         with seeded_initialisation("initial weights", seed):
             self.denoiser = build_denoiser(config, action_size, condition_size)
@@ -85,8 +86,8 @@ class DiffusionPolicy(nn.Module):
     def condition(self, observations: Tensor, task: Tensor) -> Tensor:
         """(B, To, Do) in the task's units and (B,) task indices -> (B, C), the denoiser's condition."""
         seen = self.normalizer(observations)
-        if self.layout is not None:
-            seen = torch.cat([seen, fine_features(observations, self.layout)], dim=-1)
+        if relative_size(self.positions, self.config.relative_scales_m):
+            seen = torch.cat([seen, relative_positions(observations, self.positions, self.config.relative_scales_m)], dim=-1)
         seen = seen.flatten(1)
         if not self.config.task_conditioned:
             return seen
@@ -187,7 +188,7 @@ class DiffusionPolicy(nn.Module):
             "tasks": list(self.tasks),
             "observation_size": self.observation_size,
             "action_size": self.action_size,
-            "layout": None if self.layout is None else asdict(self.layout),
+            "positions": list(self.positions),
         }
 
     def save(self, folder: Path) -> None:
@@ -209,7 +210,7 @@ class DiffusionPolicy(nn.Module):
             described["action_size"],
             Normalizer(torch.from_numpy(arrays["normalizer.centre"]), torch.from_numpy(arrays["normalizer.scale"])),
             seed=0,
-            layout=_layout(described.get("layout")),
+            positions=described.get("positions", ()),
         )
         try:
             policy.load_state_dict({name: torch.from_numpy(array) for name, array in arrays.items()})
@@ -247,13 +248,5 @@ def arrays_of(tensors: dict[str, Tensor]) -> dict[str, np.ndarray]:
 def policy_config(values: dict[str, Any]) -> PolicyConfig:
     """PolicyConfig from its JSON form."""
     mlp, unet = ResidualMLPConfig(**values["mlp"]), {**values["unet"], "channels": tuple(values["unet"]["channels"])}
-    fine = values.get("fine_features", False)  # a policy saved before there were any has none
-    return PolicyConfig(**{**values, "mlp": mlp, "unet": UnetConfig(**unet), "fine_features": fine})
-
-
-def _layout(values: dict[str, Any] | None) -> ObservationLayout | None:
-    """ObservationLayout from its JSON form, in which tuples are lists."""
-    if values is None:
-        return None
-    fields: dict[str, Any] = {name: value if value is None else tuple(value) for name, value in values.items()}
-    return ObservationLayout(**fields)
+    scales = tuple(values.get("relative_scales_m", ()))  # a policy saved before there were any has none
+    return PolicyConfig(**{**values, "mlp": mlp, "unet": UnetConfig(**unet), "relative_scales_m": scales})
