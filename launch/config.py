@@ -69,8 +69,10 @@ def check(config: RunConfig) -> None:
     region = config.train.trust_region
     if region.form != "penalty" and region.fisher == "diagonal":
         raise ConfigError(f"train.trust_region.form {region.form} does not go with train.trust_region.fisher diagonal; use the penalty form")
-    if region.form == "functional" and config.method == "ewc":
-        raise ConfigError("train.trust_region.form functional bounds the replay loss, which ewc has none of; use --method trust-region")
+    if region.form == "functional" and config.method in ("ewc", "trust-region", "adaptive-trust-region"):
+        _check_functional(config)
+    if config.method in ("ftml", "vr-mcl") and config.train.batch_size < 2:
+        raise ConfigError(f"train.batch_size is {config.train.batch_size}; {config.method} halves it into support and query, so it must be at least 2")
     if not _DEVICE.fullmatch(config.device):
         raise ConfigError(f"device is '{config.device}'; use cpu, cuda or cuda:1")
 
@@ -134,6 +136,17 @@ _RANGES: tuple[tuple[str, float, float], ...] = (
     ("video.frames_per_second", 1, inf),
 )
 """Dotted key, lowest and highest value, both allowed."""
+
+
+def _check_functional(config: RunConfig) -> None:
+    """The functional form steers the weight of a distillation loss: there must be one, and nobody else may set its weight."""
+    train, form = config.train, "train.trust_region.form functional"
+    if config.method == "ewc" or train.replay_ratio == 0:
+        raise ConfigError(f"{form} bounds the replay loss, and nothing is replayed; use --method trust-region with a replay_ratio above 0")
+    if train.distillation == "noise":
+        raise ConfigError(f"{form} bounds the distance from the teacher; train.distillation noise has another target")
+    if train.weighting != "fixed":
+        raise ConfigError(f"{form} sets the weight of the replay loss itself; leave train.weighting {train.weighting} out")
 
 
 def _check_timeline(config: RunConfig) -> None:

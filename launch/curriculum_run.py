@@ -197,7 +197,7 @@ class CurriculumRun:
     def _keep_own_results(self, record: StageRecord, tasks: Sequence[Task]) -> list[Task]:
         """Where every task has a policy of its own, an earlier one's episodes are those of its own stage: copy them, return the other tasks."""
         before = self.records[-1].episodes if self.records else []
-        learned = {name for earlier in self.records for name in earlier.tasks}
+        learned = {name for earlier in self.records for name in earlier.tasks} - set(record.tasks)
         kept = [row for row in before if row["purpose"] == "matrix" and row["task"] in learned]
         record.episodes += [{**row, "stage": record.stage, "update": record.updates} for row in kept]
         return [task for task in tasks if task.name not in learned]

@@ -42,6 +42,8 @@ def recover(folder: RunFolder, progress: Progress, updates: int | None = None, e
     if count > config.evaluation.episodes:
         raise ConfigError(f"{count} episodes exceed the run's evaluation.episodes {config.evaluation.episodes}, which the reference is made of")
     checkpoint_of(folder, None)
+    if config.method == "single":
+        raise RunFolderError(f"{folder.path} has a policy of its own for every task; nothing is forgotten, so there is nothing to recover")
     records = [read_record(folder.checkpoint(stage))[0] for stage in finished_stages(folder.checkpoints)]
     references = {cell: rate for cell, rate in reference_rates(records, count).items() if rate > 0}
     _refuse_nothing_to_probe(folder, records, references)

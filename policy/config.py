@@ -86,7 +86,7 @@ class TrustRegionConfig:
     fisher: Literal["rank-1", "diagonal"] = "rank-1"
     """Form of every F_i: c mu mu^T, or the diagonal of classical EWC."""
     form: Literal["penalty", "constraint", "functional"] = "penalty"
-    """`penalty` adds that sum to the loss; `constraint` keeps it within `radius` by projecting every step (equation 6), so that lambda follows;
+    """`penalty` adds that sum to the loss; `constraint` keeps it within `radius` by projecting every step (equation 6);
     `functional` (ours) bounds the distance from the teacher in outputs instead of parameters, through the weight of the replay loss."""
     radius: float = 0.01
     """delta of the constraint and the functional form, in units of the loss: how far theta may travel from all optima together, or how far

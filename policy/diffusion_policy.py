@@ -182,6 +182,12 @@ class DiffusionPolicy(nn.Module):
             parameter.grad = None
         return twin
 
+    def untrained(self, seed: int) -> DiffusionPolicy:
+        """The same policy with the initial weights of a seed."""
+        sizes = self.observation_size, self.action_size
+        normalizer = Normalizer(self.normalizer.centre, self.normalizer.scale)
+        return DiffusionPolicy(self.config, self.tasks, *sizes, normalizer, seed, self.positions).to(self.device)
+
     def description(self) -> dict[str, Any]:
         return {
             "config": asdict(self.config),

@@ -32,7 +32,7 @@ Draws = tuple[Tensor, ...]  # tensors whose first axis counts draws
 DrawLosses = Callable[[Tensor, Draws], Tensor]  # (theta (P,), draws) -> losses (n,)
 
 CHUNK = 1024  # draws per pass; bounds the memory, not the result
-GRADIENTS_AT_ONCE = 64  # per-draw gradients of size P held together
+GRADIENT_NUMBERS = 2**26  # of per-draw gradients that are held together; bounds the memory, not the result
 SPECTRUM_DRAWS = 16  # draws whose gradients are compared with each other
 
 
@@ -93,8 +93,8 @@ def diagonal_fisher(losses: DrawLosses, theta: Tensor, draws: Draws) -> Tensor:
     """
     per_draw = vmap(grad(lambda point, one: losses(point, tuple(part[None] for part in one)).sum()), in_dims=(None, 0))
     total = torch.zeros_like(theta)
-    for part in _split(draws, GRADIENTS_AT_ONCE):
-        total += per_draw(theta, part).square().sum(0)
+    for part in _split(draws, max(1, GRADIENT_NUMBERS // len(theta))):
+        total += per_draw(theta, part).square_().sum(0)
     return total / len(draws[0])
 
 

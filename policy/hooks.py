@@ -33,9 +33,9 @@ ReplayTarget = Literal["teacher", "noise"]
 
 
 class Losses(NamedTuple):
-    """The two losses of an update, () each: on the current windows, and on the replayed ones where there are any."""
+    """The two losses of an update, () each: on the current and on the replayed windows; None where there are none."""
 
-    current: Tensor
+    current: Tensor | None
     replay: Tensor | None
 
 

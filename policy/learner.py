@@ -28,7 +28,7 @@ from reconverge.policy.windows import WindowBatch, WindowTable
 class UpdateFigures:
     """What one update did; tensors of one element stay on the device until somebody reads them."""
 
-    loss: Tensor
+    loss: Tensor | None
     replay_loss: Tensor | None
     penalty: Tensor | None
     gradient_norm: Tensor
@@ -36,7 +36,7 @@ class UpdateFigures:
 
     def row(self) -> dict[str, float | None]:
         return {
-            "loss": float(self.loss),
+            "loss": None if self.loss is None else float(self.loss),
             "replay_loss": None if self.replay_loss is None else float(self.replay_loss),
             "penalty": None if self.penalty is None else float(self.penalty),
             "gradient_norm": float(self.gradient_norm),
@@ -51,7 +51,6 @@ class Learner:
         policy: the network in training; its parameters are `parameters.values`.
         loss_weights: of the current and of the replayed windows; a hook may set them.
         last_losses: of the update under way, for hooks.
-        initial: (P,) the parameters before any stage, a function of the seed.
         averaged: (P,) exponential moving average of the parameters: what acts, teaches and is handed over.
         teacher: the frozen policy of the end of the previous stage; None in the first.
     """
@@ -59,8 +58,7 @@ class Learner:
     def __init__(self, policy: DiffusionPolicy, method: Method, config: TrainConfig, seed: int) -> None:
         self.policy, self.method, self.config, self.seed = policy, method, config, seed
         self.parameters = FlatParameters(policy.denoiser)
-        self.initial = self.parameters.values.clone()
-        self.averaged = self.initial.clone()
+        self.averaged = self.parameters.values.clone()
         self.teacher: DiffusionPolicy | None = None
         self.stage = 0
 
@@ -101,8 +99,8 @@ class Learner:
         for hook in self._adjusting:
             hook.adjust_step(self, before)
         self.averaged.lerp_(self.parameters.values, 1 - self.policy.config.ema_decay)
-        replay = None if losses.replay is None else losses.replay.detach()
-        return UpdateFigures(losses.current.detach(), replay, penalty, gradient_norm, learning_rate)
+        loss, replay_loss = (None if part is None else part.detach() for part in losses)
+        return UpdateFigures(loss, replay_loss, penalty, gradient_norm, learning_rate)
 
     def _objective_gradient(self) -> Losses:
         """L(theta; current) + beta L_replay(theta), and its gradient."""
@@ -122,7 +120,7 @@ class Learner:
         predicted = self.policy.predict_noise(noisy, timestep, condition)
 
         new = 0 if current is None else len(current)
-        loss = mse_loss(predicted[:new], noise[:new]) if new else predicted.new_zeros(())
+        loss = mse_loss(predicted[:new], noise[:new]) if new else None
         if replayed is None:
             return Losses(loss, None)
         target = self._replay_target(noisy[new:], timestep[new:], condition[new:], noise[new:])
@@ -130,8 +128,8 @@ class Learner:
 
     def weighted(self, losses: Losses) -> Tensor:
         """The sum that is descended."""
-        current, replay = self.loss_weights
-        return current * losses.current if losses.replay is None else current * losses.current + replay * losses.replay
+        terms = [weight * loss for weight, loss in zip(self.loss_weights, losses, strict=True) if loss is not None]
+        return terms[0] if len(terms) == 1 else terms[0] + terms[1]
 
     def end_stage(self) -> None:
         """Hand over: the averaged weights are this stage's optimum, the next stage starts from them."""

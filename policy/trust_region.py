@@ -17,12 +17,17 @@ Constraint form (equation 6): what strays is put back on the border.
     travelled(theta) = (1 / 2) * sum_i c_i (mu_i . (theta - theta_i*))^2  <=  delta
 
 The nearest point within it is theta - M^T (lambda * c * d), where the distances d there solve (1 + lambda G c) d = M theta - b with the
-K x K matrix G = M M^T, and lambda >= 0 is the one number that puts it on the border: an exact projection for the price of one
-penalty gradient. In the example travelled = 0.5 * 0.5 * 9 = 2.25; with delta = 0.25 the border is at d = 1, so
-3 = (1 + lambda * 25 * 0.5) * 1 gives lambda = 0.16 and theta - 0.16 * 0.5 * 1 * (3, 4) = (1.76, 0.68).
+K x K matrix G = M M^T, and lambda >= 0 is the one number that puts it on the border: an exact projection that reads mu as often as a
+penalty's gradient does. This lambda is the multiplier of one step's projection, not that of equation 8.
+
+In the example travelled = 0.5 * 0.5 * 9 = 2.25; with delta = 0.25 the border is at d = 1, so 3 = (1 + lambda * 25 * 0.5) * 1 gives
+lambda = 0.16 and theta - 0.16 * 0.5 * 1 * (3, 4) = (1.76, 0.68).
 """
 
 from __future__ import annotations
+
+import math
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -30,6 +35,13 @@ from scipy.optimize import brentq
 from torch import Tensor
 
 from reconverge.policy.fisher import Rank1Fisher
+
+
+class Projection(NamedTuple):
+    """What `project` did: the Lagrange multiplier of the step, 0 where theta was within the radius, and how far theta has travelled now."""
+
+    multiplier: float
+    travelled: float
 
 
 class TrustRegion:
@@ -41,6 +53,7 @@ class TrustRegion:
         self.mu = torch.zeros(0, size, device=device, dtype=dtype)
         self.curvature = torch.zeros(0, device=device, dtype=dtype)
         self.centre = torch.zeros(0, device=device, dtype=dtype)
+        self._decomposed: tuple[Tensor, Tensor] | None = None
 
     def __len__(self) -> int:
         return len(self.curvature)
@@ -51,6 +64,7 @@ class TrustRegion:
         self.curvature = torch.cat([self.curvature, self.curvature.new_tensor([fisher.curvature])])
         centre = (fisher.mu.double() @ optimum.double()).to(self.centre)
         self.centre = torch.cat([self.centre, centre[None]])
+        self._decomposed = None
 
     def distances(self, theta: Tensor) -> Tensor:
         """(K,) mu_i . (theta - theta_i*): how far theta has moved along each protected direction."""
@@ -74,23 +88,34 @@ class TrustRegion:
         gradient.addmv_(self.mu.T, self.strength * self.curvature * distances)
         return self._penalty(distances)
 
-    def travelled(self, theta: Tensor) -> Tensor:
-        """() the left side of equation 6, in units of the loss."""
-        return 0.5 * (self.curvature * self.distances(theta).square()).sum()
+    def travelled(self, theta: Tensor) -> float:
+        """The left side of equation 6, in units of the loss."""
+        return float(0.5 * (self.curvature * self.distances(theta).square()).double().sum())
 
-    def project(self, theta: Tensor, radius: float) -> float:
-        """Move `theta` (P,) in place to the nearest point that has travelled at most `radius` (> 0); returns lambda, 0 where it was within."""
-        distances = self.distances(theta)
-        if float(0.5 * (self.curvature * distances.square()).sum()) <= radius:
-            return 0.0
+    def project(self, theta: Tensor, radius: float) -> Projection:
+        """Move `theta` (P,) in place to the nearest point that has travelled at most `radius` (> 0).
+
+        Raises FloatingPointError where theta is not finite.
+        """
         root = self.curvature.double().sqrt()
-        gram = root[:, None] * (self.mu @ self.mu.T).double() * root
-        stretch, axes = torch.linalg.eigh(gram)
-        along = (axes.T @ (root * distances.double())).square() / 2
-        strength = _on_border(along, stretch.clamp_min(0), radius)
-        remaining = root * (axes @ ((axes.T @ (root * distances.double())) / (1 + strength * stretch.clamp_min(0))))
-        theta.addmv_(self.mu.T, (-strength * remaining).to(theta))
-        return strength
+        stretch, axes = self._axes(root)
+        along = axes.T @ (root * self.distances(theta).double())
+        travelled = float(0.5 * along.square().sum())
+        if not math.isfinite(travelled):
+            raise FloatingPointError("the parameters are not finite; lower the learning rate")
+        if travelled <= radius:
+            return Projection(0.0, travelled)
+        multiplier = _on_border(0.5 * along.square(), stretch, radius)
+        along /= 1 + multiplier * stretch
+        theta.addmv_(self.mu.T, (-multiplier * root * (axes @ along)).to(theta))
+        return Projection(multiplier, float(0.5 * along.square().sum()))
+
+    def _axes(self, root: Tensor) -> tuple[Tensor, Tensor]:
+        """Eigenvalues (K,) >= 0 and eigenvectors (K, K) of sqrt(c) G sqrt(c); the same until a task is added."""
+        if self._decomposed is None:
+            stretch, axes = torch.linalg.eigh(root[:, None] * (self.mu @ self.mu.T).double() * root)
+            self._decomposed = stretch.clamp_min(0), axes
+        return self._decomposed
 
     def _penalty(self, distances: Tensor) -> Tensor:
         return 0.5 * self.strength * (self.curvature * distances.square()).sum()
@@ -106,6 +131,7 @@ class TrustRegion:
         self.mu = torch.from_numpy(arrays["mu"]).to(self.mu)
         self.curvature = torch.from_numpy(arrays["curvature"]).to(self.curvature)
         self.centre = torch.from_numpy(arrays["centre"]).to(self.centre)
+        self._decomposed = None
 
 
 def _on_border(along: Tensor, stretch: Tensor, radius: float) -> float:

@@ -33,14 +33,13 @@ from reconverge.policy.flat_parameters import FlatParameters
 
 
 def modules_of(parameters: FlatParameters) -> dict[str, slice]:
-    """The network's modules as slices of the flat vector: residual blocks one by one, everything else by its top name."""
+    """The network's modules as slices of the flat vector: the blocks of a list one by one, everything else by its top name."""
     slices: dict[str, slice] = {}
     start = 0
     for name, shape in parameters.shapes.items():
         stop = start + torch.Size(shape).numel()
-        matched = re.match(r"[^.]+(\.\d+)?", name)
-        assert matched is not None
-        module = matched[0] if f"{matched[0]}." in name else name.split(".")[0]
+        block = re.match(r"[^.]+\.\d+(?=\.[^.]+\.)", name)  # such as blocks.0 of blocks.0.layers.1.weight
+        module = block[0] if block else name.partition(".")[0]
         slices[module] = slice(slices[module].start if module in slices else start, stop)
         start = stop
     return slices

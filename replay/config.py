@@ -30,11 +30,13 @@ class ReplayConfig:
     """Where windows of earlier tasks come from: the trajectory generator (data-free), the frozen teacher acting in their simulators, or
     stored real windows (oracle)."""
     pool: Literal["freshest", "redrawn"] = "freshest"
-    """Whether each task's windows are made once by its freshest generator and teacher, or again before every stage by the newest."""
+    """Whether each task's windows are made once by its freshest generator and teacher, or again before every stage by the newest
+    (`t-dgr` always does that)."""
     windows_per_task: int = 4096
     """Windows in the pool of each earlier task."""
     stored_megabytes: float = 0.0
-    """Budget of the `stored` source for all tasks together, in shares that shrink as tasks are added; 0 keeps `windows_per_task` of each."""
+    """Budget of the `stored` source for all tasks together, in shares that shrink as tasks are added, each at most `windows_per_task`;
+    0: no budget."""
     rollouts_per_task: int = 50
     """Episodes that the teacher acts for each pool of the `teacher-rollouts` source."""
     successes_only: bool = False

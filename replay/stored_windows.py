@@ -34,7 +34,7 @@ class StoredWindows(PooledSource):
     def _shrink(self, bytes_per_task: float) -> None:
         for task, pool in list(self.pools.pools.items()):
             share = max(1, int(bytes_per_task / (self.pools.bytes_of(task) / len(pool))))
-            self.pools[task] = pool[:share], self.pools.times[task][:share]
+            self.pools[task] = pool[:share].clone(), self.pools.times[task][:share].clone()
 
     def ledger(self) -> list[LedgerItem]:
         return [LedgerItem("stored windows", self.pools.bytes, past_task_data=bool(self.pools.pools))]

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from reconverge.envs.episodes import Episode, episode_seed
+from reconverge.envs.errors import UnsupportedEnvironment
 from reconverge.envs.simulators import EpisodeStart
 from reconverge.envs.task import Task
 from reconverge.policy.diffusion_policy import DiffusionPolicy
@@ -24,7 +25,7 @@ from reconverge.replay.config import ReplayConfig
 from reconverge.replay.source import LedgerItem, PooledSource
 
 HOLD_STEPS = 5
-"""Steps kept after the first success, as in demonstrations: what follows teaches nothing about the task."""
+"""Steps kept after the first success: what follows teaches nothing about the task."""
 
 Act = Callable[[DiffusionPolicy, Sequence[EpisodeStart]], list[Episode]]
 """Runs a policy in the given episodes and returns those whose physics held."""
@@ -51,6 +52,8 @@ class TeacherRollouts(PooledSource):
         name = self.all_tasks[task].name
         seeds = [episode_seed("teacher rollout", streams.seed, streams.stage, name, number) for number in range(self.config.rollouts_per_task)]
         episodes = self.act(teacher, [EpisodeStart(self.all_tasks[task], seed) for seed in seeds])
+        if not episodes:
+            raise UnsupportedEnvironment(f"the physics of '{name}' broke in all {len(seeds)} episodes that the teacher acted; it cannot be rehearsed")
         if self.config.successes_only:
             episodes = [episode for episode in episodes if episode.success.any()] or episodes
         table = self.make_windows([_until_held(episode) for episode in episodes], self.all_tasks[task]).to(self.device)

@@ -74,6 +74,27 @@ def test_a_hostile_or_broken_file_is_a_typed_error(text: str, tmp_path: Path) ->
         read_config(file)
 
 
+@pytest.mark.parametrize(
+    ("method", "changes", "says"),
+    [
+        ("ewc", {"train.trust_region.form": "functional"}, "nothing is replayed"),
+        ("trust-region", {"train.trust_region.form": "functional", "train.distillation": "noise"}, "distance from the teacher"),
+        ("trust-region", {"train.trust_region.form": "functional", "train.weighting": "tasks-seen"}, "weight of the replay loss"),
+        ("trust-region", {"train.trust_region.form": "constraint", "train.trust_region.fisher": "diagonal"}, "penalty form"),
+        ("ftml", {"train.batch_size": 1}, "support and query"),
+    ],
+)
+def test_settings_that_contradict_each_other_are_refused(method: str, changes: dict[str, object], says: str) -> None:
+    content = to_mapping(RunConfig(method=method))  # type: ignore[arg-type]
+    for key, value in changes.items():
+        inner = content
+        for part in key.split(".")[:-1]:
+            inner = inner[part]
+        inner[key.rpartition(".")[2]] = value
+    with pytest.raises(ConfigError, match=says):
+        check(from_mapping(RunConfig, content, "config.yaml"))
+
+
 def test_a_missing_file_is_damage(tmp_path: Path) -> None:
     with pytest.raises(DamagedFile, match=r"config\.yaml"):
         read_config(tmp_path / "config.yaml")

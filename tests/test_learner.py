@@ -1,13 +1,17 @@
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from dataclasses import replace
 
+import pytest
 import torch
 from small_policy import random_windows, small_policy
 
-from reconverge.policy.config import OptimizerConfig, TrainConfig, TrustRegionConfig
+from reconverge.policy.config import OptimizerConfig, TrainConfig, TrustRegionConfig, UpdateBudgetConfig
 from reconverge.policy.hooks import Hook, Method
 from reconverge.policy.learner import Learner
-from reconverge.policy.methods.bounds import finetune
+from reconverge.policy.methods.adaptive import adaptive_trust_region
+from reconverge.policy.methods.bounds import finetune, single
 from reconverge.policy.methods.ewc import StayTrue, ewc
+from reconverge.policy.methods.meta_learning import vr_mcl
 from reconverge.policy.methods.replay import replay
 from reconverge.policy.methods.trust_region import trust_region
 from reconverge.policy.windows import WindowBatch
@@ -130,9 +134,22 @@ def test_tasks_seen_share_the_loss() -> None:
     assert learner.loss_weights == (0.5, 0.5)
 
 
-def test_arrays_carry_a_learner_over_a_stage_boundary() -> None:
-    size = small_policy().parameter_count
-    make = lambda: learner_of(trust_region(Source(), SMALL.trust_region, size))  # noqa: E731
+REGION = SMALL.trust_region
+SIZE = small_policy().parameter_count
+METHODS: dict[str, Callable[[], Method]] = {
+    "penalty": lambda: trust_region(Source(), REGION, SIZE),
+    "constraint": lambda: trust_region(Source(), replace(REGION, form="constraint", radius=1e-6), SIZE),
+    "functional": lambda: trust_region(Source(), replace(REGION, form="functional"), SIZE),
+    "diagonal": lambda: ewc(replace(REGION, fisher="diagonal"), SIZE),
+    "single": single,
+    "vr-mcl": lambda: vr_mcl(Source(), SMALL),
+    "adaptive": lambda: adaptive_trust_region(Source(), replace(SMALL, update_budget=UpdateBudgetConfig(draws=32)), SIZE),
+}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_arrays_carry_a_learner_over_a_stage_boundary(method: str) -> None:
+    make = lambda: learner_of(METHODS[method]())  # noqa: E731
     whole = train(make(), stages=2)
     first = train(make(), stages=1)
     resumed = make()

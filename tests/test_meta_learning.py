@@ -10,7 +10,7 @@ from test_learner import SMALL, Source, learner_of
 
 from reconverge.policy.config import MetaConfig
 from reconverge.policy.learner import Learner
-from reconverge.policy.methods.meta_learning import add_meta_gradient, batch_loss, ftml, vr_mcl
+from reconverge.policy.methods.meta_learning import VarianceReducedMeta, add_meta_gradient, batch_loss, ftml, vr_mcl
 
 
 def started(method: str, inner: float = 0.05, momentum: float = 0.15, stage: int = 1) -> Learner:
@@ -80,6 +80,9 @@ def test_variance_reduction_adds_the_momentum_of_the_same_batches_at_the_earlier
     at_earlier.method.hooks[0].objective_gradient(at_earlier)
     expected = plain.parameters.gradient + 0.15 * (directions[0] - at_earlier.parameters.gradient)
     assert torch.allclose(reduced.parameters.gradient, expected, atol=1e-6)
+    hook = reduced.method.hooks[0]
+    assert isinstance(hook, VarianceReducedMeta) and hook.before is not None
+    assert torch.equal(hook.before[1], reduced.parameters.gradient)  # what is carried on is d, not h
 
 
 def test_as_published_the_target_is_the_added_noise_and_a_setting_makes_it_the_teachers() -> None:

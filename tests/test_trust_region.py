@@ -1,3 +1,4 @@
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -59,10 +60,11 @@ def test_the_projection_in_the_modules_first_lines() -> None:
     trust = region(2.0, 2)
     trust.add(fisher([3, 4], 0.5), torch.tensor([1.0, 1.0]))
     theta = torch.tensor([2.0, 1.0], dtype=torch.float64)
-    assert float(trust.travelled(theta)) == 2.25
-    assert abs(trust.project(theta, radius=0.25) - 0.16) < 1e-9
+    assert trust.travelled(theta) == 2.25
+    multiplier, travelled = trust.project(theta, radius=0.25)
+    assert abs(multiplier - 0.16) < 1e-9 and abs(travelled - 0.25) < 1e-9
     assert torch.allclose(theta, torch.tensor([1.76, 0.68], dtype=torch.float64))
-    assert trust.project(theta, radius=0.26) == 0.0
+    assert trust.project(theta, radius=0.26).multiplier == 0.0
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 4), st.floats(0.01, 0.9))
@@ -75,9 +77,9 @@ def test_the_projection_is_the_nearest_point_within_the_radius(seed: int, tasks:
         trust.add(Rank1Fisher(draw(6), float(draw(1).abs()) + 0.1, 1, 1.0, 1.0, 0.0), draw(6))
     start = draw(6) * 3
     centre_free = start.clone()
-    radius = share * float(trust.travelled(start))
-    strength = trust.project(centre_free, radius)
-    assert abs(float(trust.travelled(centre_free)) / radius - 1) < 1e-6
+    radius = share * trust.travelled(start)
+    strength, travelled = trust.project(centre_free, radius)
+    assert abs(travelled / radius - 1) < 1e-6 and abs(trust.travelled(centre_free) / radius - 1) < 1e-6
     normal = trust.gradient(centre_free)  # lambda = 1: the gradient of what was travelled
     assert torch.allclose(start - centre_free, strength * normal, atol=1e-8 * (1 + strength))
 
@@ -89,7 +91,7 @@ def test_one_gradient_shared_by_two_tasks_is_no_obstacle() -> None:
         trust.add(fisher([1, 0], 1.0), torch.tensor(optimum))
     theta = torch.tensor([5.0, 7.0], dtype=torch.float64)
     trust.project(theta, radius=0.1)
-    assert float(trust.travelled(theta)) <= 0.1 * (1 + 1e-6) and float(theta[1]) == 7.0
+    assert trust.travelled(theta) <= 0.1 * (1 + 1e-6) and float(theta[1]) == 7.0
 
 
 def test_the_diagonal_example_in_the_modules_first_lines() -> None:
@@ -122,3 +124,10 @@ def test_a_diagonal_region_is_carried_through_arrays() -> None:
     other = DiagonalTrustRegion(1.0, 3)
     other.load_arrays(trust.arrays())
     assert len(other) == 1 and torch.equal(other.centre, trust.centre) and other.rest == trust.rest
+
+
+def test_parameters_that_are_not_finite_are_named_before_anything_moves() -> None:
+    trust = region(1.0, 2)
+    trust.add(fisher([1, 0], 1.0), torch.zeros(2))
+    with pytest.raises(FloatingPointError, match="not finite"):
+        trust.project(torch.tensor([float("nan"), 1.0], dtype=torch.float64), radius=0.1)

@@ -45,6 +45,7 @@ class UpdateBudget(Hook):
         self.budget = None
         if self.move is None or self.curvature is None:
             return
+        self.move, self.curvature = self.move.to(self.start), self.curvature.to(self.start)
         parts, generator = list(self.modules.values()), learner.streams.generator("update budget")
         gradient = self._gradient(learner)
         self.scores = alignment(gradient, self.move, parts)
@@ -102,4 +103,6 @@ def adaptive(config: TrainConfig) -> Method:
 def adaptive_trust_region(source: WindowSource, config: TrainConfig, size: int, device: torch.device | str = "cpu") -> Method:
     """The budget on top of replay and trust region; `size` is P."""
     below = trust_region(source, config.trust_region, size, device, config.weighting)
-    return replace(below, name="adaptive-trust-region", hooks=(*below.hooks, UpdateBudget(config.update_budget)))
+    rehearse, region = below.hooks
+    # The budget scales the step before a radius is enforced: the radius is the harder promise.
+    return replace(below, name="adaptive-trust-region", hooks=(rehearse, UpdateBudget(config.update_budget), region))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import torch
+
 from reconverge.policy.hooks import Hook, Method
 from reconverge.policy.learner import Learner
 
@@ -21,9 +23,18 @@ class StartAfresh(Hook):
 
     name = "start afresh"
 
+    bytes_of_earlier = 0
+
     def on_stage_start(self, learner: Learner) -> None:
-        learner.parameters.values.copy_(learner.initial)
-        learner.averaged.copy_(learner.initial)
+        initial = learner.policy.untrained(learner.seed).denoiser.parameters()
+        learner.parameters.values.copy_(torch.cat([parameter.detach().reshape(-1) for parameter in initial]))
+        learner.averaged.copy_(learner.parameters.values)
+
+    def on_stage_end(self, learner: Learner) -> None:
+        self.bytes_of_earlier = (learner.stage - 1) * learner.averaged.numel() * learner.averaged.element_size()
+
+    def kept(self) -> dict[str, int]:
+        return {"policies of earlier tasks": self.bytes_of_earlier}
 
 
 def single() -> Method:

@@ -36,6 +36,9 @@ class FollowTheMetaLeader(Hook):
     def __init__(self, source: WindowSource, config: TrainConfig) -> None:
         self.source, self.config = source, config
 
+    def on_stage_start(self, learner: Learner) -> None:
+        learner.loss_weights = (1.0, 1.0)  # every update is about one task, whichever
+
     def objective_gradient(self, learner: Learner) -> Losses:
         seen = sorted(learner.current_tasks.union(self.source.tasks))
         task = seen[int(torch.randint(len(seen), (), generator=learner.stream("meta task")))]
