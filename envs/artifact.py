@@ -50,7 +50,7 @@ def write_artifact(folder: Path, files: Mapping[str, Arrays | str | bytes | dict
             write_durably(draft / name, data)
         write_durably(draft / MANIFEST, json.dumps(manifest, indent=1).encode())
         _flush_folder(draft)
-        _swap_into_place(draft, folder)
+        swap_into_place(draft, folder)
     except BaseException:
         shutil.rmtree(draft, ignore_errors=True)
         raise
@@ -108,6 +108,24 @@ def sweep_drafts(folder: Path) -> None:
         shutil.rmtree(draft) if draft.is_dir() else draft.unlink()
 
 
+def swap_into_place(draft: Path, folder: Path) -> None:
+    """Give `draft`, a folder beside it, the name `folder`. An old one steps aside first; it comes back when that fails."""
+    if not folder.exists():
+        os.rename(draft, folder)
+    else:
+        old = folder.with_name(f".{folder.name}.writing-{os.getpid()}-old")
+        shutil.rmtree(old, ignore_errors=True)  # of a process that had the same number
+        os.rename(folder, old)
+        try:
+            os.rename(draft, folder)
+        finally:
+            if folder.exists():  # the draft, or what another process has put there meanwhile
+                shutil.rmtree(old)
+            else:
+                os.rename(old, folder)
+    _flush_folder(folder.parent)
+
+
 def write_durably(path: Path, data: bytes) -> None:
     with open(path, "wb") as file:
         file.write(data)
@@ -144,17 +162,6 @@ def _encode(name: str, content: Arrays | str | bytes | dict[str, Any]) -> bytes:
     if isinstance(content, bytes):
         return content
     return content.encode() if isinstance(content, str) else json.dumps(content, indent=1).encode()
-
-
-def _swap_into_place(draft: Path, folder: Path) -> None:
-    if not folder.exists():
-        os.rename(draft, folder)
-    else:
-        old = folder.with_name(f".{folder.name}.writing-{os.getpid()}-old")
-        os.rename(folder, old)
-        os.rename(draft, folder)
-        shutil.rmtree(old)
-    _flush_folder(folder.parent)
 
 
 def _flush_folder(folder: Path) -> None:

@@ -62,7 +62,25 @@ def unlike(runs: Sequence[RunResults]) -> list[str]:
         "episodes per cell": {tuple(sorted({cell.episodes for cell in run.cells})) for run in runs},
         "points and episodes of the recovery curves": {_recovery_points(run) for run in runs if run.curve_points},
     }
-    return [aspect for aspect, values in aspects.items() if len(values) > 1]
+    software = {"commits of the code": code_commits(runs), "versions of torch": torch_versions(runs)}
+    counted = [f"{aspect} ({len(found)})" for aspect, found in software.items() if len(found) > 1]
+    return [*(aspect for aspect, values in aspects.items() if len(values) > 1), *counted]
+
+
+def code_commits(runs: Sequence[RunResults]) -> list[str]:
+    """The distinct commits of the code by which the runs were made, shortened; `unknown` where a run does not say."""
+    return sorted({_short(run.fingerprint.get("git_commit") or "unknown") for run in runs})
+
+
+def torch_versions(runs: Sequence[RunResults]) -> list[str]:
+    """The distinct versions of torch, `unknown` where a run does not say."""
+    return sorted({str((run.fingerprint.get("versions") or {}).get("torch", "unknown")) for run in runs})
+
+
+def _short(commit: str) -> str:
+    """Twelve digits of a commit and, where files differed from it, `+changes`."""
+    digits, plus, changes = str(commit).partition("+")
+    return digits[:12] + plus + changes
 
 
 def _recovery_points(run: RunResults) -> tuple[tuple[int, int], ...]:

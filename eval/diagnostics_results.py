@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean, median
+from typing import NamedTuple
 
 from reconverge.eval.run_results import read_table
 
@@ -26,6 +28,9 @@ DIRECTIONS = {
     "repeat": "meta-gradient of another batch",
 }
 """What is compared with the meta-gradient, in order: column -> words."""
+LEAST_REPEAT = 0.05
+"""Cosine of two batches of the meta-gradient below which a cell's noise-free cosines are not used: they are divided by a length whose square is the
+product of the two, and where that is next to nothing they can be anything."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +88,7 @@ class DistanceRow:
 
 @dataclass(frozen=True)
 class FidelityRow:
-    """Windows of an earlier task that `stage` rehearsed; `_real`: the same of real windows held out, None without any."""
+    """Windows of an earlier task that `stage` rehearsed; `_real`: the same of real windows, None without any."""
 
     stage: int
     task: str
@@ -96,6 +101,18 @@ class FidelityRow:
     distance_real: float | None
     teacher_gap: float
     teacher_gap_real: float
+
+
+class TypicalCosine(NamedTuple):
+    """Mean over cells, median where noise is taken out; of how many of the cells that have the direction. None: of no cell."""
+
+    value: float | None
+    used: int
+    cells: int
+
+    @property
+    def count_text(self) -> str:
+        return f"{self.used}" if self.used == self.cells else f"{self.used} of {self.cells}"
 
 
 @dataclass(frozen=True)
@@ -114,10 +131,15 @@ class Diagnostics:
         rows = [row for row in self.fisher if row.last_timestep - row.first_timestep == widest]
         return list({row.stage: row for row in reversed(rows)}.values())[::-1]
 
-    def mean_cosine(self, direction: str) -> tuple[float | None, int]:
-        """Mean over the (stage, earlier task) cells that have the direction, and their number."""
-        found = [value for row in self.meta if (value := getattr(row, direction)) is not None]
-        return (sum(found) / len(found) if found else None), len(found)
+    def cosines(self, direction: str) -> list[float]:
+        """One per (stage, earlier task) cell that has the direction and, where noise is taken out, leaves enough of the meta-gradient."""
+        rows = [row for row in self.meta if not _noise_free(direction) or (row.repeat is not None and row.repeat >= LEAST_REPEAT)]
+        return [value for row in rows if (value := getattr(row, direction)) is not None]
+
+    def typical_cosine(self, direction: str) -> TypicalCosine:
+        used, cells = self.cosines(direction), sum(getattr(row, direction) is not None for row in self.meta)
+        centre = median if _noise_free(direction) else fmean
+        return TypicalCosine(centre(used) if used else None, len(used), cells)
 
 
 def read_diagnostics(run: Path) -> Diagnostics | None:
@@ -137,8 +159,8 @@ def summary_tables(found: Diagnostics) -> list[tuple[str, list[dict[str, str]]]]
     """(title, rows of heading -> text) of every table that has rows, for a terminal of 80 columns."""
     tables = [
         (f"Fisher, errors held out, as shares of ||F||; {_floor(found)}", [_fisher_texts(row) for row in found.over_all_timesteps]),
-        (f"cosine with the exact meta-gradient; published for the update: {PUBLISHED_COSINE}", _meta_texts(found)),
-        ("replayed windows, and in brackets real ones held out", [_fidelity_texts(row) for row in found.fidelity]),
+        (f"cosine with the meta-gradient: mean, or median without noise; published: {PUBLISHED_COSINE}", _meta_texts(found)),
+        ("replayed windows, and in brackets real ones", [_fidelity_texts(row) for row in found.fidelity]),
     ]
     return [(title, rows) for title, rows in tables if rows]
 
@@ -164,10 +186,14 @@ def _fisher_texts(row: FisherRow) -> dict[str, str]:
 def _meta_texts(found: Diagnostics) -> list[dict[str, str]]:
     rows = []
     for direction, words in DIRECTIONS.items():
-        mean, cells = found.mean_cosine(direction)
-        if mean is not None:
-            rows.append({"task": words, "mean cosine": f"{mean:.3f}", "cells": str(cells)})
+        typical = found.typical_cosine(direction)
+        if typical.cells:
+            rows.append({"task": words, "cosine": "-" if typical.value is None else f"{typical.value:.3f}", "cells": typical.count_text})
     return rows
+
+
+def _noise_free(direction: str) -> bool:
+    return direction.endswith("_noise_free")
 
 
 def _fidelity_texts(row: FidelityRow) -> dict[str, str]:

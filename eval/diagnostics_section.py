@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from reconverge.eval import plots
-from reconverge.eval.diagnostics_results import DIRECTIONS, PUBLISHED_COSINE, Diagnostics, FisherRow, read_diagnostics
+from reconverge.eval.diagnostics_results import DIRECTIONS, LEAST_REPEAT, PUBLISHED_COSINE, Diagnostics, FisherRow, read_diagnostics
 from reconverge.eval.run_results import RunResults
 
 ERROR_LINES = (
@@ -32,7 +32,8 @@ def diagnostics_section(run: RunResults) -> dict[str, Any] | None:
     figures = {"fisher": fisher_by_timestep(found), "meta": meta_cosines(found)}
     return {
         "fisher": found.over_all_timesteps,
-        "meta": [(words, *found.mean_cosine(direction)) for direction, words in DIRECTIONS.items() if found.mean_cosine(direction)[1]],
+        "meta": [(words, found.typical_cosine(direction)) for direction, words in DIRECTIONS.items() if found.typical_cosine(direction).cells],
+        "least_repeat": LEAST_REPEAT,
         "meta_cells": found.meta,
         "directions": DIRECTIONS,
         "published": PUBLISHED_COSINE,
@@ -76,18 +77,18 @@ def _band_lines(axes: Axes, rows: list[FisherRow], column: str, label: str, colo
 
 @mpl.rc_context(plots.STYLE)
 def meta_cosines(found: Diagnostics) -> Figure | None:
-    """One row per direction: a dot per (stage, earlier task), a bar at the mean; None without cells."""
-    shown = [direction for direction in DIRECTIONS if found.mean_cosine(direction)[1]]
+    """One row per direction: a dot per (stage, earlier task) that is used, a bar at their mean or median; None without cells."""
+    shown = [direction for direction in DIRECTIONS if found.cosines(direction)]
     if not shown:
         return None
     figure = Figure(figsize=(9, 0.6 + 0.3 * len(shown)), layout="constrained")
     axes = figure.add_subplot()
     for place, direction in enumerate(shown):
-        values = [value for row in found.meta if (value := getattr(row, direction)) is not None]
-        mean = sum(values) / len(values)
+        values, typical = found.cosines(direction), found.typical_cosine(direction).value
         colour = plots.ACCENT if direction.startswith("update") else plots.MUTED
         axes.scatter(values, [place] * len(values), s=14, color=colour, alpha=0.5, linewidths=0, zorder=3)
-        axes.plot([mean, mean], [place - 0.3, place + 0.3], color=plots.INK, linewidth=1.8, zorder=4)
+        if typical is not None:
+            axes.plot([typical, typical], [place - 0.3, place + 0.3], color=plots.INK, linewidth=1.8, zorder=4)
     axes.axvline(0, color=plots.MUTED, linewidth=0.8)
     if "update" in shown:
         axes.plot([PUBLISHED_COSINE] * 2, [-0.5, 0.5], color=plots.WARM, linewidth=1.4, dashes=(3, 2))

@@ -110,13 +110,13 @@ def summarise(runs: Sequence[RunResults], reference: str | None = None) -> Exper
         reference=base.label,
         groups=tuple(groups),
         methods=tuple(method_row(group) for group in groups),
-        paired=tuple(paired_row(group, base) for group in others),
+        paired=tuple(row for group in others if (row := paired_row(group, base)) is not None),
         recovery=tuple(row for group in groups for row in recovery_summaries(group, as_published)),
         cells=tuple(row for group in groups for row in recovery_cells(group, as_published)),
         wins=tuple(row for group in others for row in compare_recovery(group, base, as_published)),
         costs=tuple(cost_row(group) for group in groups),
         warnings=tuple(unlike(used)),
-        notes=tuple(_notes(runs, used, groups)),
+        notes=tuple(_notes(runs, used, groups, base)),
     )
 
 
@@ -144,8 +144,10 @@ def method_row(group: RunGroup) -> MethodRow:
     )
 
 
-def paired_row(group: RunGroup, reference: RunGroup) -> PairedRow:
-    """Differences over common seeds, which share weights at the start, data order, noise and evaluation episodes."""
+def paired_row(group: RunGroup, reference: RunGroup) -> PairedRow | None:
+    """Differences over common seeds, which share weights at the start, data order, noise and evaluation episodes; None for other stages."""
+    if group.stages != reference.stages:
+        return None
     own, other = ({run.seed: run for run in side.runs} for side in (group, reference))
     seeds = tuple(seed for seed in group.seeds if seed in other)
     success, lost = (
@@ -184,7 +186,7 @@ def _estimate(group: RunGroup, figure: Callable[[RunResults], Interval]) -> Esti
     return Estimate(values[0], "episodes") if len(values) == 1 else Estimate(mean_interval([value.mean for value in values]), "seeds")
 
 
-def _notes(runs: Sequence[RunResults], used: Sequence[RunResults], groups: Sequence[RunGroup]) -> list[str]:
+def _notes(runs: Sequence[RunResults], used: Sequence[RunResults], groups: Sequence[RunGroup], base: RunGroup) -> list[str]:
     notes = []
     if len(used) < len(runs):
         names = ", ".join(f"{run.name} ({run.stages_done} of {len(run.stages)} stages)" for run in runs if not run.finished)
@@ -192,6 +194,12 @@ def _notes(runs: Sequence[RunResults], used: Sequence[RunResults], groups: Seque
     twice = [run for run in used if not any(run is member for group in groups for member in group.runs)]
     if twice:
         notes.append(f"Same method, settings and seed as another run, so counted once: {', '.join(str(run.folder) for run in twice)}.")
+    elsewhere = [group.label for group in groups if group.stages != base.stages]
+    if elsewhere:
+        notes.append(f"Other stages than those of {base.label}, so not compared with it: {', '.join(elsewhere)}.")
+    lacking = sum(headlines.recovery_headline(run).without_curve for group in groups for run in group.runs)
+    if lacking:
+        notes.append(f"Recovery without its curve in recovery_curves.csv, so left out: {lacking} pairs of earlier task and transition.")
     settings = {key: values for key, values in differing([group.runs[0] for group in groups]).items() if key != "curriculum"}
     if settings:
         listed = "; ".join(f"{key} ({', '.join(map(worded, values))})" for key, values in settings.items())

@@ -128,7 +128,7 @@ def fisher_structure(products: GradientProducts, signs: torch.Generator) -> Fish
     squared_norm = float(gram.square().mean())
     distinct = _over_distinct(gram.square())
     flips = 2.0 * torch.randint(2, (SIGNS, count), generator=signs).double() - 1
-    flipped = [gram * flip[:, None] * flip for flip in flips]
+    cosines_of_noise, errors_of_noise = zip(*(_of_noise(gram, flip, squared_norm) for flip in flips), strict=True)
     return FisherStructure(
         draws=count,
         mu_norm=max(float(gram.mean()), 0.0) ** 0.5,
@@ -136,10 +136,10 @@ def fisher_structure(products: GradientProducts, signs: torch.Generator) -> Fish
         collinearity_of_noise=1 / count,
         collinearity_unbiased=_ratio(_over_distinct(gram), mean_square),
         split_half_cosine=_split_half_cosine(gram),
-        split_half_spread=float(torch.tensor([_split_half_cosine(each) for each in flipped]).std()),
+        split_half_spread=float(torch.tensor(cosines_of_noise).std()),
         spectral_ratio=_ratio(float(eigenvalues[1]), float(eigenvalues[0])),
         rank1_error=_rank1_error(gram, gram, _mean_direction(gram), squared_norm),
-        rank1_error_of_noise=sum(_rank1_error(each, each, _mean_direction(each), squared_norm) for each in flipped) / SIGNS,
+        rank1_error_of_noise=sum(errors_of_noise) / SIGNS,
         rank1_error_held_out=_held_out_error(gram, _mean_direction),
         best_rank1_error=_root(1 - _ratio(float(eigenvalues[0]) ** 2, squared_norm)),
         best_rank1_error_held_out=_held_out_error(gram, _first_eigenvector),
@@ -174,6 +174,12 @@ def _rank1_error(own: Tensor, measured: Tensor, weights: Tensor, squared_norm: f
     curvature = float(along.square().mean()) / length**2
     met = float((measured @ weights).square().mean())
     return _root(1 + _ratio(curvature * (curvature * length**2 - 2 * met), squared_norm))
+
+
+def _of_noise(gram: Tensor, flip: Tensor, squared_norm: float) -> tuple[float, float]:
+    """Split-half cosine and rank-1 error with the draws' signs changed by `flip` (n,); one n x n matrix at a time."""
+    flipped = gram * flip[:, None] * flip
+    return _split_half_cosine(flipped), _rank1_error(flipped, flipped, _mean_direction(flipped), squared_norm)
 
 
 def _held_out_error(gram: Tensor, direction: Callable[[Tensor], Tensor]) -> float:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from reconverge.eval import recovery
 from reconverge.eval.intervals import Interval, combined_rates
 from reconverge.eval.run_results import Recovery, RunResults
+from reconverge.eval.survival import median_updates
 
 Term = tuple[float, int, str]
 """(weight, stage, task) of a cell in a linear figure."""
@@ -29,7 +30,7 @@ class RecoveryHeadline:
         median_first: the same of the published count, the first time at or above the threshold, dip or not.
         never: pairs that did not recover after their dip as long as one looked.
         no_dip: pairs that never fell below the threshold.
-        mean_dip: mean depth of the dip, in [0, 1]; NaN without pairs.
+        without_curve: pairs beside these that are left out, because their curve is not in the folder.
     """
 
     threshold: int
@@ -38,7 +39,7 @@ class RecoveryHeadline:
     median_first: float | None
     never: int
     no_dip: int
-    mean_dip: float
+    without_curve: int
 
 
 def final_success(run: RunResults) -> Interval:
@@ -75,23 +76,28 @@ def recovery_headline(run: RunResults, threshold: int = 90, kind: str = "online"
     """Recovery of a run at `threshold` percent, or at the measured threshold nearest to it."""
     measured = sorted({row.threshold for row in run.recoveries if row.kind == kind}, key=lambda found: abs(found - threshold))
     nearest = measured[0] if measured else threshold
-    rows = [row for row in run.recoveries if row.kind == kind and row.threshold == nearest and row.reference_rate > 0]
+    learned = [row for row in run.recoveries if row.kind == kind and row.threshold == nearest and row.reference_rate > 0]
+    rows = [row for row in learned if has_curve(run, row)]
     after_dip, ends = [after_dip_of(run, row) for row in rows], [last_point(run, row) for row in rows]
     return RecoveryHeadline(
         threshold=nearest,
         pairs=len(rows),
-        median=recovery.median_recovery(after_dip, ends),
-        median_first=recovery.median_recovery([row.updates for row in rows], ends),
+        median=median_updates(after_dip, ends).median,
+        median_first=median_updates([row.updates for row in rows], ends).median,
         never=sum(updates is None for updates in after_dip),
         no_dip=sum(is_steady(run, row) for row in rows),
-        mean_dip=sum(row.dip for row in rows) / len(rows) if rows else math.nan,
+        without_curve=len(learned) - len(rows),
     )
 
 
+def has_curve(run: RunResults, row: Recovery) -> bool:
+    """Whether a recovery's curve is in the folder; without it nobody knows when a "never" was last looked for."""
+    return (row.kind, row.stage, row.task) in run.curves
+
+
 def last_point(run: RunResults, row: Recovery) -> int:
-    """The update at which observation of a recovery ended; 0 when its curve is not in the folder."""
-    curve = run.curves.get((row.kind, row.stage, row.task))
-    return int(curve.updates[-1]) if curve else row.updates or 0
+    """The update at which observation of a recovery that has its curve ended."""
+    return int(run.curves[row.kind, row.stage, row.task].updates[-1])
 
 
 def after_dip_of(run: RunResults, row: Recovery) -> int | None:

@@ -86,29 +86,6 @@ def no_dip(curve: Curve | tuple[Sequence[int], Sequence[float]], reference: floa
     return bool(_meets(_checked(curve)[1], reference, threshold).all())
 
 
-def median_recovery(updates: Sequence[int | None], last_points: Sequence[int]) -> float | None:
-    """Kaplan-Meier median of updates to recovery; None when more than half are still unrecovered wherever one has looked.
-
-    `updates[k]` is None when curve k never recovered; `last_points[k]` is then where its observation ended. With one common
-    last point this is the ordinary lower median with "never" as infinity. Dropping the Nones instead would make a method that
-    rarely recovers look fast.
-
-    >>> median_recovery([2, 50, None], [1000, 1000, 1000])
-    50.0
-    """
-    if len(updates) != len(last_points):
-        raise ValueError(f"one last point per recovery, got {len(last_points)} for {len(updates)}")
-    times = np.array([last if update is None else update for update, last in zip(updates, last_points, strict=True)], dtype=float)
-    recovered = np.array([update is not None for update in updates], dtype=bool)
-    unrecovered = 1.0
-    for time in np.unique(times[recovered]):
-        at_risk = (times >= time).sum()
-        unrecovered *= 1 - (times[recovered] == time).sum() / at_risk
-        if unrecovered <= 0.5 + TOLERANCE:
-            return float(time)
-    return None
-
-
 def _meets(rates: np.ndarray, reference: float, threshold: float) -> np.ndarray:
     return rates >= threshold / 100 * reference - TOLERANCE
 

@@ -6,7 +6,7 @@ One `Observation` is one cell of one run at one threshold; everything else is a 
     first       the first evaluated update at which it was met, dip or not: the count of arXiv 2602.02417
 
 A cell whose task never fell below the threshold counts the first point of the grid in both and is marked `steady`. A cell whose earlier
-task had not been learned (reference 0) has nothing to recover and is left out.
+task had not been learned (reference 0) has nothing to recover and is left out, as is one whose curve is not in the run folder.
 
     updates at 90 %, seed 0        hammer after 2    hammer after 3    push-wall after 3
     trust-region                         2                 50                never
@@ -132,7 +132,7 @@ def observations(run: RunResults) -> list[Observation]:
     return [
         Observation(run.seed, (_old_stage(run, row.task), row.stage), row.threshold, headlines.after_dip_of(run, row), row.updates,
                     headlines.last_point(run, row), headlines.is_steady(run, row), row.dip, row.dip_area)
-        for row in run.recoveries if row.kind == "online" and row.reference_rate > 0
+        for row in run.recoveries if row.kind == "online" and row.reference_rate > 0 and headlines.has_curve(run, row)
     ]  # fmt: skip
 
 
@@ -156,7 +156,12 @@ def recovery_cells(group: RunGroup, published: bool) -> list[RecoveryCell]:
 
 
 def compare_recovery(group: RunGroup, reference: RunGroup, published: bool) -> list[WinsRow]:
-    """Wins, ties and losses of `group` against `reference` per threshold, over the cells and seeds that both have."""
+    """Wins, ties and losses of `group` against `reference` per threshold, over the cells and seeds that both have.
+
+    Nothing where their stages differ, since a cell is then another task, or another transition.
+    """
+    if group.stages != reference.stages:
+        return []
     own, other = ({(seen.seed, seen.cell, seen.threshold): seen for run in side.runs for seen in observations(run)} for side in (group, reference))
     common = [key for key in own if key in other]
     rows = []
@@ -201,16 +206,16 @@ def _summary(group: RunGroup, threshold: int, seen: Sequence[Observation], publi
             [[one.dip_area for one in own] for own in of_seed],
         )
     )
-    rows = sum(row.kind == "online" and row.threshold == threshold for run in group.runs for row in run.recoveries)
+    found = [row for run in group.runs for row in run.recoveries if row.kind == "online" and row.threshold == threshold]
     return RecoverySummary(
-        label=group.label, threshold=threshold, pairs=len(seen), unlearned=rows - len(seen), steady=steady,
+        label=group.label, threshold=threshold, pairs=len(seen), unlearned=sum(row.reference_rate <= 0 for row in found), steady=steady,
         after_dip=_median(seen, "after_dip"), first=_median(seen, "first"), dip=dip, dip_area=area,
         published=_published_spread(group.method, threshold, {one.cell for one in seen}) if published else None,
     )  # fmt: skip
 
 
 def _cell(group: RunGroup, threshold: int, cell: Cell, seen: Sequence[Observation], published: bool) -> RecoveryCell:
-    stages, key = group.runs[0].stages, (group.method, *cell, threshold)
+    stages, key = group.stages, (group.method, *cell, threshold)
     names = [stages[stage - 1] if 1 <= stage <= len(stages) else "" for stage in cell]
     return RecoveryCell(
         label=group.label, cell=cell, old_task=names[0], new_task=names[1], threshold=threshold, seeds=len(seen),

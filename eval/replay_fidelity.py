@@ -6,8 +6,9 @@ A window is a point: its observations, normalised as the policy sees them and fl
     outside    share with any number outside the range that their task's real windows have shown
     distance   median distance to the nearest real window of their own task
 
-Real windows overlap in time, so what is held out is held out by whole episodes. Tasks that look alike cannot be told apart by
-anybody, and each of D numbers may leave a range: the held-out windows show how much of either is the data's own doing.
+Real windows overlap in time, so what is held out is held out by whole episodes: from the real windows of this comparison, not from the
+policy's training. Tasks that look alike cannot be told apart by anybody, and each of D numbers may leave a range: the held-out windows
+show how much of either is the data's own doing.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -22,11 +22,12 @@ from PIL import Image
 from reconverge.envs.artifact import write_file
 from reconverge.envs.errors import RunFolderError
 from reconverge.eval import experiment_plots, headlines, plots, wording
-from reconverge.eval.comparison import run_row
+from reconverge.eval.comparison import code_commits, run_row, torch_versions
 from reconverge.eval.cost import by_phase
 from reconverge.eval.diagnostics_section import diagnostics_section
 from reconverge.eval.experiment import CostRow, Experiment, summarise
 from reconverge.eval.published_results import published_recovery, published_success, same_tasks_in_order
+from reconverge.eval.run_groups import flat_settings
 from reconverge.eval.run_results import Recovery, RunResults, read_run
 from reconverge.eval.wording import bounds, duration, percent, points, size
 
@@ -141,6 +142,8 @@ def _experiment(runs: Sequence[RunResults], reference: str | None) -> dict[str, 
         "phases": phases,
         "rest": {row.label: sum(minutes for phase, minutes in row.phases.items() if phase not in phases) for row in experiment.costs},
         "published": any(row.published for row in experiment.recovery),
+        "commits": code_commits(runs),
+        "torch": torch_versions(runs),
         "machines": sorted({str(run.fingerprint["machine"]) for run in runs if run.fingerprint.get("machine")}),
         "rows": [(_name(run, experiment), run_row(run)) for run in runs],
     }
@@ -207,7 +210,7 @@ def _section(run: RunResults, number: int, video_limit_bytes: int) -> dict[str, 
         "past_data": max((stage.past for stage in _ledger(run)), default=0),
         "cost": _cost(run),
         "videos": _videos(run, video_limit_bytes),
-        "settings": _flat(run.config),
+        "settings": [(key, str(value)) for key, value in flat_settings(run.config).items()],
         "low_cosine": LOW_SPLIT_HALF_COSINE,
         "diagnostics": diagnostics_section(run),
         "episodes": _episode_note(run),
@@ -227,18 +230,15 @@ def _headlines(run: RunResults) -> list[Headline]:
 
 
 def _recovery_figure(back: headlines.RecoveryHeadline) -> Headline:
+    left_out = f"; {back.without_curve} left out, curve missing" if back.without_curve else ""
     if not back.pairs:
-        return Headline("Recovery", "–", "not measured", "Updates until an earlier task is back after the curriculum moved on.")
-    counts = f"{back.never} of {back.pairs} never; {back.no_dip} had no dip"
+        return Headline("Recovery", "–", f"not measured{left_out}", "Updates until an earlier task is back after the curriculum moved on.")
+    counts = f"{back.never} of {back.pairs} never; {back.no_dip} had no dip{left_out}"
     sentence = (
         f"Median updates until an earlier task, after the bottom of its dip, is back at {back.threshold} % of its own success. "
-        f"The first time at or above that, as published: {_median(back.median_first)}."
+        f"The first time at or above that, as published: {wording.updates(back.median_first)}."
     )
-    return Headline("Recovery", _median(back.median), counts, sentence)
-
-
-def _median(updates: float | None) -> str:
-    return "never" if updates is None else f"{updates:,.0f}"
+    return Headline("Recovery", wording.updates(back.median), counts, sentence)
 
 
 def _episode_note(run: RunResults) -> str:
@@ -280,19 +280,15 @@ def _recovery_row(run: RunResults, rows: Sequence[Recovery | None]) -> RecoveryR
 
 def _recovery_cell(run: RunResults, row: Recovery) -> RecoveryCell:
     after_dip = headlines.after_dip_of(run, row)
-    first = _updates(row.updates) if row.updates is not None and after_dip != row.updates else ""
+    first = wording.updates(row.updates) if row.updates is not None and after_dip != row.updates else ""
     published = tuple(_published(run, row, method) for method in PUBLISHED_METHODS) if same_tasks_in_order(run.stages) else ()
-    return RecoveryCell(_updates(after_dip), headlines.is_steady(run, row), first, published)
+    return RecoveryCell(wording.updates(after_dip), headlines.is_steady(run, row), first, published)
 
 
 def _published(run: RunResults, row: Recovery, method: str) -> str:
     key = (method, _rank(run, row.task) + 1, row.stage, row.threshold)
     table = published_recovery()
-    return _updates(table[key]) if row.kind == "online" and key in table else "·"
-
-
-def _updates(updates: int | None) -> str:
-    return "never" if updates is None else f"{updates:,}"
+    return wording.updates(table[key]) if row.kind == "online" and key in table else "·"
 
 
 def _rank(run: RunResults, task: str) -> int:
@@ -322,14 +318,6 @@ def _cost(run: RunResults) -> dict[str, Any]:
         "episodes": run.cost.get("episodes_evaluated"),
         "update_ms": 1000 * phases["update"] / updates if updates and phases.get("update") else None,
     }
-
-
-def _flat(config: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    """Nested settings as dotted names."""
-    rows: list[tuple[str, str]] = []
-    for key, value in config.items():
-        rows += _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else [(f"{prefix}{key}", str(value))]
-    return rows
 
 
 # Videos ------------------------------------------------------------------------------------------------------------------------

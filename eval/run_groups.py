@@ -39,6 +39,11 @@ class RunGroup:
     def seeds(self) -> tuple[int, ...]:
         return tuple(run.seed for run in self.runs)
 
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """The task of every stage, which is the same in all runs."""
+        return self.runs[0].stages
+
 
 def group_runs(runs: Sequence[RunResults]) -> list[RunGroup]:
     """The groups in order of first appearance. A second run with the settings and seed of another counts once: the first is taken."""
@@ -52,21 +57,33 @@ def group_runs(runs: Sequence[RunResults]) -> list[RunGroup]:
 def settings_of(run: RunResults) -> dict[str, Any]:
     """Every dotted setting on which the results may depend, but the method and the seed; absent ones at their default.
 
-    `curriculum` is the list of tasks, and `train.updates` what the stages really had, whichever file said so.
+    `curriculum` is the list of tasks; `train.updates` and `demonstrations.episodes` are what the stages really had, whichever file said so.
     """
-    settings = {**default_settings(), **_flat(run.config)}
+    settings = {**default_settings(), **flat_settings(run.config)}
     ignored = [key for key in settings if any(key == name or key.startswith(f"{name}.") for name in ("method", "seed", *WITHOUT_EFFECT))]
-    updates = sorted(set(run.stage_updates))
-    settings |= {"curriculum": list(run.stages), "train.updates": updates[0] if len(updates) == 1 else list(run.stage_updates)}
+    settings |= {"curriculum": list(run.stages), "train.updates": _of_stages(run.stage_updates)}
+    if None not in run.stage_demonstrations:
+        settings["demonstrations.episodes"] = _of_stages(run.stage_demonstrations)
     return {key: value for key, value in settings.items() if key not in ignored}
 
 
 def default_settings() -> dict[str, Any]:
     """Dotted settings at their defaults."""
-    return _flat({
+    return flat_settings({
         "policy": asdict(PolicyConfig()), "train": asdict(TrainConfig()), "replay": asdict(ReplayConfig()),
         "demonstrations": asdict(DemonstrationConfig()), "evaluation": asdict(EvaluationConfig()), "recovery": asdict(RecoveryConfig()),
     })  # fmt: skip
+
+
+def flat_settings(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings as dotted names."""
+    settings: dict[str, Any] = {}
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            settings |= flat_settings(value, f"{prefix}{key}.")
+        else:
+            settings[f"{prefix}{key}"] = list(value) if isinstance(value, tuple) else value
+    return settings
 
 
 def differing(runs: Sequence[RunResults]) -> dict[str, list[Any]]:
@@ -99,11 +116,6 @@ def _labels(firsts: Sequence[RunResults]) -> list[str]:
     return labels
 
 
-def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    settings: dict[str, Any] = {}
-    for key, value in config.items():
-        if isinstance(value, Mapping):
-            settings |= _flat(value, f"{prefix}{key}.")
-        else:
-            settings[f"{prefix}{key}"] = list(value) if isinstance(value, tuple) else value
-    return settings
+def _of_stages(values: Sequence[Any]) -> Any:
+    """One value where all stages have the same, else all of them."""
+    return values[0] if len(set(values)) == 1 else list(values)

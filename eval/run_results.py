@@ -125,6 +125,7 @@ class RunResults:
         config: the resolved configuration as nested mappings.
         stages: (K,) task of every stage, official names in curriculum order.
         stage_updates: (K,) gradient updates of every stage.
+        stage_demonstrations: (K,) demonstrations of the task of every stage; None where the file does not say.
         training: one mapping per line of metrics.jsonl.
     """
 
@@ -133,6 +134,7 @@ class RunResults:
     curriculum: str
     stages: tuple[str, ...]
     stage_updates: tuple[int, ...]
+    stage_demonstrations: tuple[int | None, ...]
     command: str
     fingerprint: dict[str, Any]
     ceilings: tuple[Ceiling, ...]
@@ -220,6 +222,7 @@ def read_run(folder: Path) -> RunResults:
         curriculum=str(curriculum.get("name", "unnamed")),
         stages=tuple(stage["task"] for stage in stages),
         stage_updates=tuple(stage["updates"] for stage in stages),
+        stage_demonstrations=tuple(stage.get("demonstrations") for stage in stages),
         command=_text(folder / "command.txt").strip(),
         fingerprint=_json(folder / "fingerprint.json"),
         ceilings=read_table(folder / "ceilings.csv", Ceiling),

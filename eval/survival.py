@@ -7,7 +7,8 @@ A worked trace: seven recoveries observed up to update 1000, two of which did no
     median                     10, the first update after which at most half are unrecovered
 
 Leaving out the two would give 6 and make a method that rarely recovers look fast. When more than half are unrecovered wherever one
-has looked there is no median: `None`, read as "never within the last point".
+has looked there is no median: `None`, read as "never within the last point". With one common last point this is the ordinary lower
+median with "never" as infinity.
 
 The interval inverts the log-log interval of the curve (Brookmeyer & Crowley 1982): all updates at which one half lies within it.
 It takes its entries as independent, which the cells of one seed are not quite: with few seeds it is narrower than it should be.

@@ -22,13 +22,15 @@ class Order:
 
     Attributes:
         config_file: its configuration, written.
+        curriculum_file: its curriculum with every budget filled in, as the sweep read it, written.
         folder: its run folder.
         log: file to which what it says is appended.
         command: the line that the run folder keeps.
-        overwrite: delete the run that the folder holds.
+        overwrite: delete another run that the folder holds.
     """
 
     config_file: Path
+    curriculum_file: Path
     folder: Path
     log: Path
     command: str
@@ -37,7 +39,7 @@ class Order:
     @property
     def words(self) -> list[str]:
         """The program to start, with its arguments."""
-        own = [str(self.config_file), str(self.folder), self.command, *(["--overwrite"] if self.overwrite else [])]
+        own = [str(self.config_file), str(self.curriculum_file), str(self.folder), self.command, *(["--overwrite"] if self.overwrite else [])]
         return [sys.executable, "-m", "reconverge.launch.job_process", *own]
 
 

@@ -72,7 +72,7 @@ def check(config: RunConfig) -> None:
     if region.form == "functional" and config.method in ("ewc", "trust-region", "adaptive-trust-region"):
         _check_functional(config)
     if config.method in ("ftml", "vr-mcl") and config.train.batch_size < 2:
-        raise ConfigError(f"train.batch_size is {config.train.batch_size}; {config.method} halves it into support and query, so it must be at least 2")
+        raise ConfigError(f"train.batch_size is {config.train.batch_size}; {config.method} halves it into support and query: at least 2")
     if not _DEVICE.fullmatch(config.device):
         raise ConfigError(f"device is '{config.device}'; use cpu, cuda or cuda:1")
 

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from reconverge.envs.demonstrations import Demonstrations
+from reconverge.envs.errors import ConfigError
 from reconverge.envs.simulators import Simulators
 from reconverge.envs.task import Task
 from reconverge.eval.diagnostics_results import DIRECTIONS
@@ -49,7 +50,12 @@ COLUMNS = {
 
 
 def diagnose(folder: RunFolder, progress: Progress, settings: DiagnosisSettings, stages: Sequence[int] = (), device: str | None = None) -> Tables:
-    """Diagnose the given stages of a run (all finished ones by default), write the tables to its folder and return them."""
+    """Diagnose the given stages of a run (all finished ones by default), write the tables to its folder and return them.
+
+    The tables of an earlier diagnosis are replaced. Raises ConfigError for a stage below 1, RunFolderError for one without a checkpoint.
+    """
+    if any(stage < 1 for stage in stages):
+        raise ConfigError(f"--stages holds {min(stages)}; stage 1 is the first in which something is learned")
     config = folder.config if device is None else replace(folder.config, device=device)
     torch.set_num_threads(config.threads)
     checkpoint_of(folder, None)

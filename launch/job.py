@@ -122,15 +122,19 @@ def look(folder: Path, job: Job) -> Holding:
         refuse_foreign(folder)
     except ReconvergeError as error:
         return Holding("foreign", str(error))
+    except OSError as error:
+        return Holding("other", f"it cannot be read ({error})")
     if not holds_run(folder):
         return Holding("nothing")
     try:
         stored = stored_content(folder)
         if address(stored) != job.address:
-            return Holding("other", _differing(stored, job.content))
+            return Holding("other", differing(stored, job.content))
         return _progress_of(RunFolder.open(folder))
     except ReconvergeError as error:
         return Holding("other", str(error))
+    except (OSError, ValueError, TypeError, RecursionError) as error:
+        return Holding("other", f"one of its files cannot be read ({error})")
 
 
 def stored_content(folder: Path) -> dict[str, Any]:
@@ -146,8 +150,14 @@ def _progress_of(run: RunFolder) -> Holding:
         return Holding("part")
     results = read_run(run.path)
     whole = results.finished and (run.report_html.exists() or not run.checkpoints.exists())
-    seconds = results.cost.get("total_s")
-    return Holding("result" if whole else "part", "", results.stages_done, float(seconds) if seconds else None)
+    return Holding("result" if whole else "part", "", results.stages_done, _seconds(run, results.cost.get("total_s")))
+
+
+def _seconds(run: RunFolder, total_s: Any) -> float | None:
+    try:
+        return float(total_s) if total_s else None
+    except (ValueError, TypeError) as error:
+        raise DamagedFile(f"{run.cost_json}: total_s is {total_s!r}; a number of seconds was expected") from error
 
 
 def _simulators(curriculum: Curriculum, versions: Mapping[str, str]) -> list[str]:
@@ -168,7 +178,8 @@ def _recorded_versions(run: RunFolder) -> dict[str, str]:
         raise DamagedFile(f"{run.fingerprint_json} cannot be read, so its simulator is unknown; redo the run") from error
 
 
-def _differing(stored: Mapping[str, Any], wanted: Mapping[str, Any], limit: int = 3) -> str:
+def differing(stored: Mapping[str, Any], wanted: Mapping[str, Any], limit: int = 3) -> str:
+    """The first few keys in which two contents differ, in words; empty where they are the same."""
     keys = [key for key in {**stored, **wanted} if stored.get(key) != wanted.get(key)]
     shown = "; ".join(str(Difference(key, stored.get(key), wanted.get(key))) for key in keys[:limit])
     return shown if len(keys) <= limit else f"{shown}; and {len(keys) - limit} more"

@@ -19,7 +19,7 @@ from reconverge.envs.artifact import write_file
 from reconverge.envs.errors import DamagedFile, RunFolderError
 from reconverge.launch.config import RunConfig, check
 from reconverge.launch.config_file import HEADER, Difference, config_text, differences, read_config
-from reconverge.launch.fingerprint import fingerprint, package_versions
+from reconverge.launch.fingerprint import fingerprint, git_commit, package_versions
 from reconverge.launch.run_lock import RunLock
 
 FREE_ON_RESUME = ("demonstrations.workers", "demonstrations.folder", "evaluation.workers", "video.render")
@@ -87,8 +87,9 @@ class RunFolder:
         self._write_json(self.fingerprint_json, {**self._read_fingerprint(), "parameters": parameters, "denoiser": denoiser})
 
     def version_changes(self) -> list[str]:
-        """Packages whose version is another than when the run began, such as `torch 2.12.0 -> 2.13.0`."""
-        before, now = self._read_fingerprint().get("versions", {}), package_versions()
+        """What is another version than when the run began: packages, such as `torch 2.12.0 -> 2.13.0`, and the git commit."""
+        saved, now = self._read_fingerprint(), {**package_versions(), "git commit": git_commit()}
+        before = {**saved.get("versions", {}), "git commit": saved.get("git_commit")}
         return [f"{name} {before[name]} -> {now[name]}" for name in now if name in before and before[name] != now[name]]
 
     def checkpoint(self, stage: int) -> Path:

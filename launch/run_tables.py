@@ -136,17 +136,20 @@ def reference_rates(records: Sequence[StageRecord], episodes_per_point: int) -> 
 
 
 def write_tables(folder: Path, records: Sequence[StageRecord], probes: Sequence[Row], episodes_per_point: int, thresholds: Sequence[int]) -> None:
-    """Write every table of the run folder that follows from the stages so far and the probe curves."""
+    """Write every table of the run folder that follows from the stages so far and the probe curves.
+
+    The success matrix comes last: by its stages a run counts as finished, with which all other tables must be there.
+    """
     episodes = [row for record in records for row in record.episodes]
     curves = [*online_curves(records, episodes_per_point), *probes]
     recovered = recoveries(curves, reference_rates(records, episodes_per_point), thresholds)
     write_csv(folder / "episodes.csv", EPISODE_COLUMNS, episodes)
-    write_csv(folder / "success_matrix.csv", MATRIX_COLUMNS, success_rates(episodes))
     write_csv(folder / "recovery_curves.csv", CURVE_COLUMNS, curves)
     write_csv(folder / "recovery.csv", RECOVERY_COLUMNS, recovered)
     write_csv(folder / "ledger.csv", LEDGER_COLUMNS, [row for record in records for row in record.ledger])
     write_csv(folder / "fisher.csv", FISHER_COLUMNS, [row for record in records for row in record.fisher])
     write_file(folder / "metrics.jsonl", "".join(json.dumps(row) + "\n" for record in records for row in record.training))
+    write_csv(folder / "success_matrix.csv", MATRIX_COLUMNS, success_rates(episodes))
 
 
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:

@@ -24,9 +24,8 @@ from reconverge.launch.config import RunConfig
 from reconverge.launch.curriculum_run import restore_learner
 from reconverge.launch.run_folder import RunFolder
 from reconverge.launch.stage_plan import StagePlan
-from reconverge.policy.diagonal_trust_region import DiagonalTrustRegion
 from reconverge.policy.fisher import Draws, denoising_losses, mean_gradient
-from reconverge.policy.methods.ewc import StayNear
+from reconverge.policy.methods.ewc import Penalty, Quadratic
 from reconverge.policy.random_streams import torch_stream
 from reconverge.policy.trust_region import TrustRegion
 from reconverge.policy.windows import WindowBatch, WindowTable
@@ -42,7 +41,7 @@ class DiagnosisSettings:
 
     draws: int = 256
     bands: int = 5
-    batch: int = 4096
+    batch: int = 16384
     alpha: float = 1e-4
     windows: int = 512
 
@@ -182,9 +181,9 @@ class StageDiagnosis:
         share = weight / rehearsed * replay
         return share if penalty is None else share + penalty
 
-    def _regions(self) -> list[TrustRegion | DiagonalTrustRegion]:
+    def _regions(self) -> list[Quadratic]:
         hooks = self.before.learner.method.hooks if self.before is not None else ()
-        return [hook.region for hook in hooks if isinstance(hook, StayNear)]
+        return [hook.region for hook in hooks if isinstance(hook, Penalty)]
 
     # windows and draws
 

@@ -12,13 +12,14 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import tempfile
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from reconverge.envs.artifact import write_file
+from reconverge.envs.artifact import swap_into_place, write_file
 from reconverge.envs.errors import RunFolderError
 from reconverge.eval import headlines
 from reconverge.eval.intervals import mean_interval
@@ -34,6 +35,8 @@ PUBLISHED = (
     "fisher.csv", "ceilings.csv", "cost.json", "config.yaml",
 )  # fmt: skip
 """Files of a run that go to the results folder: all that figures are made of, some ten kilobytes."""
+ERROR = "reconverge: "
+"""How the line of an error begins that the user can mend; see `cli.guarded`."""
 POLL_S = 0.25
 PATIENCE_S = 30.0
 """How long an interrupted job may take to close its workers before it is killed."""
@@ -58,6 +61,9 @@ class Places:
     def config_file(self, job: Job) -> Path:
         return self.output / ".sweep" / f"{job.address[:16]}.yaml"
 
+    def curriculum_file(self, job: Job) -> Path:
+        return self.output / ".sweep" / f"{job.address[:16]}.curriculum.yaml"
+
     def published(self, job: Job) -> Path | None:
         return None if self.results is None else self.results / job.path
 
@@ -65,6 +71,16 @@ class Places:
         """The folder with a finished job's tables."""
         published = self.published(job)
         return published if published is not None and published.is_dir() else self.folder(job)
+
+    def make(self) -> None:
+        """Create both folders. Raises RunFolderError when one cannot be written, which is better known before the first job than after."""
+        for flag, folder in (("--output-dir", self.output), ("--results-dir", self.results)):
+            try:
+                if folder is not None:
+                    folder.mkdir(parents=True, exist_ok=True)
+                    tempfile.TemporaryFile(dir=folder).close()
+            except OSError as error:
+                raise RunFolderError(f"{flag} {folder} cannot be written ({error.strerror}); choose another") from error
 
 
 @dataclass(frozen=True)
@@ -75,6 +91,11 @@ class Entry:
     todo: Todo
     held: Holding
     where: Path
+
+    @property
+    def refusal(self) -> str:
+        """Why a job that is refused is: the folder and what it holds."""
+        return f"{self.where}: {self.held.reason or 'holds a part of the results'}"
 
 
 @dataclass(frozen=True)
@@ -109,7 +130,7 @@ def refuse(entries: Iterable[Entry], limit: int = 3) -> None:
     """Raise RunFolderError when a folder holds something else than its job, naming the first few and what differs."""
     refused = [entry for entry in entries if entry.todo == "refuse"]
     if refused:
-        named = "; ".join(f"{entry.where}: {entry.held.reason or 'holds a part of the results'}" for entry in refused[:limit])
+        named = "; ".join(entry.refusal for entry in refused[:limit])
         more = f"; and {len(refused) - limit} more folders" if len(refused) > limit else ""
         raise RunFolderError(f"other runs are in the way of this sweep: {named}{more}. Choose another folder, or redo these with --overwrite")
 
@@ -170,21 +191,35 @@ def _minutes(seconds: float | None, estimated: bool) -> str:
 # run -------------------------------------------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class Started:
+    """A job that runs, its progress, and how long its log was before."""
+
+    running: Running
+    clock: JobClock
+    log_bytes: int
+
+
 class SweepRun:
     """Runs what is left of a sweep, at most `limit` jobs at once."""
 
-    def __init__(self, entries: Sequence[Entry], places: Places, backend: Backend, limit: int, view: SweepView) -> None:
-        self.places, self.backend, self.limit, self.view = places, backend, limit, view
+    def __init__(self, entries: Sequence[Entry], places: Places, backend: Backend, limit: int, view: SweepView, overwrite: bool = False) -> None:
+        self.places, self.backend, self.limit, self.view, self.overwrite = places, backend, limit, view, overwrite
         self.waiting = [entry for entry in entries if entry.todo in ("resume", "start", "overwrite")]
         self.to_publish = [entry.job for entry in entries if entry.todo == "publish"]
-        self.running: dict[Job, tuple[Running, JobClock]] = {}
+        self.running: dict[Job, Started] = {}
         self.outcomes: list[Outcome] = []
 
     def run(self) -> list[Outcome]:
-        """The outcome of every job that was run, in the order of their ends. An interruption ends the running jobs first."""
+        """The outcome of every job that was run, or whose tables could not be copied, in the order of their ends.
+
+        An interruption ends the running jobs first.
+        """
         for job in self.to_publish:
-            self.publish(job)
-            self.view.note(f"copied the tables of {job.path}, which was done already")
+            outcome = self.publish(job)
+            if outcome.exit_code:
+                self.outcomes.append(outcome)
+            self.view.note(self._in_words(outcome) if outcome.exit_code else f"copied the tables of {job.path}, which was done already")
         try:
             while self.waiting or self.running:
                 self.start_what_fits()
@@ -202,35 +237,51 @@ class SweepRun:
                 return
             if not self._shares_a_collection(entry.job):
                 self.waiting.remove(entry)
-                self.start(entry)
+                self.start(entry.job)
 
-    def start(self, entry: Entry) -> None:
-        job, config_file = entry.job, self.places.config_file(entry.job)
-        config_file.parent.mkdir(parents=True, exist_ok=True)
-        write_file(config_file, config_text(job.config))
+    def start(self, job: Job) -> None:
+        """Start a job as its folders ask for now, which may be hours after the sweep began: another one may have done it meanwhile."""
+        entry = examine(job, self.places, self.overwrite)
+        if entry.todo in ("nothing", "publish", "refuse"):
+            self.view.started(job, f"leave  {job.path}  ({'other results came' if entry.todo == 'refuse' else 'it was done'} meanwhile)")
+            self.end(self._done(job, entry.held))
+            return
         folder, log = self.places.folder(job), self.places.log(job)
-        running = self.backend.start(Order(config_file, folder, log, job.command, entry.todo == "overwrite"))
-        self.running[job] = (running, JobClock(job, folder / "metrics.jsonl"))
+        order = Order(self.places.config_file(job), self.places.curriculum_file(job), folder, log, job.command, entry.todo == "overwrite")
+        order.config_file.parent.mkdir(parents=True, exist_ok=True)
+        write_file(order.config_file, config_text(job.config))
+        write_file(order.curriculum_file, job.curriculum.to_yaml())
+        log_bytes = log.stat().st_size if log.exists() else 0
+        self.running[job] = Started(self.backend.start(order), JobClock(job, folder / "metrics.jsonl"), log_bytes)
         self.view.started(job, f"{'resume' if entry.todo == 'resume' else 'start'}  {job.path}  (log: {log})")
 
     def collect_ended(self) -> bool:
         """Take in every job that has ended; whether there was one."""
-        ended = [(job, code) for job, (running, _) in self.running.items() if (code := running.exit_code()) is not None]
+        ended = [(job, code) for job, started in self.running.items() if (code := started.running.exit_code()) is not None]
         for job, code in ended:
-            del self.running[job]
-            outcome = self._outcome(job, code)
-            self.outcomes.append(outcome)
-            self.view.ended(job, self._in_words(outcome), self._clocks, self._ahead)
+            self.end(self._outcome(job, code, self.running.pop(job).log_bytes))
         return bool(ended)
 
-    def publish(self, job: Job) -> None:
-        published = self.places.published(job)
-        if published is not None:
-            publish(self.places.folder(job), published)
+    def end(self, outcome: Outcome) -> None:
+        self.outcomes.append(outcome)
+        self.view.ended(outcome.job, self._in_words(outcome), self._clocks, self._ahead)
+
+    def publish(self, job: Job) -> Outcome:
+        """Copy a finished job's tables if they are not there yet. What is in the way, or cannot be written, is the failure of this job alone."""
+        entry, published = examine(job, self.places, self.overwrite), self.places.published(job)
+        if entry.todo not in ("nothing", "publish"):
+            return Outcome(job, 2, f"another run is in the way in {entry.refusal}")
+        try:
+            if published is not None and entry.todo == "publish":
+                publish(self.places.folder(job), published)
+        except OSError as error:
+            if examine(job, self.places, self.overwrite).todo != "nothing":  # else another sweep was faster
+                return Outcome(job, 2, f"its tables cannot be copied to {published} ({error.strerror or error})")
+        return Outcome(job)
 
     def end_all(self) -> None:
         """Interrupt every running job, and kill what has not ended in time or when interrupted again."""
-        running = [running for running, _ in self.running.values()]
+        running = [started.running for started in self.running.values()]
         try:
             for job in running:
                 job.ask_to_end()
@@ -242,15 +293,19 @@ class SweepRun:
                 if job.exit_code() is None:
                     job.kill()
 
-    def _outcome(self, job: Job, code: int) -> Outcome:
+    def _outcome(self, job: Job, code: int, log_bytes: int) -> Outcome:
         held = look(self.places.folder(job), job)
         if code == 0 and held.state == "result":
-            self.publish(job)
-            if held.seconds is not None:
-                self.view.cost.learn(job, held.seconds)
-            return Outcome(job)
-        error = last_words(code, self.places.log(job)) if code else held.reason or f"ended after stage {held.stages_done} without an error"
+            return self._done(job, held)
+        log = self.places.log(job)
+        error = last_words(code, log, log_bytes) if code else held.reason or f"ended after stage {held.stages_done} without an error"
         return Outcome(job, code or 1, error)
+
+    def _done(self, job: Job, held: Holding) -> Outcome:
+        """The outcome of a job for which nothing is left to train."""
+        if held.state == "result" and held.seconds is not None:
+            self.view.cost.learn(job, held.seconds)
+        return self.publish(job)
 
     def _in_words(self, outcome: Outcome) -> str:
         if outcome.exit_code:
@@ -266,22 +321,26 @@ class SweepRun:
 
     @property
     def _clocks(self) -> list[JobClock]:
-        return [clock for _, clock in self.running.values()]
+        return [started.clock for started in self.running.values()]
 
     @property
     def _ahead(self) -> list[Job]:
         return [entry.job for entry in self.waiting]
 
 
-def run_here(entries: Sequence[Entry], places: Places, limit: int, cost: CostModel, quiet: bool = False) -> list[Outcome]:
-    """Run what is left of a sweep on this machine, and show how it goes."""
+def run_here(
+    entries: Sequence[Entry], places: Places, limit: int, cost: CostModel, overwrite: bool = False, quiet: bool = False
+) -> list[Outcome]:
+    """Run what is left of a sweep on this machine, and show how it goes. `overwrite` as in `examine`, which is asked again before each job."""
+    if any(entry.todo != "nothing" for entry in entries):
+        places.make()
     done = sum(entry.held.state == "result" for entry in entries)
     with SweepView(len(entries), done, limit, cost, quiet) as view:
-        return SweepRun(entries, places, LocalBackend(), limit, view).run()
+        return SweepRun(entries, places, LocalBackend(), limit, view, overwrite).run()
 
 
 def publish(run: Path, target: Path) -> None:
-    """Copy the tables of a finished run; `target` appears whole, in one rename, and replaces what was there."""
+    """Copy the tables of a finished run; `target` appears whole, in one rename, and what was there steps aside first."""
     target.parent.mkdir(parents=True, exist_ok=True)
     draft = target.with_name(f".{target.name}.writing-{os.getpid()}")
     shutil.rmtree(draft, ignore_errors=True)
@@ -290,22 +349,26 @@ def publish(run: Path, target: Path) -> None:
         for name in PUBLISHED:
             if (run / name).exists():
                 write_file(draft / name, (run / name).read_bytes())
-        if target.exists():
-            shutil.rmtree(target)
-        os.rename(draft, target)
+        swap_into_place(draft, target)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
 
 
-def last_words(code: int, log: Path) -> str:
-    """Why a job failed: the signal that ended it, or the last line that it said."""
+def last_words(code: int, log: Path, start: int = 0) -> str:
+    """Why a job failed: the signal that ended it, its error, or the last line that it said; of its log from byte `start` on.
+
+    Workers and simulators write into the log too, so an error that can be mended (exit code 2) is known by how its line begins.
+    """
     if code < 0:
         return f"ended by {signal.Signals(-code).name}{'; is there enough memory?' if -code == signal.SIGKILL else ''}"
     try:
-        lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
+        with open(log, "rb") as file:
+            file.seek(start)
+            lines = [line.strip() for line in file.read().decode(errors="replace").splitlines() if line.strip()]
     except OSError:
         lines = []
-    return lines[-1].removeprefix("reconverge: ") if lines else f"exit code {code}"
+    said = [line for line in lines if line.startswith(ERROR)] if code == 2 else lines
+    return said[-1].removeprefix(ERROR) if said else f"exit code {code}"
 
 
 def _demonstrations(job: Job) -> tuple[object, ...]:
@@ -326,19 +389,21 @@ def summary_rows(entries: Sequence[Entry], places: Places, done: Iterable[Job]) 
         rows.append({
             "method": group,
             "seeds": f"{len(runs)} of {len(of_group)}",
-            "success": _over_seeds([headlines.final_success(run).mean for run in runs]),
-            "forgetting": _over_seeds([headlines.forgetting(run).mean for run in runs]),
+            "success": _over_seeds([headlines.final_success(run).mean for run in runs], lowest=0.0),
+            "forgetting": _over_seeds([headlines.forgetting(run).mean for run in runs], lowest=-100.0),
             "minutes": _mean_minutes(runs),
         })  # fmt: skip
     return rows
 
 
-def _over_seeds(shares: Sequence[float]) -> str:
-    """A mean in percent with its interval; one value has none."""
+def _over_seeds(shares: Sequence[float], lowest: float) -> str:
+    """A mean in percent with its interval, cut to what can be: from `lowest` to 100; one value has none."""
     found = mean_interval([100 * share for share in shares])
     if found.size == 0:
         return "-"
-    return f"{found.mean:.1f}" if found.size == 1 else f"{found.mean:.1f} ({found.low:.1f} to {found.high:.1f})"
+    if found.size == 1:
+        return f"{found.mean:.1f}"
+    return f"{found.mean:.1f} ({max(lowest, found.low):.1f} to {min(100.0, found.high):.1f})"
 
 
 def _mean_minutes(runs: Sequence[RunResults]) -> str:

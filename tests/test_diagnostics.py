@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from reconverge.envs.demonstrations_config import DemonstrationConfig
-from reconverge.envs.errors import RunFolderError
+from reconverge.envs.errors import ConfigError, RunFolderError
 from reconverge.eval.config import EvaluationConfig, RecoveryConfig
 from reconverge.eval.diagnostics_results import read_diagnostics, summary_tables
 from reconverge.eval.fisher_structure import GradientProducts, draw_gradients, fisher_structure, gradient_products, timestep_bands
@@ -280,6 +280,8 @@ def test_a_run_is_diagnosed_and_its_report_says_so(tmp_path: Path) -> None:
     assert again["meta_gradient"] == tables["meta_gradient"][1:]  # a stage's figures do not depend on which others are asked for
     with pytest.raises(RunFolderError, match="no checkpoint of stage 7"):
         diagnose(RunFolder.open(path), Progress("quiet"), DiagnosisSettings(), stages=[7])
+    with pytest.raises(ConfigError, match="--stages holds 0"):
+        diagnose(RunFolder.open(path), Progress("quiet"), DiagnosisSettings(), stages=[0, 3])
 
 
 @pytest.mark.parametrize(
@@ -289,16 +291,33 @@ def test_a_run_is_diagnosed_and_its_report_says_so(tmp_path: Path) -> None:
         ("ewc", {"fisher": "diagonal"}, set()),
         ("ewc", {"form": "constraint"}, {"penalty"}),
         ("replay", {}, {"update", "replay"}),
+        ("trust-region", {"fisher": "diagonal"}, {"replay"}),
     ],
-    ids=["penalty", "diagonal", "constraint", "replay"],
+    ids=["penalty", "diagonal", "constraint", "replay", "replay and diagonal"],
 )
 def test_what_a_method_lacks_is_left_out(tmp_path: Path, method: str, region: dict[str, str], there: set[str]) -> None:
     path, tables = diagnosed(tmp_path, method, "point-reach:2", **region)
     for name in ("update", "replay", "penalty"):
         assert all((row[name] is not None) == (name in there) for row in tables["meta_gradient"])
-    assert bool(tables["replay_fidelity"]) == (method == "replay")
+    assert bool(tables["replay_fidelity"]) == ("replay" in there)
     assert "Old-task updates" in write_report([path], tmp_path / "report.html").read_text()
 
 
 def test_a_run_that_was_not_diagnosed_has_no_section(tmp_path: Path) -> None:
     assert read_diagnostics(tmp_path) is None
+
+
+def test_noise_free_cosines_are_a_median_over_cells_with_a_meta_gradient_to_speak_of() -> None:
+    from reconverge.eval.diagnostics_results import Diagnostics, MetaRow
+
+    blank = MetaRow(2, "hammer-v3", 1e-4, 32, *(None,) * 10)
+    cells = ((0.2, 0.4, 0.5), (0.4, 0.6, 0.05), (0.6, 1.4, 0.9), (0.8, 900.0, 0.01), (0.5, 0.0, None))
+    meta = tuple(replace(blank, update=update, update_noise_free=freed, repeat=repeat) for update, freed, repeat in cells)
+    found = Diagnostics((), meta, (), ())
+    assert found.typical_cosine("update") == pytest.approx((0.5, 5, 5))
+    assert found.typical_cosine("update_noise_free") == (0.6, 3, 5)
+    assert found.typical_cosine("penalty") == (None, 0, 0)
+    ((_, rows),) = summary_tables(found)
+    assert [(row["cosine"], row["cells"]) for row in rows[:2]] == [("0.500", "5"), ("0.600", "3 of 5")]
+    nowhere = Diagnostics((), tuple(replace(row, repeat=0.0) for row in meta), (), ())
+    assert nowhere.typical_cosine("update_noise_free") == (None, 0, 5)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,8 +14,10 @@ from synthetic_run import POINT_REACH, write_csv, write_run
 
 from reconverge.envs.curriculum import CW10
 from reconverge.envs.errors import RunFolderError, UnknownName
+from reconverge.eval.comparison import unlike
 from reconverge.eval.experiment import cost_row, final_rates, method_row, paired_row, summarise
 from reconverge.eval.experiment_tables import csv_text, write_tables
+from reconverge.eval.headlines import recovery_headline
 from reconverge.eval.intervals import wilson
 from reconverge.eval.recovery_comparison import Wins, compare_recovery, count_wins, published_wins, recovery_cells, recovery_summaries
 from reconverge.eval.report import write_report
@@ -51,6 +54,17 @@ def with_settings(folder: Path, **settings: object) -> Path:
     """Change settings in a run's config.yaml, given as mappings of top-level keys."""
     config = yaml.safe_load((folder / "config.yaml").read_text())
     (folder / "config.yaml").write_text(HEADER + yaml.safe_dump({**config, **settings}))
+    return folder
+
+
+def with_demonstrations(folder: Path, counts: Sequence[int | None]) -> Path:
+    """Change the demonstrations of every stage in a run's curriculum.yaml; None takes the entry out."""
+    curriculum = yaml.safe_load((folder / "curriculum.yaml").read_text())
+    for stage, count in zip(curriculum["tasks"], counts, strict=True):
+        stage["demonstrations"] = count
+        if count is None:
+            del stage["demonstrations"]
+    (folder / "curriculum.yaml").write_text(yaml.safe_dump(curriculum))
     return folder
 
 
@@ -92,6 +106,19 @@ def test_the_updates_are_those_the_stages_had(tmp_path: Path) -> None:
     assert settings_of(run)["train.updates"] == 500
 
 
+def test_demonstrations_of_the_stages_divide_whichever_file_said_so(tmp_path: Path) -> None:
+    counts = ((100, 100, 100), (100, 100, 100), (9, 9, 9), (9, 20, 9))
+    runs = [read_run(with_demonstrations(write_run(tmp_path / str(seed), seed=seed), stages)) for seed, stages in enumerate(counts)]
+    assert runs[3].stage_demonstrations == (9, 20, 9)
+    assert [(group.label, group.seeds) for group in group_runs(runs)] == [
+        ("trust-region", (0, 1)),
+        ("trust-region, demonstrations.episodes=9", (2,)),
+        ("trust-region, demonstrations.episodes=[9, 20, 9]", (3,)),
+    ]
+    silent = with_settings(with_demonstrations(write_run(tmp_path / "silent"), (None,) * 3), demonstrations={"episodes": 7})
+    assert settings_of(read_run(silent))["demonstrations.episodes"] == 7
+
+
 def test_a_run_given_twice_counts_once_and_an_unfinished_one_not_at_all(tmp_path: Path) -> None:
     runs = [read_run(write_run(tmp_path / name, seed=seed, done=done)) for name, seed, done in (("a", 0, 3), ("b", 0, 3), ("c", 1, 2))]
     experiment = summarise(runs)
@@ -130,9 +157,45 @@ def test_pairs_share_seeds(tmp_path: Path) -> None:
     replay = RunGroup("replay", "replay", tuple(hand_run(tmp_path / f"r{seed}", "replay", seed, (6, 9, 10)) for seed in (0, 1)))
     finetune = RunGroup("finetune", "finetune", tuple(hand_run(tmp_path / f"f{seed}", "finetune", seed, (0, 3, 10)) for seed in (1, 2)))
     row = paired_row(finetune, replay)
-    assert row.seeds == (1,)
+    assert row is not None and row.seeds == (1,)
     assert row.success.mean == pytest.approx((13 - 25) / 30) and row.forgetting.mean == pytest.approx(12 / 30)
     assert math.isnan(row.success.low)
+
+
+def test_other_stages_are_not_compared(tmp_path: Path) -> None:
+    folders = [write_run(tmp_path / "replay", method="replay"), write_run(tmp_path / "ewc", POINT_REACH[::-1], "ewc")]
+    groups = group_runs([read_run(folder) for folder in folders])
+    assert paired_row(groups[1], groups[0]) is None and compare_recovery(groups[1], groups[0], published=False) == []
+    experiment = summarise([read_run(folder) for folder in folders])
+    assert experiment.paired == experiment.wins == ()
+    assert "Other stages than those of replay, so not compared with it: ewc." in experiment.notes
+    page = write_report(folders, tmp_path / "page.html").read_text()
+    assert "not compared with it: ewc" in page and "No other method learned the same stages" in page
+
+
+def test_the_page_names_commits_and_versions_of_torch(tmp_path: Path) -> None:
+    folders = [write_run(tmp_path / str(seed), seed=seed) for seed in range(3)]
+    assert unlike([read_run(folder) for folder in folders]) == []
+    for folder, commit, torch in ((folders[1], "f" * 40 + "+changes", "2.9.0"), (folders[2], None, "2.10.0")):
+        found = json.loads((folder / "fingerprint.json").read_text())
+        (folder / "fingerprint.json").write_text(json.dumps({**found, "git_commit": commit, "versions": {"torch": torch}}))
+    assert unlike([read_run(folder) for folder in folders]) == ["commits of the code (3)", "versions of torch (2)"]
+    page = write_report(folders, tmp_path / "page.html").read_text()
+    assert "Commit of the code: 0123456789ab, ffffffffffff+changes, unknown; torch 2.10.0, 2.9.0." in page
+
+
+def test_a_recovery_without_its_curve_is_left_out_and_counted(tmp_path: Path) -> None:
+    curves = ((8, 8, 8, 8), (8, 3, 8, 8), (9, 4, 4, 4))  # at once, after 10, never
+    folder = hand_run(tmp_path / "0", "replay", 0, (8, 9, 10), curves).folder
+    kept = [line for line in (folder / "recovery_curves.csv").read_text().splitlines() if f"3,{B}" not in line]
+    (folder / "recovery_curves.csv").write_text("\n".join(kept) + "\n")
+    run = read_run(folder)
+    found = recovery_headline(run)
+    assert (found.pairs, found.never, found.median, found.without_curve) == (2, 0, 2, 1)
+    (row,) = recovery_summaries(RunGroup("replay", "replay", (run,)), published=False)
+    assert (row.pairs, row.unlearned, row.after_dip.never) == (2, 0, 0)
+    assert any("so left out: 1 pairs" in note for note in summarise([run]).notes)
+    assert "1 left out, curve missing" in write_report([folder], tmp_path / "page.html").read_text()
 
 
 def test_recovery_by_hand(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Counting recovery: the trace of the module, number by number, and censoring."""
+"""Counting recovery: the trace of the module, number by number."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reconverge.eval import recovery
-from reconverge.eval.recovery import Curve, median_recovery, paper_grid
+from reconverge.eval.recovery import Curve, paper_grid
 
 TRACE = Curve((0, 2, 6, 10, 25, 50, 100), (0.80, 0.70, 0.40, 0.20, 0.60, 0.72, 0.80))
 
@@ -61,18 +61,6 @@ def test_higher_thresholds_never_come_back_earlier(rates: list[float], reference
     assert found == sorted(found)
     assert 0 <= recovery.dip(curve, reference) <= 1
     assert recovery.dip_area(curve, reference) <= curve.updates[-1] * recovery.dip(curve, reference) + 1e-9
-
-
-def test_the_median_counts_what_never_recovered() -> None:
-    assert median_recovery([2, 50, None], [1000] * 3) == 50
-    assert median_recovery([2, None, None], [1000] * 3) is None
-    assert median_recovery([2, 2, 9, 40], [50] * 4) == 2
-    assert median_recovery([], []) is None
-
-
-def test_the_median_knows_when_an_observation_ended() -> None:
-    # Kaplan-Meier by hand: S(10) = 1 - 1/4; 20 leaves unobserved after; S(30) = 3/4 * (1 - 1/2) = 3/8.
-    assert median_recovery([10, None, 30, None], [100, 20, 100, 100]) == 30
 
 
 @pytest.mark.parametrize("curve", [((0, 2), (0.1,)), ((2, 6), (0.1, 0.1)), ((0, 6, 2), (0.1, 0.1, 0.1)), ((0, 2), (0.1, float("nan")))])

@@ -22,11 +22,14 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconverge.envs.errors import ConfigError, UnknownName
-from reconverge.launch import sweep
+from reconverge.envs import artifact
+from reconverge.envs.errors import ConfigError, RunFolderError, UnknownName
+from reconverge.launch import job as jobs_in_folders
+from reconverge.launch import run_tables, sweep
 from reconverge.launch.backend import Order
 from reconverge.launch.cli import main, parse
 from reconverge.launch.commands import Sweep, Train
+from reconverge.launch.commands.pages import runs_within
 from reconverge.launch.config import RunConfig
 from reconverge.launch.config_file import config_text, flat, read_config
 from reconverge.launch.job import LEFT_OUT, Job, content, look
@@ -34,8 +37,8 @@ from reconverge.launch.job_plan import label, make_job, parse_seeds, parse_varia
 from reconverge.launch.job_process import run_job
 from reconverge.launch.presets import find_preset
 from reconverge.launch.run_folder import RunFolder
-from reconverge.launch.run_tables import MATRIX_COLUMNS, rate_columns, write_csv
-from reconverge.launch.sweep import Places, examine
+from reconverge.launch.run_tables import MATRIX_COLUMNS, rate_columns, write_csv, write_tables
+from reconverge.launch.sweep import Places, examine, last_words, publish
 from reconverge.launch.sweep_cost import CostModel, makespan
 from reconverge.launch.sweep_view import JobClock, Position, SweepView, position
 
@@ -195,6 +198,49 @@ def test_what_a_folder_holds(tmp_path: Path) -> None:
     assert look(tmp_path / "notes", job).state == "foreign"
 
 
+def test_a_finished_run_whose_cost_is_no_number_is_another(tmp_path: Path) -> None:
+    write_result(tmp_path / "run", toy())
+    for total_s in ("an hour", [1, 2]):
+        (tmp_path / "run" / "cost.json").write_text(json.dumps({"total_s": total_s}))
+        held = look(tmp_path / "run", toy_job())
+        assert held.state == "other" and f"cost.json: total_s is {total_s!r}" in held.reason
+
+
+@pytest.mark.parametrize(
+    ("where", "error"),
+    [
+        ("refuse_foreign", PermissionError(13, "Permission denied")),
+        ("stored_content", PermissionError(13, "Permission denied")),
+        ("stored_content", ValueError("no")),
+        ("stored_content", TypeError("no")),
+        ("stored_content", RecursionError("no")),
+    ],
+)
+def test_whatever_cannot_be_read_is_another(where: str, error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_result(tmp_path / "run", toy())
+
+    def fail(folder: Path) -> None:
+        raise error
+
+    monkeypatch.setattr(jobs_in_folders, where, fail)
+    held = look(tmp_path / "run", toy_job())
+    assert held.state == "other" and str(error) in held.reason
+
+
+def test_the_table_by_which_a_run_is_finished_is_written_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[str] = []
+    monkeypatch.setattr(run_tables, "write_file", lambda path, content: written.append(path.name))
+    write_tables(tmp_path, [], [], 1, (99,))
+    assert written[-1] == "success_matrix.csv" and len(written) == len(set(written)) == 7
+
+
+def test_a_resumed_run_says_that_its_code_is_another(tmp_path: Path) -> None:
+    with RunFolder.create(tmp_path / "run", toy(), "reconverge train") as folder:
+        fingerprint = json.loads(folder.fingerprint_json.read_text())
+        folder.fingerprint_json.write_text(json.dumps({**fingerprint, "git_commit": "0123abc"}))
+        assert folder.version_changes() == [f"git commit 0123abc -> {fingerprint['git_commit']}"]
+
+
 def test_a_run_that_was_stopped_before_its_report_is_a_part(tmp_path: Path) -> None:
     write_result(tmp_path / "run", toy())
     (tmp_path / "run" / "report.html").unlink()
@@ -341,7 +387,7 @@ def test_all_jobs_are_run_once_and_tabulated(backend: Scripted, capsys: pytest.C
     assert run("--methods finetune replay --seeds 0..1") == 0
     assert backend.started == ["finetune/seed-0", "replay/seed-0", "finetune/seed-1", "replay/seed-1"]
     said = capsys.readouterr()
-    assert re.search(r"finetune +2 of 2 +75\.0 \(11\.5 to 138\.5\) +0\.0 \(0\.0 to 0\.0\) +1\.0\n", said.out)
+    assert re.search(r"finetune +2 of 2 +75\.0 \(11\.5 to 100\.0\) +0\.0 \(0\.0 to 0\.0\) +1\.0\n", said.out)
     assert "reconverge report runs/sweep/smoke\n" in said.out
     lines = said.err.splitlines()
     assert len(lines) == 8 and lines[0].startswith("start  finetune/seed-0  (log: runs/sweep/smoke/finetune/seed-0.log)")
@@ -398,6 +444,108 @@ def test_results_of_another_run_are_not_replaced_unasked(backend: Scripted, caps
     assert read_config(Path("results/replay/seed-0/config.yaml")).device == "cpu"
 
 
+@pytest.mark.parametrize("flags", ["", "--results-dir results", "--overwrite"])
+def test_a_job_that_was_done_meanwhile_is_left(flags: str, backend: Scripted, capsys: pytest.CaptureFixture[str]) -> None:
+    second = Path("runs/sweep/smoke/replay/seed-1")
+    if flags == "--overwrite":
+        write_result(second, toy(method="ewc"))
+
+    def behave(order: Order) -> None:
+        shutil.rmtree(second, ignore_errors=True)
+        write_result(second, toy(method="replay", seed=1), successes=3)
+
+    backend.behave = behave
+    assert run(f"--methods replay --seeds 0..2 {flags}") == 0
+    assert backend.started == ["replay/seed-0", "replay/seed-2"]
+    said = capsys.readouterr()
+    assert "3 of 3" in said.out and "leave  replay/seed-1  (it was done meanwhile)\ndone   replay/seed-1: success 30.0 %" in said.err
+    if "results" in flags:
+        assert look(Path("results/replay/seed-1"), toy_job(method="replay", seed=1)).state == "result"
+
+
+def test_a_folder_that_was_taken_meanwhile_fails_its_job_alone(backend: Scripted, capsys: pytest.CaptureFixture[str]) -> None:
+    taken = Path("results/replay/seed-1")
+    backend.behave = lambda order: None if taken.exists() else write_result(taken, toy(method="ewc", seed=1))
+    assert run("--methods replay --seeds 0..2 --results-dir results") == 2
+    assert backend.started == ["replay/seed-0", "replay/seed-2"]
+    shown = capsys.readouterr().out
+    assert "2 of 3" in shown and "results/replay/seed-1: method was 'ewc' and is now 'replay'" in shown
+    assert read_config(taken / "config.yaml").method == "ewc"
+
+
+def test_a_results_folder_that_cannot_be_written_is_noticed_first(backend: Scripted, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("file").touch()
+    assert run("--methods replay --results-dir file/results") == 2
+    assert backend.orders == [] and "--results-dir file/results cannot be written (Not a directory)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("other_was_faster", [False, True])
+def test_tables_that_cannot_be_copied_fail_their_job_alone(
+    other_was_faster: bool, backend: Scripted, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def swap(draft: Path, folder: Path) -> None:
+        if folder.name == "seed-0":
+            if other_was_faster:
+                write_result(folder, toy(method="replay"))
+            raise OSError(39, "Directory not empty")
+        artifact.swap_into_place(draft, folder)
+
+    monkeypatch.setattr(sweep, "swap_into_place", swap)
+    for _ in range(2):  # the second time all are trained
+        assert run("--methods replay --seeds 0..1 --results-dir results") == (0 if other_was_faster else 2)
+        assert len(backend.orders) == 2 and look(Path("results/replay/seed-1"), toy_job(method="replay", seed=1)).state == "result"
+        assert ("cannot be copied to results/replay/seed-0 (Directory not empty)" in capsys.readouterr().out) != other_was_faster
+        assert not list(Path("results").rglob(".*"))
+
+
+def test_a_copy_that_is_killed_leaves_the_old_or_the_new_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, target = tmp_path / "run", tmp_path / "results" / "seed-0"
+    write_result(run, toy())
+    write_result(target, toy(method="ewc"))
+
+    def killed(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sweep, "swap_into_place", killed)
+        patch.setattr(shutil, "rmtree", lambda *_, **__: None)
+        with pytest.raises(KeyboardInterrupt):
+            publish(run, target)
+    assert look(target, toy_job(method="ewc")).state == "result"
+    assert [folder.path for folder in runs_within([tmp_path / "results"])] == [target]  # not the draft
+
+    publish(run, target)
+    assert look(target, toy_job()).state == "result" and list(target.parent.iterdir()) == [target]
+
+
+def test_an_old_folder_comes_back_when_the_new_one_cannot_take_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    draft, folder, rename = tmp_path / ".draft", tmp_path / "folder", os.rename
+    for path in (draft, folder):
+        path.mkdir()
+        (path / path.name.strip(".")).touch()
+
+    def fail(source: Path, target: Path) -> None:
+        if source == draft:
+            raise OSError(39, "Directory not empty")
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", fail)
+    with pytest.raises(OSError, match="not empty"):
+        artifact.swap_into_place(draft, folder)
+    assert [path.name for path in folder.iterdir()] == ["folder"] and len(list(tmp_path.iterdir())) == 2
+
+
+@pytest.mark.parametrize(("words", "hint"), [("runs/a --reference replay", "is a single run"), ("runs --reference repaly", "did you mean 'replay'?")])
+def test_a_reference_that_makes_no_sense_is_refused_before_anything_is_written(
+    words: str, hint: str, backend: Scripted, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_result(Path("runs/a"), toy(method="replay"))
+    write_result(Path("runs/b"), toy(method="ewc"))
+    before = {path: path.stat().st_mtime_ns for path in Path().rglob("*")}
+    assert main(["report", *words.split(), "--output", "new/page.html", "--tables", "tables"]) == 2
+    assert hint in capsys.readouterr().err and {path: path.stat().st_mtime_ns for path in Path().rglob("*")} == before
+
+
 def test_files_that_are_no_run_are_never_touched(backend: Scripted, capsys: pytest.CaptureFixture[str]) -> None:
     for folder in ("results", "runs/sweep/smoke"):
         notes = Path(folder, "replay/seed-0/notes.txt")
@@ -439,6 +587,39 @@ def test_a_failure_does_not_stop_the_others(backend: Scripted, capsys: pytest.Ca
     assert re.search(r"replay/seed-0 +2 +the loss is nan; lower it +runs/sweep/smoke/replay/seed-0\.log", shown)
     assert "ZeroDivisionError: bug" in shown and "ended by SIGKILL; is there enough memory?" in shown
     assert run("--methods replay --seeds 0") == 2  # all that failed can be mended
+
+
+def test_the_last_words_are_the_jobs_own(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    assert last_words(2, log) == "exit code 2"
+    earlier = "reconverge: earlier error\n"
+    log.write_text(f"{earlier}reconverge: the loss is nan\nworker 3 has ended\n\n")
+    assert last_words(2, log, len(earlier)) == "the loss is nan"
+    assert last_words(1, log, len(earlier)) == "worker 3 has ended"
+    log.write_text(f"{earlier}worker 3 has ended\n")
+    assert last_words(2, log, len(earlier)) == "exit code 2"
+
+
+def test_the_words_of_an_earlier_attempt_are_not_this_ones(backend: Scripted, capsys: pytest.CaptureFixture[str]) -> None:
+    log = Path("runs/sweep/smoke/replay/seed-0.log")
+    log.parent.mkdir(parents=True)
+    log.write_text("reconverge: an earlier error\n")
+
+    def behave(order: Order) -> Finished:
+        with open(log, "a") as file:
+            file.write("stage 1/2\n")
+        return Finished(2)
+
+    backend.behave = behave
+    assert run("--methods replay") == 2
+    shown = capsys.readouterr().out
+    assert "exit code 2" in shown and "earlier" not in shown
+
+
+def test_an_interval_ends_where_rates_do() -> None:
+    assert sweep._over_seeds([0.9, 1.0], lowest=0.0) == "95.0 (31.5 to 100.0)"
+    assert sweep._over_seeds([0.0, 0.2], lowest=0.0) == "10.0 (0.0 to 100.0)"
+    assert sweep._over_seeds([-0.9, 0.9], lowest=-100.0) == "0.0 (-100.0 to 100.0)"
 
 
 def test_no_more_than_jobs_run_at_once(backend: Scripted) -> None:
@@ -570,14 +751,42 @@ def test_a_terminal_has_a_bar_per_job_and_one_of_all(tmp_path: Path, monkeypatch
 def test_a_job_process_trains_and_goes_on_with_what_is_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = with_settings(toy(method="finetune"), {"demonstrations.folder": str(tmp_path / "demonstrations")})
     job, places = make_job(config, "smoke"), Places(tmp_path)
-    assert run_job(config, places.folder(job), job.command) == 0
+    assert run_job(job, places.folder(job)) == 0
     assert examine(job, places, False).todo == "nothing"
     shutil.rmtree(places.folder(job) / "checkpoints" / "stage-02")
     (places.folder(job) / "report.html").unlink()
     assert examine(job, places, False).todo == "resume"
-    assert run_job(dataclasses.replace(config, evaluation=dataclasses.replace(config.evaluation, workers=1)), places.folder(job), job.command) == 0
+    with_workers = dataclasses.replace(config, evaluation=dataclasses.replace(config.evaluation, workers=1))
+    assert run_job(make_job(with_workers, "smoke"), places.folder(job), overwrite=True) == 0
     assert examine(job, places, False).todo == "nothing"
     assert "resumed after stage 1 of 2" in capsys.readouterr().err
+
+
+def test_a_job_process_refuses_what_is_not_its_job(tmp_path: Path) -> None:
+    """All of it before anything is trained."""
+    file, folder = tmp_path / "mine.yaml", tmp_path / "run"
+    file.write_text("tasks: [point-reach-0, point-reach-1]\n")
+    job = make_job(toy(curriculum=str(file)), "smoke")
+    file.write_text("tasks: [point-reach-0, {task: point-reach-2, updates: 11}]\n")
+    changed = "stage 2 was 'point-reach-1, 10 updates, 5 demonstrations' and is now 'point-reach-2, 11 updates, 5 demonstrations'"
+    with pytest.raises(RunFolderError, match=f"mine.yaml has changed since the sweep began: {changed}"):
+        run_job(job, folder)
+    assert not folder.exists()
+
+    write_result(folder, toy(method="ewc"), stages=1)
+    with pytest.raises(RunFolderError, match="method was 'ewc' and is now 'trust-region'"):
+        run_job(job, folder)
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "thesis.tex").touch()
+    with pytest.raises(RunFolderError, match="not a run's"):
+        run_job(job, tmp_path / "notes", overwrite=True)
+
+
+def test_a_job_process_never_deletes_what_is_finished(tmp_path: Path) -> None:
+    write_result(tmp_path / "run", toy(), successes=3)
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    assert run_job(toy_job(), tmp_path / "run", overwrite=True) == 0
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
 
 
 def start(folder: Path, words: str) -> subprocess.Popen[str]:

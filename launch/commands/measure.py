@@ -116,6 +116,7 @@ class Recover(Command):
 class Diagnose(Command):
     """Measure what a method rests on, from a run's checkpoints: the shape of the Fisher, the old-task updates beside the exact
     meta-gradient, the distance between optima, and how real the replayed windows are. Adds to the report; the run stays as it is.
+    Each call replaces the tables of the one before.
 
     Examples:
       reconverge diagnose runs/cw10/trust-region/seed-0
@@ -132,7 +133,7 @@ class Diagnose(Command):
     """Draws whose gradients are compared, over all timesteps and in every band of them."""
     bands: int = 5
     """Bands of timesteps."""
-    batch: int = 4096
+    batch: int = 16384
     """Windows from which each gradient of the comparison with the meta-gradient is taken."""
     alpha: float = 1e-4
     """Inner step of the meta-gradient."""

@@ -72,8 +72,9 @@ class Report(Command):
         if not self.runs:
             raise ConfigError("report needs at least one run folder, such as runs/quickstart/trust-region/seed-0")
         folders = runs_within(self.runs)
+        if self.reference is not None and len(folders) == 1:
+            raise ConfigError(f"--reference {self.reference} has nothing to compare: {folders[0].path} is a single run; name more, or leave it out")
         output = self.output or (folders[0].report_html if len(folders) == 1 else Path("runs", "comparison.html"))
-        output.parent.mkdir(parents=True, exist_ok=True)
         report_on(folders, output, Progress("quiet"), self.reference)
         print(f"report: {output}")
         if self.tables is not None:
@@ -105,11 +106,15 @@ def report_on(folders: list[RunFolder], output: Path, progress: Progress, refere
 
 
 def runs_within(paths: Iterable[Path]) -> list[RunFolder]:
-    """The runs that the paths are or hold at any depth, in order of the paths and then of names, each once; RunFolderError where is none."""
+    """The runs that the paths are or hold at any depth, in order of the paths and then of names, each once; RunFolderError where is none.
+
+    What lies in hidden folders is not meant: drafts that a killed sweep has left.
+    """
     found: dict[Path, RunFolder] = {}
     for path in paths:
         within = [] if holds_run(path) else [config.parent for config in path.rglob("config.yaml") if holds_run(config.parent)]
-        for folder in sorted(within, key=_in_numbers) or [path]:
+        shown = [folder for folder in within if not any(part.startswith(".") for part in folder.relative_to(path).parts)]
+        for folder in sorted(shown, key=_in_numbers) or [path]:
             found.setdefault(folder.resolve(), RunFolder.open(folder))
     return list(found.values())
 

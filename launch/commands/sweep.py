@@ -76,7 +76,7 @@ class Sweep(Command):
         for device in {entry.job.config.device for entry in entries} - {"cpu"}:
             check_device(device)
         try:
-            outcomes = sweep.run_here(entries, places, self.jobs, cost, self.quiet)
+            outcomes = sweep.run_here(entries, places, self.jobs, cost, self.overwrite, self.quiet)
         except KeyboardInterrupt:
             raise KeyboardInterrupt(f"go on with the same command: {command_line}") from None
         return self._conclude(entries, outcomes, places)

@@ -80,7 +80,7 @@ class Train(Command):
         from reconverge.launch.curriculum_run import train, write_cost
 
         for change in folder.version_changes() if self.resume is not None else []:
-            progress.note(f"resuming with {change}: results may differ in the last digits")
+            progress.note(f"resuming with {change}: results may differ from those of an uninterrupted run")
         progress.note(f"run folder: {folder.path}")
         train(self.config, folder, progress)
         if self.config.video.render and self.config.video.episodes:
