@@ -120,7 +120,7 @@ def _prefix_length(whole: str, prefix: str, most: int) -> int:
     if ":" not in whole:
         return most
     if not (prefix.isascii() and prefix.isdigit() and len(prefix) < 6 and 1 <= int(prefix) <= most):
-        raise CurriculumError(f"curriculum '{whole}': after ':' comes a number of stages, 1 to {most}, or an order such as shuffle-7")
+        raise CurriculumError(f"curriculum '{whole}': after ':' comes a number between 1 and {most}, or an order such as shuffle-7")
     return int(prefix)
 
 

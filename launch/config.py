@@ -39,7 +39,7 @@ REPLAYING: frozenset[MethodName] = frozenset({"replay", "trust-region", "ftml", 
 @dataclass(frozen=True)
 class RunConfig:
     curriculum: str = "cw10:3"
-    """Name of a curriculum, a prefix such as `cw10:3`, or a YAML file."""
+    """Name of a curriculum, a prefix such as `cw10:3`, a random order such as `cw10:shuffle-7`, or a YAML file."""
     method: MethodName = "trust-region"
     """Continual-learning method."""
     seed: int = 0

@@ -31,7 +31,7 @@ class Collect(Command):
     summary: ClassVar[str] = "expert demonstrations of a curriculum, ahead of training"
 
     curriculum: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="CURRICULUM")]
-    """Name of a curriculum, a prefix such as `cw10:3`, or a YAML file."""
+    """Name of a curriculum, a prefix such as `cw10:3`, a random order such as `cw10:shuffle-7`, or a YAML file."""
     episodes: int = DemonstrationConfig.episodes
     """Successful episodes per task, unless the curriculum gives its own."""
     hold_steps: int = DemonstrationConfig.hold_steps
