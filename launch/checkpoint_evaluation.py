@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,7 +14,8 @@ from reconverge.envs.simulators import Simulators
 from reconverge.envs.tasks import find_task
 from reconverge.eval.rollout import evaluation_starts, planned_steps, rollout
 from reconverge.eval.run_results import read_run
-from reconverge.launch.checkpoint import checkpoint_of
+from reconverge.launch.checkpoint import checkpoint_of, read_record
+from reconverge.launch.config import RunConfig
 from reconverge.launch.progress import Progress
 from reconverge.launch.run_folder import RunFolder
 from reconverge.launch.run_tables import rate_columns
@@ -42,7 +44,7 @@ def evaluate(
     torch.set_num_threads(config.threads)
     checkpoint = checkpoint_of(folder, stage)
     trained = DiffusionPolicy.load(checkpoint, device or config.device)
-    chosen = [find_task(name) for name in tasks or trained.tasks]
+    chosen = [find_task(name) for name in tasks or _learned_by(config, checkpoint, trained)]
     for task in chosen:
         trained.task_index(task)  # a task that the policy does not know is refused before any is rolled out
     settings = list(product(samplers or (config.policy.sampler,), sampling_steps or (config.policy.sampling_steps,)))
@@ -70,3 +72,9 @@ def pooled(rows: Sequence[Row]) -> list[Row]:
         {"sampler": sampler, "steps": steps, **rate_columns(sum(row["successes"] for row in pool), sum(row["episodes"] for row in pool))}
         for (sampler, steps), pool in pools.items()
     ]
+
+
+def _learned_by(config: RunConfig, checkpoint: Path, policy: DiffusionPolicy) -> Sequence[str]:
+    """The tasks that a checkpoint's policy is there for: all of the run's, but its own stage's where every task has a policy of its own."""
+    own = read_record(checkpoint)[0].tasks if config.method == "single" else []
+    return own or policy.tasks

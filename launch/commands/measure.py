@@ -33,7 +33,7 @@ class Evaluate(Command):
     stage: int | None = None
     """Checkpoint of this stage; the last one when left out."""
     tasks: tuple[str, ...] = ()
-    """Tasks; all of the run's when left out."""
+    """Tasks; all of the run's when left out (of a `single` run, whose policies know one task each, the stage's own)."""
     episodes: int | None = None
     """Episodes per task; as in the run's configuration when left out."""
     samplers: tuple[SamplerName, ...] = ()
