@@ -7,10 +7,10 @@ RUN := runs/quickstart/trust-region/seed-0
 export PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help install train smoke test check wheel bench clean
+.PHONY: help install train smoke test test-faults check wheel bench clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
 
 train: $(STAMP) ## set up, then train the quickstart curriculum, render its videos and write its report
 	@$(BIN)/reconverge train --preset quickstart --overwrite --output-dir $(RUN)
@@ -20,6 +20,9 @@ smoke: $(STAMP) ## train a tiny curriculum from end to end, in seconds
 
 test: $(STAMP) check ## set up, then lint, type-check and test
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 $(PYTEST_ARGS)
+
+test-faults: $(STAMP) ## kill, damage and fill up the disk at every point; prints what was survived (docs/reliability.md)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 -m faults -rP $(PYTEST_ARGS)
 
 check: $(STAMP) ## lint and type-check only
 	@$(BIN)/ruff check .

@@ -6,8 +6,9 @@
       stage.json           everything else
 
 Writing goes to a hidden sibling folder, is flushed to disk, and becomes visible by one rename; reading
-checks every hash first, because a flipped bit in a safetensors file loads without complaint. Only
-safetensors, JSON and plain text are ever read: no pickle, hence no code from a file.
+checks every size and hash first, because a flipped bit in a safetensors file loads without complaint. Only
+safetensors, JSON and plain text are ever read: no pickle, hence no code from a file. A file is read once, into
+memory: what was checked is what is used, whatever happens to the file afterwards.
 """
 
 from __future__ import annotations
@@ -15,21 +16,24 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load as load_arrays
 from safetensors.numpy import save as save_arrays
 
-from reconverge.envs.errors import DamagedFile
+from reconverge.envs.bounded_file import read_bounded
+from reconverge.envs.errors import DamagedFile, shown
+from reconverge.envs.plain_arrays import parse_arrays
+from reconverge.envs.plain_json import LARGEST_RECORD, parse_json, read_json
 
 Arrays = Mapping[str, np.ndarray]
 MANIFEST = "manifest.json"
 VERSION = 1
+MOST_FILES = 1000
 
 
 def write_artifact(folder: Path, files: Mapping[str, Arrays | str | bytes | dict[str, Any]]) -> None:
@@ -57,7 +61,10 @@ def write_artifact(folder: Path, files: Mapping[str, Arrays | str | bytes | dict
 
 
 class Artifact:
-    """A verified artifact opened for reading; every file's hash was checked on opening."""
+    """A verified artifact opened for reading; every file's size and hash was checked on opening.
+
+    Opening and reading raise DamagedFile for a file that is missing, changed, no safetensors or JSON, or not the folder's own.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = Path(folder)
@@ -71,16 +78,17 @@ class Artifact:
         return sorted(self._data)
 
     def arrays(self, name: str) -> dict[str, np.ndarray]:
-        try:
-            return dict(load_arrays(self.bytes(name)))
-        except SafetensorError as error:
-            raise DamagedFile(f"{self.folder / name} is not a safetensors file ({error}); delete the folder and redo it") from error
+        return parse_arrays(self.bytes(name), str(self.folder / name))
 
     def json(self, name: str) -> Any:
-        return json.loads(self.bytes(name))
+        """The value of a record, in which a figure that was not measured may be NaN."""
+        return parse_json(self.bytes(name), str(self.folder / name), LARGEST_RECORD, unmeasured=True)
 
     def text(self, name: str) -> str:
-        return self.bytes(name).decode()
+        try:
+            return self.bytes(name).decode()
+        except UnicodeDecodeError as error:
+            raise DamagedFile(f"{self.folder / name} is not UTF-8 text (byte {error.start}); delete {self.folder} and redo it") from error
 
     def bytes(self, name: str) -> bytes:
         if name not in self._data:
@@ -127,32 +135,68 @@ def swap_into_place(draft: Path, folder: Path) -> None:
 
 
 def write_durably(path: Path, data: bytes) -> None:
-    with open(path, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+    """Write a file and wait until the disk has it. Raises OSError, which names the file also where the disk is full."""
+    try:
+        with open(path, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
 
 
 def _read_verified(folder: Path) -> dict[str, bytes]:
     if not folder.is_dir():
         raise DamagedFile(f"there is no folder {folder}")
+    return {name: _read_listed(folder, name, size, digest) for name, (size, digest) in _read_manifest(folder).items()}
+
+
+def _read_manifest(folder: Path) -> dict[str, tuple[int, str]]:
+    """Name -> bytes and SHA-256 of every file."""
+    _refuse_link(folder, MANIFEST)
     try:
-        manifest = json.loads((folder / MANIFEST).read_bytes())
-        listed = {name: str(entry["sha256"]) for name, entry in manifest["files"].items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise DamagedFile(f"{folder} has no readable {MANIFEST}; delete the folder and redo it") from error
-    data = {}
-    for name, expected in listed.items():
-        if Path(name).name != name:
-            raise DamagedFile(f"{folder / MANIFEST} names '{name}', which leaves the folder; it was tampered with")
-        try:
-            content = (folder / name).read_bytes()
-        except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-            raise DamagedFile(f"{folder / name} is missing; delete {folder} and redo it") from error
-        if _sha256(content) != expected:
-            raise DamagedFile(f"{folder / name} does not match its hash; delete {folder} and redo it")
-        data[name] = content
-    return data
+        manifest = read_json(folder / MANIFEST)
+        files = manifest["files"]
+        if manifest["version"] != VERSION or len(files) > MOST_FILES:
+            raise ValueError(f"it is of version {shown(manifest['version'])} and lists {len(files)} files")
+        return {name: _entry(entry) for name, entry in files.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, DamagedFile) as error:
+        raise DamagedFile(f"{folder} has no readable {MANIFEST} ({error}); delete the folder and redo it") from error
+
+
+def _entry(entry: dict[str, Any]) -> tuple[int, str]:
+    size, digest = entry["bytes"], entry["sha256"]
+    if type(size) is not int or size < 0 or not re.fullmatch("[0-9a-f]{64}", digest):
+        raise ValueError(f"an entry is {shown(entry)}")
+    return size, digest
+
+
+def _read_listed(folder: Path, name: str, size: int, digest: str) -> bytes:
+    """The file's content, read once; a size that differs from the manifest's is refused before anything is read."""
+    if Path(name).name != name or name in ("", ".", ".."):
+        raise DamagedFile(f"{folder / MANIFEST} names {shown(name)}, which leaves the folder; it was tampered with")
+    _refuse_link(folder, name)
+    try:
+        found = (folder / name).stat().st_size
+        if found != size:
+            raise DamagedFile(f"{folder / name} does not match its hash: it has {found} bytes instead of {size}; delete {folder} and redo it")
+        content = read_bounded(folder / name, size)
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        raise DamagedFile(f"{folder / name} is missing; delete {folder} and redo it") from error
+    if _sha256(content) != digest:
+        raise DamagedFile(f"{folder / name} does not match its hash; delete {folder} and redo it")
+    return content
+
+
+def _refuse_link(folder: Path, name: str) -> None:
+    """An artifact that was handed over must not show the files of the one who opens it."""
+    try:
+        leads_out = (folder / name).is_symlink() and (folder / name).resolve().parent != folder.resolve()
+    except (OSError, ValueError, RuntimeError) as error:  # ValueError: a NUL in the name; RuntimeError: a link to itself
+        raise DamagedFile(f"{folder} holds a file that cannot be found ({error}); delete the folder and redo it") from error
+    if leads_out:
+        raise DamagedFile(f"{folder / name} is a link that leads out of its folder; put the file itself there")
 
 
 def _encode(name: str, content: Arrays | str | bytes | dict[str, Any]) -> bytes:

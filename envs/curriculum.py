@@ -20,7 +20,8 @@ from typing import Any
 
 import yaml
 
-from reconverge.envs.errors import CurriculumError, UnknownName
+from reconverge.envs.errors import CurriculumError, DamagedFile, UnknownName, shown
+from reconverge.envs.plain_yaml import read_yaml
 from reconverge.envs.seeding import numpy_stream
 from reconverge.envs.task import Task
 from reconverge.envs.tasks import find_task
@@ -47,8 +48,6 @@ CURRICULA: dict[str, tuple[str, ...]] = {
 
 FILE_KEYS = ("name", "tasks", "updates", "demonstrations")
 STAGE_KEYS = ("task", "updates", "demonstrations")
-LARGEST_FILE_BYTES = 64 * 1024
-DEEPEST_NESTING = 8
 MOST_STAGES = 1000
 LARGEST_NUMBER = 10**9
 
@@ -136,7 +135,7 @@ def _from_file(path: Path) -> Curriculum:
         raise CurriculumError(f"{path}: 'tasks' lists {len(entries)} stages; at most {MOST_STAGES} are accepted")
     name = content.get("name", path.stem)
     if not isinstance(name, str) or not name.strip():
-        raise CurriculumError(f"{path}: 'name' must be text, not {name!r}")
+        raise CurriculumError(f"{path}: 'name' must be text, not {shown(name)}")
     stages = [_stage_entry(entry, f"{path}, stage {number}") for number, entry in enumerate(entries, 1)]
     return _checked(name, stages, content, str(path))
 
@@ -145,10 +144,10 @@ def _stage_entry(entry: Any, place: str) -> dict[str, Any]:
     if isinstance(entry, str):
         return {"task": entry}
     if not isinstance(entry, dict):
-        raise CurriculumError(f"{place}: {entry!r} is neither a task name nor a mapping with the keys {', '.join(STAGE_KEYS)}")
+        raise CurriculumError(f"{place}: {shown(entry)} is neither a task name nor a mapping with the keys {', '.join(STAGE_KEYS)}")
     _check_keys(entry, STAGE_KEYS, place)
     if not isinstance(entry.get("task"), str):
-        raise CurriculumError(f"{place}: 'task' must be the name of a task, not {entry.get('task')!r}")
+        raise CurriculumError(f"{place}: 'task' must be the name of a task, not {shown(entry.get('task'))}")
     return entry
 
 
@@ -176,14 +175,14 @@ def _amount(mapping: Mapping[str, Any], key: str, place: str) -> int | None:
     if value is None and key not in mapping:
         return None
     if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= LARGEST_NUMBER:
-        raise CurriculumError(f"{place}: '{key}' must be a whole number of at least 1, not {str(value)[:40]!r}")
+        raise CurriculumError(f"{place}: '{key}' must be a whole number of at least 1, not {shown(value)}")
     return value
 
 
 def _check_keys(mapping: Mapping[Any, Any], known: Sequence[str], place: str) -> None:
     for key in mapping:
         if key not in known:
-            raise UnknownName("curriculum key", str(key)[:80], known, place)
+            raise UnknownName("curriculum key", key if isinstance(key, str) else shown(key), known, place)
 
 
 def _check_sizes(stages: Sequence[Stage], place: str) -> None:
@@ -200,44 +199,9 @@ def _check_sizes(stages: Sequence[Stage], place: str) -> None:
 
 
 def _parsed(path: Path) -> Any:
-    """The YAML value of a file that may be hostile: bounded in size and depth, without aliases, tags or double keys."""
     try:
-        with open(path, "rb") as file:
-            data = file.read(LARGEST_FILE_BYTES + 1)
+        return read_yaml(path)
     except OSError as error:
         raise CurriculumError(f"cannot read curriculum {path}: {error.strerror}") from error
-    if len(data) > LARGEST_FILE_BYTES:
-        raise CurriculumError(f"{path} is larger than {LARGEST_FILE_BYTES // 1024} KiB; that is no curriculum")
-    try:
-        text = data.decode("utf-8")
-        _check_structure(text, path)
-        return yaml.load(text, _PlainLoader)
-    except UnicodeDecodeError as error:
-        raise CurriculumError(f"{path} is not UTF-8 text (byte {error.start}); save it as UTF-8") from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise CurriculumError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
-
-
-def _check_structure(text: str, path: Path) -> None:
-    """Refuse deep nesting and aliases on the flat stream of events, before anything is built."""
-    depth = 0
-    for event in yaml.parse(text, yaml.SafeLoader):
-        if isinstance(event, yaml.CollectionStartEvent):
-            depth += 1
-        elif isinstance(event, yaml.CollectionEndEvent):
-            depth -= 1
-        if isinstance(event, yaml.AliasEvent) or depth > DEEPEST_NESTING:
-            line = event.start_mark.line + 1 if event.start_mark else "?"
-            raise CurriculumError(f"{path} line {line}: aliases and nesting beyond {DEEPEST_NESTING} levels are not accepted")
-
-
-class _PlainLoader(yaml.SafeLoader):
-    """SafeLoader that refuses a key given twice, of which YAML would silently keep the last."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[str] = set()
-        for key, _ in node.value:
-            if str(key.value) in seen:
-                raise yaml.YAMLError(f"key '{key.value}' is given twice, line {key.start_mark.line + 1}")
-            seen.add(str(key.value))
-        return super().construct_mapping(node, deep)
+    except DamagedFile as error:
+        raise CurriculumError(f"curriculum {error}") from error

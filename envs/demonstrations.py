@@ -6,7 +6,8 @@
                                                    the last kept one is the task's ceiling: what imitation can reach.
 
 A collection with a folder is cached under a name that holds the task, n and a digest of everything it depends
-on. While it runs, finished batches lie beside it in `<name>.partial`, from where an interrupted run goes on.
+on. While it runs, finished batches lie beside it in `<name>.partial`, from where an interrupted run goes on. The versions
+of the simulator are part of the name, its fingerprint lies inside: what an edited simulator of equal version has made is refused.
 """
 
 from __future__ import annotations
@@ -19,13 +20,18 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from reconverge.envs.demonstrations_config import DemonstrationConfig
 from reconverge.envs.episodes import Episode, EpisodeStore, episode_seed
-from reconverge.envs.errors import DamagedFile, UnsupportedEnvironment
+from reconverge.envs.errors import DamagedFile, ReconvergeError, UnsupportedEnvironment
 from reconverge.envs.experts import Expert, run_expert
+from reconverge.envs.simulator_fingerprint import simulator_fingerprint
 from reconverge.envs.simulators import Simulators
 from reconverge.envs.task import Task
+from reconverge.envs.task_files import task_file
 from reconverge.envs.tasks import make_env, simulator_version
 
 BATCH = 20
@@ -35,6 +41,10 @@ LEAST_CEILING = 0.1
 FORMAT = 1
 
 Progress = Callable[[int, int], None]
+
+
+class OtherSimulator(ReconvergeError):
+    """Demonstrations of the same name that a simulator with another fingerprint has made."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +67,16 @@ class Demonstrations:
         return self.successes / self.attempts
 
 
+def data_digest(demonstrations: Demonstrations) -> str:
+    """SHA-256, in hexadecimal, over task, seeds, observations, actions and success of every kept episode: equal digests, equal training data."""
+    found = hashlib.sha256(f"{demonstrations.task.name}\0{len(demonstrations.episodes)}\0".encode())
+    for episode in demonstrations.episodes:
+        found.update(f"{episode.seed}\0{episode.observations.shape}\0{episode.actions.shape}\0".encode())
+        for array, kind in ((episode.observations, np.float32), (episode.actions, np.float32), (episode.success, np.uint8)):
+            found.update(np.ascontiguousarray(array, kind).tobytes())
+    return found.hexdigest()
+
+
 def collect(
     task: Task,
     config: DemonstrationConfig,
@@ -68,16 +88,17 @@ def collect(
     """The first `episodes` successes of the task's expert, from `folder` if they are there already.
 
     `progress` is called with (successes so far, episodes). `simulators` lends running workers; without it
-    `config.workers` are started and ended here. Raises UnsupportedEnvironment for an expert that hardly ever succeeds.
+    `config.workers` are started and ended here. Raises UnsupportedEnvironment for an expert that hardly ever succeeds, OtherSimulator
+    where the folder holds what another simulator of the same version has made.
     """
     store = None if folder is None else EpisodeStore(folder / collection_name(task, config, episodes))
-    if store is not None and (found := _stored(store)) is not None:
+    if store is not None and (found := _stored(store, task)) is not None:
         return Demonstrations(task, found[0], found[1], len(found[0]))
     with Simulators(config.workers) as own:
         batches = _attempted(task, config, store, simulators or own)
         kept, attempts = _first_successes(task, episodes, batches, progress)
     if store is not None:
-        _finish(store, kept, attempts)
+        _finish(store, task, kept, attempts)
     return Demonstrations(task, kept, attempts, len(kept))
 
 
@@ -96,7 +117,7 @@ def collection_name(task: Task, config: DemonstrationConfig, episodes: int) -> s
     """Folder name: task, count and a digest of all that the episodes depend on, which the worker count is not."""
     depends = [FORMAT, task.name, task.horizon, episodes, config.hold_steps, config.seed, simulator_version(task)]
     digest = hashlib.sha256(json.dumps(depends).encode()).hexdigest()[:12]
-    return f"{task.name.replace('/', '_').replace(':', '-')}-{episodes}-{digest}"
+    return f"{task_file(task.name)}-{episodes}-{digest}"
 
 
 def _seeds(task: Task, config: DemonstrationConfig, batch: int) -> list[int]:
@@ -108,7 +129,7 @@ def _attempted(task: Task, config: DemonstrationConfig, store: EpisodeStore | No
     for batch in count():
         seeds = _seeds(task, config, batch)
         shard = None if store is None else EpisodeStore(_partial(store) / f"batch-{batch:04d}")
-        found = None if shard is None else _stored(shard)
+        found = None if shard is None else _stored(shard, task)
         if found is not None:
             succeeded = {episode.seed: episode for episode in found[0]}
             yield [succeeded.get(seed) for seed in seeds]
@@ -116,7 +137,7 @@ def _attempted(task: Task, config: DemonstrationConfig, store: EpisodeStore | No
         runs = simulators.run_expert(task, seeds, config.hold_steps)
         if shard is not None:
             with contextlib.suppress(FileNotFoundError):  # another process has just finished the same collection and removed the shards
-                shard.write([run for run in runs if run is not None], {"attempts": len(runs)})
+                shard.write([run for run in runs if run is not None], _facts(task, len(runs)))
         yield runs
 
 
@@ -138,24 +159,42 @@ def _first_successes(task: Task, wanted: int, batches: Iterator[list[Episode | N
     return kept, attempts
 
 
-def _stored(store: EpisodeStore) -> tuple[list[Episode], int] | None:
+def _stored(store: EpisodeStore, task: Task) -> tuple[list[Episode], int] | None:
     """What the store holds, or None if it is missing or damaged and must be collected (again)."""
     if not store.folder.exists():
         return None
     try:
         episodes, facts = store.read()
-        return episodes, int(facts["attempts"])
-    except (DamagedFile, KeyError):
+        attempts = facts.get("attempts")
+        if type(attempts) is not int or attempts < max(1, len(episodes)):
+            raise DamagedFile(f"{store.folder} does not say how often the expert tried; it is collected again")
+    except DamagedFile:
         shutil.rmtree(store.folder, ignore_errors=True)
         return None
+    _check_simulator(store, facts, task)
+    return episodes, attempts
 
 
-def _finish(store: EpisodeStore, kept: list[Episode], attempts: int) -> None:
+def _check_simulator(store: EpisodeStore, facts: dict[str, Any], task: Task) -> None:
+    """Raise OtherSimulator unless this simulator has made the episodes. Earlier versions did not say: theirs count by the name alone."""
+    now = simulator_fingerprint(task)
+    if facts.get("simulator", now) != now:
+        raise OtherSimulator(
+            f"{store.folder} was collected with another simulator ({facts['simulator']}) than is installed ({now}); install that one again, "
+            "or give another folder with --demonstrations.folder, or delete this one to collect it again"
+        )
+
+
+def _facts(task: Task, attempts: int) -> dict[str, Any]:
+    return {"attempts": attempts, "simulator": simulator_fingerprint(task)}
+
+
+def _finish(store: EpisodeStore, task: Task, kept: list[Episode], attempts: int) -> None:
     try:
-        store.write(kept, {"attempts": attempts})
+        store.write(kept, _facts(task, attempts))
     except OSError:
         # Another process that collects the same into the same folder may have been faster.
-        if _stored(store) is None:
+        if _stored(store, task) is None:
             raise
     shutil.rmtree(_partial(store), ignore_errors=True)
 

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from reconverge.envs.artifact import Artifact, write_artifact
-from reconverge.envs.errors import DamagedFile
+from reconverge.envs.errors import DamagedFile, shown
 from reconverge.envs.seeding import Word, stream_key
 
 ARRAYS, INDEX = "episodes.safetensors", "episodes.json"
@@ -60,13 +60,15 @@ class EpisodeStore:
         write_artifact(self.folder, {ARRAYS: _stacked(episodes), INDEX: index})
 
     def read(self) -> tuple[list[Episode], dict[str, Any]]:
-        """The episodes and the facts; raises DamagedFile unless every byte is as it was written."""
+        """The episodes and the facts; raises DamagedFile unless every byte is as it was written, and the episodes are some."""
         artifact = Artifact(self.folder)
         arrays, index = artifact.arrays(ARRAYS), artifact.json(INDEX)
         try:
-            return _split(arrays, index["episodes"]), index["facts"]
-        except (KeyError, TypeError, IndexError) as error:
-            raise DamagedFile(f"{self.folder} does not hold episodes ({error!r}); delete the folder and collect again") from error
+            rows, facts = list(index["episodes"]), dict(index["facts"])
+            _check(arrays, rows)
+            return _split(arrays, rows), facts
+        except (KeyError, TypeError, IndexError, ValueError, AttributeError) as error:
+            raise DamagedFile(f"{self.folder} does not hold episodes ({str(error)[:200]}); delete the folder and collect again") from error
 
 
 def _stacked(episodes: Sequence[Episode]) -> dict[str, np.ndarray]:
@@ -77,6 +79,22 @@ def _stacked(episodes: Sequence[Episode]) -> dict[str, np.ndarray]:
         "actions": np.concatenate([e.actions for e in episodes]),
         "success": np.concatenate([e.success for e in episodes]).astype(np.uint8),
     }
+
+
+def _check(arrays: Mapping[str, np.ndarray], rows: Sequence[Mapping[str, Any]]) -> None:
+    """Raise ValueError or KeyError unless the arrays hold exactly the episodes that the index lists, in finite numbers."""
+    for row in rows:
+        sound = isinstance(row["task"], str) and type(row["seed"]) is int and type(row["steps"]) is int
+        if not sound or row["steps"] < 1 or not 0 <= row["seed"] < 2**63:
+            raise ValueError(f"an episode is {shown(row)}")
+    if not rows and not arrays:
+        return
+    observations, actions, success = (arrays[name] for name in ("observations", "actions", "success"))
+    steps = sum(row["steps"] for row in rows)
+    if (observations.ndim, actions.ndim, success.shape) != (2, 2, (steps,)) or len(actions) != steps or len(observations) != steps + len(rows):
+        raise ValueError(f"{len(rows)} episodes of {steps} steps are listed; the arrays have other lengths")
+    if observations.dtype.kind != "f" or actions.dtype.kind != "f" or not (np.isfinite(observations).all() and np.isfinite(actions).all()):
+        raise ValueError("an observation or an action is not a finite number")
 
 
 def _split(arrays: Mapping[str, np.ndarray], rows: Sequence[Mapping[str, Any]]) -> list[Episode]:

@@ -7,7 +7,10 @@ escapes is a bug and keeps its traceback.
 from __future__ import annotations
 
 import difflib
+import itertools
 from collections.abc import Iterable
+
+LONGEST_SHOWN = 80
 
 
 class ReconvergeError(Exception):
@@ -19,9 +22,9 @@ class UnknownName(ReconvergeError, KeyError):
 
     def __init__(self, kind: str, name: str, known: Iterable[str], place: str = "") -> None:
         self.kind, self.name, self.known = kind, name, sorted(known)
-        nearest = difflib.get_close_matches(name, self.known, n=1, cutoff=0.5)
+        nearest = difflib.get_close_matches(name[:LONGEST_SHOWN], self.known, n=1, cutoff=0.5)
         hint = f"did you mean '{nearest[0]}'?" if nearest else f"known: {_abridged(self.known)}"
-        self.message = f"unknown {kind} '{name}'{f' in {place}' if place else ''}; {hint}"
+        self.message = f"unknown {kind} '{_readable(name)}'{f' in {place}' if place else ''}; {hint}"
         super().__init__(self.message)
 
     def __str__(self) -> str:  # KeyError would print the repr
@@ -49,11 +52,35 @@ class UnsupportedEnvironment(ReconvergeError, TypeError):
 
 
 class TrainingDiverged(ReconvergeError, ArithmeticError):
-    """A loss or a gradient is no longer finite."""
+    """A loss, a gradient, a penalty or an estimate is no longer finite; `found` says which, and where."""
+
+    def __init__(self, found: str) -> None:
+        super().__init__(
+            f"{found}; the last checkpoint is intact. "
+            "Start anew with a lower --train.optimizer.learning-rate or --train.trust-region.strength"
+        )
 
 
 class RenderingUnavailable(ReconvergeError):
     """No off-screen OpenGL was found; the message gives the line that installs one."""
+
+
+def shown(value: object) -> str:
+    """A value as a message may show it: short, whatever it is, and made in no time. Of what is nested, only the outside is looked at."""
+    if isinstance(value, (dict, list, tuple)):
+        inside = ", ".join(shown(item) if not isinstance(item, (dict, list, tuple)) else "..." for item in itertools.islice(value, 3))
+        more = ", ..." if len(value) > 3 else ""
+        return f"{{{inside}{more}}}" if isinstance(value, dict) else f"[{inside}{more}]" if isinstance(value, list) else f"({inside}{more})"
+    if isinstance(value, int) and abs(value) >= 10**LONGEST_SHOWN:  # Python refuses to write the longest
+        return f"a whole number of {value.bit_length()} bits"
+    text = repr(value[:LONGEST_SHOWN]) if isinstance(value, (str, bytes)) else repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _readable(name: str) -> str:
+    """Without the letters that a terminal would obey instead of showing them, and not endless."""
+    cut = name if len(name) <= LONGEST_SHOWN else f"{name[:LONGEST_SHOWN]}..."
+    return cut if cut.isprintable() else ascii(cut)[1:-1]
 
 
 def _abridged(names: list[str], limit: int = 12) -> str:

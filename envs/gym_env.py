@@ -2,10 +2,14 @@
 
 The id may name the module that registers it (`gym:my_package.tasks:Reach-v0`), which worker processes
 need. Success is what the environment reports as `info["success"]` or `info["is_success"]`.
+
+An episode is invalid from the first observation on that is not finite. In one that runs on MuJoCo that would come too late, for
+MuJoCo answers a NaN by silently starting over in mid-episode: there a warning of its, or a clock that does not advance, tells.
 """
 
 from __future__ import annotations
 
+import sys
 from functools import lru_cache
 from typing import Any
 
@@ -46,15 +50,18 @@ class GymEnv(gymnasium.Env[np.ndarray, np.ndarray]):
         assert isinstance(own, Box)
         self._low, self._high = own.low.astype(np.float64), own.high.astype(np.float64)
         self._action_type = own.dtype
-        self._steps, self._invalid = 0, False
+        self._steps, self._invalid, self._time = 0, False, 0.0
         self._drawing: gymnasium.Env[Any, Any] | None = None
         self.observation_space = Box(-np.inf, np.inf, (task.observation_size,), np.float64)
         self.action_space = Box(-1.0, 1.0, (task.action_size,), np.float64)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict[str, Any]]:
         """Start the episode of `seed`; without one, episode 0."""
+        if (data := _mujoco_data(self._env)) is not None:
+            data.warning.number[:] = 0  # not every environment's reset clears those of the episode before
         observation, _ = self._env.reset(seed=seed or 0)
-        self._steps, self._invalid = 0, False
+        self._steps, self._time = 0, -np.inf
+        self._invalid = not self._sound(observation)
         return np.array(observation, np.float64), {}
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
@@ -64,10 +71,18 @@ class GymEnv(gymnasium.Env[np.ndarray, np.ndarray]):
         share = (np.clip(action, -1.0, 1.0) + 1.0) / 2.0
         observation, reward, terminated, truncated, info = self._env.step((self._low + share * (self._high - self._low)).astype(self._action_type))
         self._steps += 1
-        self._invalid |= not np.isfinite(observation).all()
+        self._invalid |= not self._sound(observation)
         success = any(bool(info.get(key, False)) for key in SUCCESS_KEYS) and not self._invalid
         ended = bool(terminated or truncated or self._steps >= self.task.horizon)
         return np.array(observation, np.float64), float(reward), False, ended, {"success": success, "invalid": self._invalid}
+
+    def _sound(self, observation: np.ndarray) -> bool:
+        """Whether the observation is finite and MuJoCo, where it runs, has warned of nothing and let time pass since the last look."""
+        sound = bool(np.isfinite(observation).all())
+        if (data := _mujoco_data(self._env)) is not None:
+            before, self._time = self._time, data.time
+            sound = sound and self._time > before and not data.warning.number.any()
+        return sound
 
     def physics_state(self) -> np.ndarray:
         """Joint positions and velocities of a MuJoCo environment, `state` of a classic one, otherwise nothing: (S,) float64."""
@@ -99,11 +114,26 @@ class GymEnv(gymnasium.Env[np.ndarray, np.ndarray]):
 
 def _made(name: str, **options: Any) -> gymnasium.Env[Any, Any]:
     try:
-        return gymnasium.make(name.removeprefix(GYM_PREFIX), disable_env_checker=True, **options)
+        env = gymnasium.make(name.removeprefix(GYM_PREFIX), disable_env_checker=True, **options)
+        if _mujoco_data(env) is not None:
+            # Without a handler of one's own MuJoCo appends its warnings to a file in the working directory.
+            sys.modules["mujoco"].set_mju_user_warning(_heard)
+        return env
     except gymnasium.error.UnregisteredEnv as error:
         raise UnknownName("Gymnasium environment", name.removeprefix(GYM_PREFIX), gymnasium.registry) from error
     except (gymnasium.error.Error, ImportError) as error:
         raise UnsupportedEnvironment(f"'{name}' cannot be made: {error}") from error
+
+
+def _mujoco_data(env: gymnasium.Env[Any, Any]) -> Any | None:
+    """The physics of an environment that runs on MuJoCo, which is imported then; None for any other."""
+    mujoco: Any = sys.modules.get("mujoco")
+    data = getattr(env.unwrapped, "data", None)
+    return data if mujoco is not None and isinstance(data, mujoco.MjData) else None
+
+
+def _heard(warning: str) -> None:
+    """MuJoCo counts its warnings itself."""
 
 
 def _sizes(env: gymnasium.Env[Any, Any], name: str) -> tuple[int, int]:

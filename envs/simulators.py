@@ -1,4 +1,4 @@
-"""Many simulators in lock-step, in worker processes.
+"""Many simulators in lock-step, in worker processes that may fail.
 
     start      episode i, of whatever task, lives on worker i % W from now on
     step       some episodes advance by up to k actions (a chunk), all workers at once
@@ -7,73 +7,85 @@
     episode        0   1   2   3   4        The result does not depend on W: an episode is a pure function
     worker (W=2)   A   B   A   B   A        of (task, episode seed, actions), wherever it runs.
 
+Nor does it depend on whether workers live: what each was asked since `start` is kept here (the actions, some 3 MB for 500 episodes
+of 200 steps). One that raises, dies or hangs is replaced by a fresh one, which is asked the same again and is then where it was:
+
+    asked        start   step 1   step 2   step 3                              same bits as if nothing had happened
+    worker A       o       o        o        x  killed
+    fresh one      o       o        o        o      replies to step 3 only
+
+A task whose episodes make a worker fail three times before it can answer once is given up: it is in `failures`, its episodes
+do nothing from then on, and those of other tasks go on undisturbed.
+
 Workers are spawned, not forked (a fork would copy locks of torch's threads), start with the first task
 and keep the environments they made: making one is slow, resetting one is not.
 """
 
 from __future__ import annotations
 
-import contextlib
-import multiprocessing
-import signal
-import traceback
-from collections import Counter, OrderedDict
+import time
+from collections import Counter
 from collections.abc import Collection, Sequence
+from concurrent.futures import FIRST_COMPLETED, wait
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from reconverge.envs.episodes import Episode
-from reconverge.envs.experts import expert_for, run_expert
+from reconverge.envs.errors import ReconvergeError
+from reconverge.envs.simulator_process import LocalSide, ProcessSide, Side, WorkerFault, close
+from reconverge.envs.simulator_worker import EpisodeStart, Message, Recorded, Request, RunExpert, Start, Step, StepResult
 from reconverge.envs.task import Task
-from reconverge.envs.tasks import TaskEnv, make_env
 
-CLOSE_TIMEOUT_S = 2.0
-KEPT_ENVIRONMENTS = 1000
-"""Environments a worker keeps over all tasks, at about 1.2 MB each; beyond that the task used longest ago is dropped."""
-
-
-class SimulatorFailure(RuntimeError):
-    """A simulator raised, died or hung; names the task and the episode."""
+STRIKES = 3
+"""So many failures of a worker in a row over the same task are the task's fault."""
+AWAKE_S = 0.5
+"""While workers are at work, it is looked after them at least this often."""
 
 
-class EpisodeStart(NamedTuple):
-    """What fixes an episode but for its actions."""
+class SimulatorFailure(ReconvergeError, RuntimeError):
+    """Simulators failed again and again, and nothing can come of it; names the task and the episode."""
 
-    task: Task
-    seed: int
+
+class NotFiniteAction(ReconvergeError, ValueError):
+    """An action of NaN or infinity, which no simulator is given."""
 
 
 @dataclass(frozen=True)
-class StepResult:
-    """What a chunk did. Axes: m episodes that were stepped, k steps, Do observation.
+class TaskFailure:
+    """A task that was given up: the episode that its worker was busy with, how often the worker failed, the last error in a line."""
 
-    Attributes:
-        observations: (m, k, Do) float64; rows after an episode's end repeat its last observation.
-        success: (m, k) bool, per executed step; False where nothing was executed.
-        steps: (m,) int, how many of the k actions were executed.
-        invalid: (m,) bool, the physics broke down at some step of the episode so far.
-    """
+    task: str
+    episode_seed: int
+    attempts: int
+    error: str
 
-    observations: np.ndarray
-    success: np.ndarray
-    steps: np.ndarray
-    invalid: np.ndarray
+    def __str__(self) -> str:
+        return f"task '{self.task}' made its simulator fail {self.attempts} times in a row, last in episode seed {self.episode_seed}: {self.error}"
 
 
 class Simulators:
-    """A pool of `workers` processes; with 0 everything runs in this process.
+    """A pool of `workers` processes; with 0 everything runs in this process, where a hanging episode cannot be ended.
 
-    Use as a context manager. `timeout_s` bounds the wait for one reply: a worker that hangs longer is killed.
+    Use as a context manager. A worker that shows no sign of life (an episode begun, stepped or demonstrated) for `timeout_s` is
+    replaced. An exception while waiting, such as an interruption, ends the workers; the next request starts new ones.
+
+    Attributes:
+        failures: tasks given up since the last `start`.
+        replaced: workers replaced so far.
     """
 
-    def __init__(self, workers: int, timeout_s: float = 600.0) -> None:
+    def __init__(self, workers: int, timeout_s: float = 120.0) -> None:
         self.workers, self.timeout_s = workers, timeout_s
-        self._sides: list[_LocalSide | _ProcessSide] = []
+        self.failures: list[TaskFailure] = []
+        self.replaced = 0
+        self._sides: list[Side] = []
         self._starts: list[EpisodeStart] = []
+        self._asked: list[list[Request]] = []
+        self._given_up: frozenset[Task] = frozenset()
+        self._forget()
 
     def __enter__(self) -> Simulators:
         return self
@@ -85,13 +97,17 @@ class Simulators:
         """Begin episodes and return their first observations, (n, Do) float64; the tasks share the size Do and that of actions.
 
         `record` lists the episodes whose physics states are kept; `stop_at_success` ends an episode with its first success.
+        The observations of `failures` are 0.
         """
+        self._forget()
+        self.failures = []
         self._starts = [EpisodeStart(task, int(seed)) for task, seed in starts]
         if not self._starts:
             return np.empty((0, 0))
         recorded = frozenset(record)
-        requests = [_Start(share, [start in recorded for start in share], stop_at_success) for share in self._shares(self._starts)]
+        requests: list[Request] = [Start(share, [start in recorded for start in share], stop_at_success) for share in self._shares(self._starts)]
         replies = self._ask(requests)
+        self._asked = [[request] for request in requests]
         observations = np.empty((len(self._starts), self._starts[0].task.observation_size))
         for part, reply in enumerate(replies[: len(self._starts)]):
             observations[part :: self._parts] = reply
@@ -100,17 +116,21 @@ class Simulators:
     def step(self, rows: np.ndarray, actions: np.ndarray) -> StepResult:
         """Advance the episodes `rows` (m,), by their position in `start`, by up to k steps: to the horizon, or to success if so started.
 
-        actions: (m, k, Da) in [-1, 1].
+        actions: (m, k, Da) in [-1, 1]. What is said of the episodes of `failures` means nothing. Raises NotFiniteAction.
         """
         m, k, _ = actions.shape
         assert rows.shape == (m,), (rows.shape, actions.shape)
         if not m:
-            return _nothing_done(0, k, 0)
+            return StepResult.empty(0, k, 0)
         assert self._starts, "call start() first"
         assert actions.shape[2] == self._starts[0].task.action_size, actions.shape
+        self._refuse_not_finite(rows, actions)
         worker = rows % self._parts
-        replies = self._ask([_Step(rows[worker == part] // self._parts, actions[worker == part]) for part in range(self._parts)])
-        result = _nothing_done(m, k, self._starts[0].task.observation_size)
+        requests = [Step(rows[worker == part] // self._parts, actions[worker == part]) for part in range(self._parts)]
+        replies = self._ask(requests)
+        for asked, request in zip(self._asked, requests, strict=True):
+            asked.append(request)
+        result = StepResult.empty(m, k, self._starts[0].task.observation_size)
         for part in np.unique(worker):
             for name, values in vars(result).items():
                 values[worker == part] = getattr(replies[part], name)
@@ -120,24 +140,89 @@ class Simulators:
         """Physics states so far of the recorded episodes, (T + 1, S) float64 each, T executed steps."""
         if not self._starts:
             return {}
-        replies = self._ask([_Recorded()] * self._parts)
+        replies = self._ask([Recorded()] * self._parts)
         return {self._starts[row * self._parts + part]: states for part, reply in enumerate(replies) for row, states in reply.items()}
 
     def run_expert(self, task: Task, episode_seeds: Sequence[int], hold_steps: int) -> list[Episode | None]:
-        """One whole episode of the task's own expert per seed, None where it failed; ends what was started before."""
+        """One whole episode of the task's own expert per seed, None where it failed; ends what was started before.
+
+        Raises SimulatorFailure where the task makes its worker fail three times in a row.
+        """
+        self._forget()
         self._starts = [EpisodeStart(task, int(seed)) for seed in episode_seeds]
-        replies = self._ask([_RunExpert(task, [start.seed for start in share], hold_steps) for share in self._shares(self._starts)])
+        replies = self._ask([RunExpert(task, [start.seed for start in share], hold_steps) for share in self._shares(self._starts)])
         runs = [replies[i % self._parts][i // self._parts] for i in range(len(self._starts))]
-        self._starts = []
+        self._forget()
         return runs
 
     def close(self) -> None:
-        """End the workers, within a few seconds whatever state they are in. The pool may be started again."""
-        for side in self._sides:
-            side.ask_to_stop()
-        for side in self._sides:
-            side.stop()
-        self._sides = []
+        """End the workers, within 5 s whatever state they are in. The pool may be started again."""
+        sides, self._sides = self._sides, []
+        close(sides)
+
+    # one request of every worker
+
+    def _ask(self, requests: Sequence[Request]) -> list[Any]:
+        """The replies to one request per worker, all at work at once. After an error the workers are ended, so that no stale reply is left."""
+        try:
+            if not self._sides:
+                self._sides = [self._new_side(part) for part in range(self._parts)]
+            for part, side in enumerate(self._sides):
+                side.ask(self._message([requests[part]]))
+            return self._replies(requests)
+        except BaseException:
+            sides, self._sides = self._sides, []
+            self._forget()
+            close(sides, grace_s=0)
+            raise
+
+    def _replies(self, requests: Sequence[Request]) -> list[Any]:
+        """Wait for every worker's reply; whoever fails meanwhile is replaced."""
+        replies, waiting = [None] * self._parts, set(range(self._parts))
+        strikes: list[Counter[Task | None]] = [Counter() for _ in requests]
+        while waiting:
+            began = time.monotonic()
+            wait([self._sides[part].future for part in waiting], AWAKE_S, FIRST_COMPLETED)
+            waited_s = min(time.monotonic() - began, AWAKE_S)  # not the time for which this process was itself stopped
+            for part in sorted(waiting):
+                side = self._sides[part]
+                try:
+                    if side.future.done():
+                        replies[part] = side.reply()
+                        waiting.remove(part)
+                    else:
+                        side.watch(waited_s, self.timeout_s)
+                except WorkerFault as fault:
+                    self._count(strikes[part], part, requests[part], fault)
+                    self._replace(part, requests[part])
+        return replies
+
+    def _replace(self, part: int, request: Request) -> None:
+        """A fresh worker in place of one that failed: it is asked again what that one was asked since `start`, and then the request."""
+        close([self._sides[part]], grace_s=0)
+        self.replaced += 1
+        self._sides[part] = self._new_side(part)
+        self._sides[part].ask(self._message([*self._asked[part], request]))
+
+    def _count(self, strikes: Counter[Task | None], part: int, request: Request, fault: WorkerFault) -> None:
+        """Count a failure against the task that the worker was busy with, and give the task up after the last strike."""
+        episode = None if fault.row is None else self._starts[fault.row * self._parts + part]
+        task = episode.task if episode else None
+        strikes[task] += 1
+        if strikes[task] < STRIKES:
+            return
+        if episode is None:
+            raise SimulatorFailure(f"simulators failed {STRIKES} times in a row before they began an episode: {fault.error}") from fault
+        failure = TaskFailure(episode.task.name, episode.seed, STRIKES, fault.error)
+        if isinstance(request, RunExpert):
+            raise SimulatorFailure(
+                f"{failure}; it has no demonstrations. Mend its environment or take it out of the curriculum, then give the same command again"
+            ) from fault
+        if episode.task not in self._given_up:  # another worker may have given it up at the same time
+            self._given_up |= {episode.task}
+            self.failures.append(failure)
+
+    # parts
 
     @property
     def _parts(self) -> int:
@@ -146,230 +231,19 @@ class Simulators:
     def _shares(self, starts: Sequence[EpisodeStart]) -> list[Sequence[EpisodeStart]]:
         return [starts[part :: self._parts] for part in range(self._parts)]
 
-    def _ask(self, requests: Sequence[Any]) -> list[Any]:
-        """One request per worker, all at work at once. After any failure the pool is closed, so that no stale reply is left."""
-        tasks = ", ".join(dict.fromkeys(f"'{start.task.name}'" for start in self._starts))
-        if not self._sides:
-            self._sides = [_ProcessSide(number) for number in range(self.workers)] if self.workers else [_LocalSide()]
-        try:
-            for side, request in zip(self._sides, requests, strict=True):
-                side.send(request)
-            return [side.receive(self.timeout_s, tasks) for side in self._sides]
-        except BaseException:
-            for side in self._sides:
-                side.kill()
-            self._sides = []
-            raise
+    def _new_side(self, part: int) -> Side:
+        return ProcessSide(part) if self.workers else LocalSide()
 
+    def _message(self, requests: Sequence[Request]) -> Message:
+        return Message(requests, self._given_up)
 
-@dataclass(frozen=True)
-class _Start:
-    starts: Sequence[EpisodeStart]
-    record: Sequence[bool]
-    stop_at_success: bool
+    def _forget(self) -> None:
+        """No episodes are running, none was asked for, no task is given up."""
+        self._starts, self._given_up = [], frozenset()
+        self._asked = [[] for _ in range(self._parts)]
 
-
-@dataclass(frozen=True)
-class _Step:
-    rows: np.ndarray
-    actions: np.ndarray
-
-
-@dataclass(frozen=True)
-class _RunExpert:
-    task: Task
-    seeds: Sequence[int]
-    hold_steps: int
-
-
-class _Recorded:
-    pass
-
-
-@dataclass(frozen=True)
-class _Failed:
-    """What a worker sends instead of a reply."""
-
-    doing: str
-    trace: str
-
-
-class _Running:
-    """One running episode and its simulator."""
-
-    def __init__(self, env: TaskEnv, seed: int, recorded: bool, stop_at_success: bool) -> None:
-        self.env, self.seed, self.stop_at_success = env, seed, stop_at_success
-        self.observation, _ = env.reset(seed=seed)
-        self.ended = self.invalid = False
-        self.states = [env.physics_state()] if recorded else None
-
-    def step(self, action: np.ndarray) -> bool:
-        """Take one step and say whether it succeeded."""
-        self.observation, _, _, truncated, info = self.env.step(action)
-        self.invalid |= info["invalid"]
-        self.ended = truncated or (self.stop_at_success and info["success"])
-        if self.states is not None:
-            self.states.append(self.env.physics_state())
-        return bool(info["success"])
-
-
-class _Worker:
-    """The episodes of one worker, and the environments it keeps per task."""
-
-    def __init__(self) -> None:
-        self.doing = "nothing yet"
-        self._kept: OrderedDict[Task, list[TaskEnv]] = OrderedDict()
-        self._running: list[_Running] = []
-
-    def answer(self, request: Any) -> Any:
-        match request:
-            case _Start():
-                return self._start(request)
-            case _Step():
-                return self._step(request)
-            case _Recorded():
-                return {row: np.stack(episode.states) for row, episode in enumerate(self._running) if episode.states is not None}
-            case _RunExpert():
-                return self._run_expert(request)
-        raise TypeError(f"unknown request {request!r}")
-
-    def _start(self, request: _Start) -> np.ndarray:
-        self._running = []
-        wanted = Counter(start.task for start in request.starts)
-        free = {task: iter(self._environments(task, count)) for task, count in wanted.items()}
-        self._drop_unused(wanted)
-        for start, record in zip(request.starts, request.record, strict=True):
-            self.doing = f"starting task '{start.task.name}', episode seed {start.seed}"
-            self._running.append(_Running(next(free[start.task]), start.seed, record, request.stop_at_success))
-        return np.array([episode.observation for episode in self._running])
-
-    def _step(self, request: _Step) -> StepResult:
-        m, k, _ = request.actions.shape
-        result = _nothing_done(m, k, len(self._running[0].observation) if self._running else 0)
-        for i, (row, actions) in enumerate(zip(request.rows, request.actions, strict=True)):
-            episode = self._running[row]
-            self.doing = f"stepping task '{episode.env.task.name}', episode seed {episode.seed}"
-            for t, action in enumerate(actions):
-                if not episode.ended:
-                    result.success[i, t] = episode.step(action)
-                    result.steps[i] += 1
-                result.observations[i, t] = episode.observation
-            result.invalid[i] = episode.invalid
-        return result
-
-    def _run_expert(self, request: _RunExpert) -> list[Episode | None]:
-        env, expert = self._environments(request.task, 1)[0], expert_for(request.task)
-        self._running, runs = [], []
-        for seed in request.seeds:
-            self.doing = f"demonstrating task '{request.task.name}', episode seed {seed}"
-            runs.append(run_expert(env, expert, seed, request.hold_steps))
-        return runs
-
-    def _environments(self, task: Task, count: int) -> list[TaskEnv]:
-        """`count` environments of the task, made as needed."""
-        self.doing = f"making task '{task.name}'"
-        kept = self._kept.setdefault(task, [])
-        self._kept.move_to_end(task)
-        kept.extend(make_env(task) for _ in range(count - len(kept)))
-        return kept[:count]
-
-    def _drop_unused(self, wanted: Collection[Task]) -> None:
-        """Close the environments of the tasks used longest ago, while there are too many."""
-        for task in [task for task in self._kept if task not in wanted]:
-            if sum(map(len, self._kept.values())) > KEPT_ENVIRONMENTS:
-                for env in self._kept.pop(task):
-                    env.close()
-
-    def close(self) -> None:
-        for kept in self._kept.values():
-            for env in kept:
-                env.close()
-
-
-class _LocalSide:
-    """A worker in this process, for tests and debuggers."""
-
-    def __init__(self) -> None:
-        self._worker = _Worker()
-        self._reply: Any = None
-
-    def send(self, request: Any) -> None:
-        try:
-            self._reply = self._worker.answer(request)
-        except Exception as error:
-            raise SimulatorFailure(f"simulator failed while {self._worker.doing}: {error!r}") from error
-
-    def receive(self, timeout_s: float, tasks: str) -> Any:
-        return self._reply
-
-    def ask_to_stop(self) -> None:
-        self._worker.close()
-
-    def stop(self) -> None: ...
-
-    def kill(self) -> None:
-        self._worker.close()
-
-
-class _ProcessSide:
-    """This process's end of one worker."""
-
-    def __init__(self, number: int) -> None:
-        context = multiprocessing.get_context("spawn")
-        self._pipe, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs,), name=f"simulator-{number}", daemon=True)
-        self._process.start()
-        theirs.close()
-
-    def send(self, request: Any) -> None:
-        # A dead worker is reported when its reply is missing.
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            self._pipe.send(request)
-
-    def receive(self, timeout_s: float, tasks: str) -> Any:
-        try:
-            if not self._pipe.poll(timeout_s):
-                raise SimulatorFailure(f"{self._process.name} has not answered for {timeout_s:.0f} s in task {tasks}; it was killed")
-            reply = self._pipe.recv()
-        except (EOFError, ConnectionResetError) as error:
-            self._process.join(CLOSE_TIMEOUT_S)
-            code = self._process.exitcode
-            likely = "out of memory?" if code == -9 else "a script that starts simulators must do so under `if __name__ == '__main__':`"
-            raise SimulatorFailure(f"{self._process.name} died (exit code {code}) in task {tasks}; {likely}") from error
-        if isinstance(reply, _Failed):
-            raise SimulatorFailure(f"{self._process.name} failed while {reply.doing}\n{reply.trace}")
-        return reply
-
-    def ask_to_stop(self) -> None:
-        with contextlib.suppress(OSError):
-            self._pipe.send(None)
-
-    def stop(self) -> None:
-        self._process.join(CLOSE_TIMEOUT_S)
-        self.kill()
-
-    def kill(self) -> None:
-        """KILL rather than TERM: a stopped process would not see TERM."""
-        if self._process.is_alive():
-            self._process.kill()
-        self._process.join(CLOSE_TIMEOUT_S)
-        self._pipe.close()
-
-
-def _serve(pipe: Connection) -> None:
-    """Body of a worker process: answer until told to stop, or until the parent is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides what happens
-    worker = _Worker()
-    with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
-        while (request := pipe.recv()) is not None:
-            try:
-                reply = worker.answer(request)
-            except Exception:
-                reply = _Failed(worker.doing, traceback.format_exc())
-            pipe.send(reply)
-    worker.close()
-
-
-def _nothing_done(m: int, k: int, observation_size: int) -> StepResult:
-    """A result in which nothing has happened yet."""
-    return StepResult(np.zeros((m, k, observation_size)), np.zeros((m, k), bool), np.zeros(m, np.int64), np.zeros(m, bool))
+    def _refuse_not_finite(self, rows: np.ndarray, actions: np.ndarray) -> None:
+        finite = np.isfinite(actions).all(axis=(1, 2))
+        if not finite.all():
+            task, seed = self._starts[rows[np.argmin(finite)]]
+            raise NotFiniteAction(f"an action for task '{task.name}', episode seed {seed}, is not finite; no simulator was given it")

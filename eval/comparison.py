@@ -8,6 +8,7 @@ from typing import Any
 
 from reconverge.eval import headlines, metrics
 from reconverge.eval.intervals import Interval
+from reconverge.eval.mixed_fingerprints import mixed_fingerprints
 from reconverge.eval.run_results import RunResults
 
 
@@ -52,19 +53,18 @@ def kept_bytes(run: RunResults) -> tuple[int, int] | None:
 
 
 def unlike(runs: Sequence[RunResults]) -> list[str]:
-    """What makes the runs not like for like."""
+    """What makes the runs not like for like; simulators and library versions that differ are named with the runs that have them."""
     aspects: dict[str, set[Any]] = {
         "curricula": {run.stages for run in runs},
         "updates per stage": {run.stage_updates for run in runs},
         "progress": {run.stages_done for run in runs},
-        "simulators": {str(run.fingerprint.get("simulator")) for run in runs},
         "numbers of parameters": {run.fingerprint.get("parameters") for run in runs},
         "episodes per cell": {tuple(sorted({cell.episodes for cell in run.cells})) for run in runs},
         "points and episodes of the recovery curves": {_recovery_points(run) for run in runs if run.curve_points},
     }
-    software = {"commits of the code": code_commits(runs), "versions of torch": torch_versions(runs)}
-    counted = [f"{aspect} ({len(found)})" for aspect, found in software.items() if len(found) > 1]
-    return [*(aspect for aspect, values in aspects.items() if len(values) > 1), *counted]
+    commits = code_commits(runs)
+    counted = [f"commits of the code ({len(commits)})"] if len(commits) > 1 else []
+    return [*(aspect for aspect, values in aspects.items() if len(values) > 1), *counted, *mixed_fingerprints(runs)]
 
 
 def code_commits(runs: Sequence[RunResults]) -> list[str]:

@@ -83,7 +83,10 @@ def short_name(task: str) -> str:
 
 @mpl.rc_context(STYLE)
 def success_matrix(run: RunResults) -> Figure:
-    """Stage x task: success in %, its 95 % Wilson interval below, own-task cells outlined; last row = the expert's ceiling."""
+    """Stage x task: success in %, its 95 % Wilson interval below, own-task cells outlined; last row = the expert's ceiling.
+
+    A cell whose task failed in its simulator is hatched and says so.
+    """
     ceilings = {ceiling.task: ceiling for ceiling in run.ceilings}
     rows = run.stages_done + 1 + bool(ceilings)
     figure = Figure(figsize=(1.5 + 0.82 * len(run.tasks), 0.9 + 0.46 * rows), layout="constrained")
@@ -92,6 +95,8 @@ def success_matrix(run: RunResults) -> Figure:
         for stage in range(run.stages_done + 1):
             if cell := run.cell_at.get((stage, task)):
                 _heat_cell(axes, column, stage, cell.rate, (cell.wilson_low, cell.wilson_high), learned=stage >= run.own_stage[column])
+            elif (stage, task) in run.failed_at:
+                _failed_cell(axes, column, stage)
         if run.own_stage[column] <= run.stages_done:
             axes.add_patch(_box(column, run.own_stage[column], fill=False, edgecolor=WARM, linewidth=1.8, zorder=3))
         if task in ceilings:
@@ -208,6 +213,12 @@ def _heat_cell(axes: Axes, column: float, row: float, rate: float, bounds: tuple
     colour = PAPER if rate > 0.55 and learned else INK
     axes.text(column, row - 0.1, f"{100 * rate:.0f}", ha="center", va="center", color=colour, fontsize=9.5)
     axes.text(column, row + 0.27, f"{100 * bounds[0]:.0f}–{100 * bounds[1]:.0f}", ha="center", va="center", color=colour, fontsize=6, alpha=0.85)
+
+
+def _failed_cell(axes: Axes, column: float, row: float) -> None:
+    axes.add_patch(_box(column, row, facecolor=PAPER, edgecolor=WARM, hatch="////", linewidth=0, alpha=0.5))
+    plate: dict[str, Any] = {"facecolor": PAPER, "edgecolor": "none", "pad": 1.5}
+    axes.text(column, row, "failed", ha="center", va="center", color=WARM, fontsize=8, fontweight="bold", bbox=plate)
 
 
 def _box(column: float, row: float, **style: Any) -> Rectangle:

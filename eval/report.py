@@ -17,7 +17,6 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 from matplotlib.figure import Figure
-from PIL import Image
 
 from reconverge.envs.artifact import write_file
 from reconverge.envs.errors import RunFolderError
@@ -26,9 +25,11 @@ from reconverge.eval.comparison import code_commits, run_row, torch_versions
 from reconverge.eval.cost import by_phase
 from reconverge.eval.diagnostics_section import diagnostics_section
 from reconverge.eval.experiment import CostRow, Experiment, summarise
+from reconverge.eval.plain_picture import read_picture
 from reconverge.eval.published_results import published_recovery, published_success, same_tasks_in_order
 from reconverge.eval.run_groups import flat_settings
 from reconverge.eval.run_results import Recovery, RunResults, read_run
+from reconverge.eval.task_failures import failure_sentences
 from reconverge.eval.wording import bounds, duration, percent, points, size
 
 PUBLISHED_METHODS = ("trust-region", "replay")
@@ -142,6 +143,7 @@ def _experiment(runs: Sequence[RunResults], reference: str | None) -> dict[str, 
         "phases": phases,
         "rest": {row.label: sum(minutes for phase, minutes in row.phases.items() if phase not in phases) for row in experiment.costs},
         "published": any(row.published for row in experiment.recovery),
+        "failures": [(_name(run, experiment), sentence) for run in runs for sentence in failure_sentences(run)],
         "commits": code_commits(runs),
         "torch": torch_versions(runs),
         "machines": sorted({str(run.fingerprint["machine"]) for run in runs if run.fingerprint.get("machine")}),
@@ -214,6 +216,7 @@ def _section(run: RunResults, number: int, video_limit_bytes: int) -> dict[str, 
         "low_cosine": LOW_SPLIT_HALF_COSINE,
         "diagnostics": diagnostics_section(run),
         "episodes": _episode_note(run),
+        "failures": failure_sentences(run),
     }
 
 
@@ -347,7 +350,7 @@ def _poster(video: Path) -> str:
     if not picture.is_file():
         return ""
     stream = io.BytesIO()
-    Image.open(picture).convert("RGB").save(stream, "JPEG", quality=82)
+    read_picture(picture).save(stream, "JPEG", quality=82)
     return _data_uri(stream.getvalue(), "image/jpeg")
 
 

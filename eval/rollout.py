@@ -10,19 +10,21 @@ the sampler's noise is a pure function of the episode: two policies meet the sam
 An episode does not depend on its company either. Row b of a matrix product depends on row b alone, but a BLAS (MKL, here)
 rounds differently when there are only a few rows, so a batch never has fewer than `SMALLEST_BATCH`: short ones are
 filled up with copies of the first row. Evaluating one task again gives the figures that it had among ten.
+
+An episode whose physics break is invalid, and a task that its simulators give up has failed: neither is ever a result.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 
 from reconverge.envs.episodes import Episode, episode_seed
-from reconverge.envs.simulators import EpisodeStart, Simulators
+from reconverge.envs.simulators import EpisodeStart, NotFiniteAction, SimulatorFailure, Simulators, TaskFailure
 from reconverge.envs.task import Task
 from reconverge.policy.diffusion_policy import DiffusionPolicy
 from reconverge.policy.random_streams import torch_stream
@@ -30,6 +32,9 @@ from reconverge.policy.random_streams import torch_stream
 SMALLEST_BATCH = 32
 AT_ONCE = 512
 """Episodes in flight together; more are run one group after the other. Bounds the simulators' memory, not the result."""
+
+LARGEST_SEEN = float(np.finfo(np.float32).max)
+"""The policy reads observations in float32: what is beyond, or NaN, it cannot act on."""
 
 Timer = Callable[[str], AbstractContextManager[object]]
 
@@ -65,14 +70,27 @@ class Recording:
 
 @dataclass(frozen=True)
 class Rollouts:
-    """Results in the order of the starts, and what was asked for: recordings to be drawn, traces to be learned from."""
+    """Results in the order of the starts, and what was asked for: recordings to be drawn, traces to be learned from.
+
+    `failures` are the tasks that the simulators gave up: none of their episodes is among the rest.
+    """
 
     results: list[EpisodeResult]
     recordings: dict[EpisodeStart, Recording]
     traces: list[Episode]
+    failures: list[TaskFailure] = field(default_factory=list)
 
     def of(self, task: Task) -> list[EpisodeResult]:
         return [result for result in self.results if result.task == task.name]
+
+    def failed(self, task: Task) -> bool:
+        return any(failure.task == task.name for failure in self.failures)
+
+    def require_all(self) -> Rollouts:
+        """Itself; raises SimulatorFailure if a task failed, for those who cannot go on without it."""
+        if self.failures:
+            raise SimulatorFailure("; ".join(map(str, self.failures)))
+        return self
 
 
 def evaluation_seeds(task: Task, episodes: int) -> list[int]:
@@ -105,21 +123,29 @@ def rollout(
 
     `record` lists the episodes whose physics states are returned; `trace` returns what was observed and done in the valid ones.
     `tick` counts steps, up to `planned_steps`; `timer("sample")` and `timer("simulate")` are entered around the two halves of the work.
+    Raises NotFiniteAction, before a simulator is given one, if the policy makes NaN or infinity of an episode that is valid so far.
     """
     done = Rollouts([], {}, [])
     for first in range(0, len(starts), AT_ONCE):
-        group = _Group(policy, starts[first : first + AT_ONCE], simulators, stop_at_success, timer)
+        planned = starts[first : first + AT_ONCE]
+        left = [start for start in planned if not done.failed(start.task)]
+        if len(left) < len(planned):
+            tick(planned_steps(planned) - planned_steps(left))
+        if not left:
+            continue
+        group = _Group(policy, left, simulators, stop_at_success, timer)
         group.run(record, tick, trace)
         done.results.extend(group.results())
         done.traces.extend(group.traces())
         done.recordings.update(group.recordings() if record else {})
-    return done
+        done.failures.extend(simulators.failures)
+    return _without_failed(done)
 
 
 class _Group:
     """Episodes in lock-step. Axes: n episodes, Th the longest horizon, To observations of a window.
 
-    success (n, Th), steps (n,), invalid (n,) and active (n,) say how far each episode is, history (n, To, Do) what it has seen.
+    success (n, Th), steps (n,), invalid (n,), failed (n,) and active (n,) say how far each episode is, history (n, To, Do) what it has seen.
     """
 
     def __init__(self, policy: DiffusionPolicy, starts: Sequence[EpisodeStart], simulators: Simulators, stop_at_success: bool, timer: Timer) -> None:
@@ -130,6 +156,7 @@ class _Group:
         self.success = np.zeros((len(starts), self.horizons.max()), dtype=bool)
         self.steps = np.zeros(len(starts), dtype=int)
         self.invalid, self.active = np.zeros(len(starts), dtype=bool), np.ones(len(starts), dtype=bool)
+        self.failed = np.zeros(len(starts), dtype=bool)
         self.seen: list[list[np.ndarray]] = []
         self.done: list[list[np.ndarray]] = []
 
@@ -140,6 +167,11 @@ class _Group:
         if trace:
             self.seen, self.done = [[observation[None]] for observation in first], [[] for _ in self.starts]
         self.history = np.repeat(first[:, None], window, axis=1)
+        self.invalid = ~_readable(first)
+        self.active = ~self.invalid
+        self._leave_failed_out()
+        if not self.active.all():
+            tick(self._progressed(np.arange(len(self.starts)), 0))
         chunk = 0
         while self.active.any():
             rows = np.flatnonzero(self.active)
@@ -147,6 +179,7 @@ class _Group:
                 actions = self._sample(rows, chunk)
             with self.timer("simulate"):
                 self._step(rows, actions)
+                self._leave_failed_out()
             tick(self._progressed(rows, actions.shape[1]))
             chunk += 1
 
@@ -156,7 +189,26 @@ class _Group:
         streams = [torch_stream("evaluation noise", self.starts[row].task.name, self.starts[row].seed, chunk) for row in filled]
         seen = torch.from_numpy(self.history[filled]).float().to(self.policy.device)
         predicted = self.policy.sample_chunk(seen, self.labels[filled].to(self.policy.device), streams)
-        return self.policy.executed(predicted)[: len(rows)].cpu().numpy().astype(np.float64)
+        actions = self.policy.executed(predicted)[: len(rows)].cpu().numpy().astype(np.float64)
+        self._refuse_not_finite(rows, actions)
+        return actions
+
+    def _refuse_not_finite(self, rows: np.ndarray, actions: np.ndarray) -> None:
+        """The observations were finite, so it is the policy that is broken: no task fails for that, and no simulator is asked again."""
+        finite = np.isfinite(actions).all(axis=(1, 2))
+        if not finite.all():
+            task, seed = self.starts[rows[np.argmin(finite)]]
+            raise NotFiniteAction(
+                f"the policy's action for task '{task.name}', episode seed {seed}, is not finite: its weights hold NaN or infinity; "
+                "evaluate the checkpoint of an earlier stage, or train anew with a lower --train.optimizer.learning-rate"
+            )
+
+    def _leave_failed_out(self) -> None:
+        """Let the episodes of the tasks that the simulators gave up end here."""
+        if self.simulators.failures:
+            failed = {failure.task for failure in self.simulators.failures}
+            self.failed = np.array([start.task.name in failed for start in self.starts])
+            self.active &= ~self.failed
 
     def _step(self, rows: np.ndarray, actions: np.ndarray) -> None:
         result = self.simulators.step(rows, actions)
@@ -166,9 +218,9 @@ class _Group:
             self.seen[row].append(result.observations[index, : result.steps[index]])
             self.done[row].append(actions[index, : result.steps[index]])
         self.steps[rows] += result.steps
-        self.invalid[rows] = result.invalid
+        self.invalid[rows] = result.invalid | ~_readable(result.observations)
         self.history[rows] = np.concatenate([self.history[rows], result.observations], axis=1)[:, -self.history.shape[1] :]
-        ended = result.invalid | (result.steps < actions.shape[1]) | (self.steps[rows] >= self.horizons[rows])
+        ended = self.invalid[rows] | (result.steps < actions.shape[1]) | (self.steps[rows] >= self.horizons[rows])
         if self.stop_at_success:
             ended |= self.success[rows].any(1)
         self.active[rows] = ~ended
@@ -183,12 +235,14 @@ class _Group:
 
     def results(self) -> list[EpisodeResult]:
         return [
-            _result(start, self.success[row, : self.steps[row]], bool(self.invalid[row])) for row, start in enumerate(self.starts)
+            _result(start, self.success[row, : self.steps[row]], bool(self.invalid[row]))
+            for row, start in enumerate(self.starts)
+            if not self.failed[row]
         ]
 
     def traces(self) -> list[Episode]:
         """The valid episodes as they went; empty unless they were traced."""
-        valid = [row for row in range(len(self.seen)) if not self.invalid[row]]
+        valid = [row for row in range(len(self.seen)) if not self.invalid[row] and not self.failed[row]]
         return [
             Episode(
                 self.starts[row].task.name,
@@ -203,6 +257,22 @@ class _Group:
     def recordings(self) -> dict[EpisodeStart, Recording]:
         states, row_of = self.simulators.recorded(), {start: row for row, start in enumerate(self.starts)}
         return {start: Recording(found, self.success[row_of[start], : self.steps[row_of[start]]]) for start, found in states.items()}
+
+
+def _readable(observations: np.ndarray) -> np.ndarray:
+    """Whether a policy can act on each row's observations, (m, ..., Do) -> (m,) bool."""
+    return np.asarray((np.abs(observations) <= LARGEST_SEEN).all(axis=tuple(range(1, observations.ndim))))
+
+
+def _without_failed(done: Rollouts) -> Rollouts:
+    """Nothing of a task that failed, also of episodes that had ended before it did."""
+    failed = {failure.task for failure in done.failures}
+    return Rollouts(
+        [result for result in done.results if result.task not in failed],
+        {start: recording for start, recording in done.recordings.items() if start.task.name not in failed},
+        [episode for episode in done.traces if episode.task not in failed],
+        done.failures,
+    )
 
 
 def _result(start: EpisodeStart, success: np.ndarray, invalid: bool) -> EpisodeResult:

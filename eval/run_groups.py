@@ -21,7 +21,9 @@ from reconverge.eval.run_results import RunResults
 from reconverge.policy.config import PolicyConfig, TrainConfig
 from reconverge.replay.config import ReplayConfig
 
-WITHOUT_EFFECT = ("threads", "device", "evaluation.workers", "demonstrations.workers", "demonstrations.folder", "train.log_every", "video")
+WITHOUT_EFFECT = (
+    "threads", "device", "save_minutes", "evaluation.workers", "demonstrations.workers", "demonstrations.folder", "train.log_every", "video",
+)  # fmt: skip
 """Settings, or groups of settings, on which no result depends."""
 LABEL_ITEMS = 4
 """A list with more entries than this is not written out in a label."""

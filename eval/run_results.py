@@ -9,21 +9,29 @@ from __future__ import annotations
 
 import csv
 import io
-import json
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
 import numpy as np
-import yaml
 
-from reconverge.envs.errors import DamagedFile
+from reconverge.envs.bounded_file import KIB, MIB, read_bounded
+from reconverge.envs.errors import DamagedFile, shown
+from reconverge.envs.plain_json import LARGEST_TEXT, LONGEST_NUMBER, parse_json
+from reconverge.envs.plain_yaml import LARGEST_FILE, parse_yaml
 from reconverge.eval import metrics
 from reconverge.eval.recovery import Curve
 
 Row = TypeVar("Row")
+
+LARGEST_TABLE = 64 * MIB
+"""Of episodes.csv; the published budget over twenty stages writes 50 MB."""
+MOST_LINES = 1_000_000
+LONGEST_LINE = 64 * KIB
+LARGEST_COUNT = 10**9
 
 
 @dataclass(frozen=True)
@@ -118,6 +126,19 @@ class EpisodeRow:
 
 
 @dataclass(frozen=True)
+class FailureRow:
+    """A task that its simulators gave up in one evaluation; it has no episodes there. Purpose `matrix` is a cell of the matrix."""
+
+    stage: int
+    purpose: str
+    update: int
+    task: str
+    episode_seed: int
+    attempts: int
+    error: str
+
+
+@dataclass(frozen=True)
 class RunResults:
     """A run folder, read.
 
@@ -143,6 +164,7 @@ class RunResults:
     recoveries: tuple[Recovery, ...]
     ledger: tuple[LedgerItem, ...]
     fisher: tuple[FisherHealth, ...]
+    failures: tuple[FailureRow, ...]
     episodes: tuple[EpisodeRow, ...] = field(repr=False)
     training: tuple[dict[str, Any], ...] = field(repr=False)
     cost: dict[str, Any]
@@ -172,8 +194,8 @@ class RunResults:
 
     @property
     def stages_done(self) -> int:
-        """The last stage with a row in the success matrix; 0 before the first."""
-        return max((cell.stage for cell in self.cells), default=0)
+        """The last stage that was evaluated, be it that all its tasks failed; 0 before the first."""
+        return max((*(cell.stage for cell in self.cells), *(stage for stage, _ in self.failed_at)), default=0)
 
     @property
     def finished(self) -> bool:
@@ -182,6 +204,12 @@ class RunResults:
     @cached_property
     def cell_at(self) -> dict[tuple[int, str], Cell]:
         return {(cell.stage, cell.task): cell for cell in self.cells}
+
+    @cached_property
+    def failed_at(self) -> dict[tuple[int, str], FailureRow]:
+        """(stage, task) -> why that cell of the matrix is missing."""
+        found = {(row.stage, row.task): row for row in self.failures if row.purpose == "matrix"}
+        return {place: row for place, row in found.items() if place not in self.cell_at}
 
     def success_at_last_step(self, stage: int, task: str) -> float:
         """Share of a cell's valid episodes whose last step was a success, in [0, 1]; NaN without episodes."""
@@ -216,6 +244,7 @@ def read_run(folder: Path) -> RunResults:
     """Read a run folder; `DamagedFile` when it is none, or when one of its files cannot be understood."""
     config, curriculum = _mapping(folder / "config.yaml"), _mapping(folder / "curriculum.yaml")
     stages = _stages(curriculum, folder / "curriculum.yaml")
+    _check_config(config, folder / "config.yaml")
     return RunResults(
         folder=folder,
         config=config,
@@ -224,37 +253,46 @@ def read_run(folder: Path) -> RunResults:
         stage_updates=tuple(stage["updates"] for stage in stages),
         stage_demonstrations=tuple(stage.get("demonstrations") for stage in stages),
         command=_text(folder / "command.txt").strip(),
-        fingerprint=_json(folder / "fingerprint.json"),
+        fingerprint=_fingerprint(folder / "fingerprint.json"),
         ceilings=read_table(folder / "ceilings.csv", Ceiling),
-        cells=read_table(folder / "success_matrix.csv", Cell),
-        curve_points=read_table(folder / "recovery_curves.csv", CurvePoint),
-        recoveries=read_table(folder / "recovery.csv", Recovery),
-        ledger=read_table(folder / "ledger.csv", LedgerItem),
-        fisher=read_table(folder / "fisher.csv", FisherHealth),
-        episodes=read_table(folder / "episodes.csv", EpisodeRow),
-        training=_json_lines(folder / "metrics.jsonl"),
-        cost=_json(folder / "cost.json"),
+        cells=_by_stage(folder / "success_matrix.csv", Cell, len(stages)),
+        curve_points=_by_stage(folder / "recovery_curves.csv", CurvePoint, len(stages)),
+        recoveries=_by_stage(folder / "recovery.csv", Recovery, len(stages)),
+        ledger=_by_stage(folder / "ledger.csv", LedgerItem, len(stages)),
+        fisher=_by_stage(folder / "fisher.csv", FisherHealth, len(stages)),
+        failures=_by_stage(folder / "failures.csv", FailureRow, len(stages)),
+        episodes=_by_stage(folder / "episodes.csv", EpisodeRow, len(stages)),
+        training=_training(folder / "metrics.jsonl"),
+        cost=_cost(folder / "cost.json"),
     )
 
 
 # Reading one file --------------------------------------------------------------------------------------------------------------
 
 
+def _data(path: Path, most_bytes: int) -> bytes:
+    """Nothing where there is no file."""
+    try:
+        return read_bounded(path, most_bytes)
+    except FileNotFoundError:
+        return b""
+    except (OSError, DamagedFile) as error:
+        raise _damaged(path, str(error)) from error
+
+
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return ""
-    except (OSError, UnicodeDecodeError) as error:
-        raise _damaged(path, str(error)) from error
+        return _data(path, LARGEST_TEXT).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise _damaged(path, f"byte {error.start} is not UTF-8") from error
 
 
 def _mapping(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise DamagedFile(f"{path} is missing, so {path.parent} is not a run folder; name the folder that `reconverge train` wrote")
     try:
-        content = yaml.safe_load(_text(path))
-    except yaml.YAMLError as error:
+        content = parse_yaml(_data(path, LARGEST_FILE), path.name)
+    except DamagedFile as error:
         raise _damaged(path, f"not YAML: {error}") from error
     if not isinstance(content, dict):
         raise _damaged(path, f"expected a mapping, found {type(content).__name__}")
@@ -262,24 +300,55 @@ def _mapping(path: Path) -> dict[str, Any]:
 
 
 def _json(path: Path) -> dict[str, Any]:
-    text = _text(path)
-    if not text:
+    data = _data(path, LARGEST_TEXT)
+    if not data:
         return {}
     try:
-        content = json.loads(text)
-    except ValueError as error:
+        content = parse_json(data, path.name)
+    except DamagedFile as error:
         raise _damaged(path, f"not JSON: {error}") from error
     if not isinstance(content, dict):
         raise _damaged(path, f"expected an object, found {type(content).__name__}")
     return content
 
 
+def _training(path: Path) -> tuple[dict[str, Any], ...]:
+    """The rows of metrics.jsonl; what is drawn of them must be numbers."""
+    rows = _json_lines(path)
+    for number, row in enumerate(rows, 1):
+        counted = all(_is_count(row.get(key, 0)) for key in ("stage", "update"))
+        if not counted or not all(isinstance(row.get(key), (int, float, type(None))) for key in ("loss", "replay_loss")):
+            raise _damaged(path, f"row {number} is {shown(row)}")
+    return rows
+
+
+def _fingerprint(path: Path) -> dict[str, Any]:
+    """What pages compare between runs must be names and numbers."""
+    found = _json(path)
+    versions = found.get("versions") or {}
+    plain = all(isinstance(found.get(key), (str, int, float, type(None))) for key in ("git_commit", "parameters", "simulator", "machine", "python"))
+    if not plain or not isinstance(versions, dict) or not isinstance(found.get("git_commit") or "", str):
+        raise _damaged(path, f"it is {shown(found)}")
+    return found
+
+
+def _cost(path: Path) -> dict[str, Any]:
+    """Seconds must be numbers."""
+    found = _json(path)
+    phases, total_s = found.get("phases") or {}, found.get("total_s") or 0
+    if not isinstance(total_s, (int, float)):
+        raise DamagedFile(f"{path}: total_s is {shown(total_s)}; a number of seconds was expected")
+    if not isinstance(phases, dict) or not all(isinstance(seconds, (int, float)) for seconds in phases.values()):
+        raise _damaged(path, f"its phases are {shown(phases)}; seconds were expected")
+    return found
+
+
 def _json_lines(path: Path) -> tuple[dict[str, Any], ...]:
     records = []
-    for number, line, being_written in _lines(_text(path)):
+    for number, line, being_written in _lines(path):
         try:
-            records.append(dict(json.loads(line)))
-        except (ValueError, TypeError) as error:
+            records.append(dict(parse_json(line.encode(), path.name, LONGEST_LINE, unmeasured=True)))
+        except (ValueError, TypeError, DamagedFile) as error:
             if not being_written:
                 raise _damaged(path, f"line {number} is not a JSON object") from error
     return tuple(records)
@@ -287,33 +356,69 @@ def _json_lines(path: Path) -> tuple[dict[str, Any], ...]:
 
 def read_table(path: Path, row_type: type[Row]) -> tuple[Row, ...]:
     """Rows of a CSV file whose header names the fields of `row_type` in any order; further columns are ignored."""
-    lines = _lines(_text(path))
-    if not lines:
+    lines = _lines(path)
+    header = _header(path, lines)
+    if not header:
         return ()
-    header = _cells(lines[0][1])
     missing = [name.name for name in fields(row_type) if name.name not in header]  # type: ignore[arg-type]
     if missing:
         raise _damaged(path, f"its header lacks {', '.join(missing)}")
     rows, hints = [], get_type_hints(row_type)
-    for number, line, being_written in lines[1:]:
+    for number, line, being_written in lines:
         try:
             entries = dict(zip(header, _cells(line), strict=True))
             rows.append(row_type(**{name: _CONVERTERS[hint](entries[name]) for name, hint in hints.items()}))
         except ValueError as error:
             if not being_written:
-                raise _damaged(path, f"line {number} '{line}' does not fit the columns {','.join(header)} ({error})") from error
+                fits = f"does not fit the columns {','.join(header)[:300]} ({str(error)[:200]})"
+                raise _damaged(path, f"line {number} '{line[:200]}' {fits}") from error
     return tuple(rows)
 
 
+def _by_stage(path: Path, row_type: type[Row], stages: int) -> tuple[Row, ...]:
+    """The rows of a table that is laid out by stages: one that the run does not have would need a page, or a matrix, of any size."""
+    rows = read_table(path, row_type)
+    for row in rows:
+        stage = getattr(row, "stage")  # noqa: B009
+        if not 0 <= stage <= stages:
+            raise _damaged(path, f"it has a row of stage {stage}, and the run has {stages} stages")
+    return rows
+
+
+def _header(path: Path, lines: Iterator[tuple[int, str, bool]]) -> list[str]:
+    """The cells of the first line; none where there is no line."""
+    try:
+        return next((_cells(line) for _, line, _ in lines), [])
+    except ValueError as error:
+        raise _damaged(path, f"its header cannot be read ({error})") from error
+
+
 def _cells(line: str) -> list[str]:
-    return next(csv.reader(io.StringIO(line)))
+    """Raises ValueError where the line is none of a CSV file."""
+    try:
+        return next(csv.reader(io.StringIO(line)), [])
+    except csv.Error as error:  # which is no ValueError: a cell of more than 128 KiB, a carriage return in the middle
+        raise ValueError(str(error)) from error
 
 
-def _lines(text: str) -> list[tuple[int, str, bool]]:
+def _lines(path: Path) -> Iterator[tuple[int, str, bool]]:
     """(line number, line, whether it may still be in the middle of being written) of every line that is not empty."""
-    lines = text.split("\n")
-    last_is_open = len(lines) - 1 if lines[-1] else -1
-    return [(index + 1, line.rstrip("\r"), index == last_is_open) for index, line in enumerate(lines) if line.strip()]
+    data = _data(path, LARGEST_TABLE)
+    if data.count(b"\n") > MOST_LINES:
+        raise _damaged(path, f"it has more than {MOST_LINES} lines")
+    for number, raw in enumerate(io.BytesIO(data), 1):
+        if len(raw) > LONGEST_LINE:
+            raise _damaged(path, f"line {number} has {len(raw)} bytes")
+        if raw.isspace():
+            continue
+        being_written = not raw.endswith(b"\n")
+        try:
+            line = raw.decode("utf-8").rstrip("\r\n")
+        except UnicodeDecodeError as error:
+            if being_written:
+                return
+            raise _damaged(path, f"line {number} is not UTF-8") from error
+        yield number, line, being_written
 
 
 def _flag(text: str) -> bool:
@@ -322,13 +427,27 @@ def _flag(text: str) -> bool:
     return text == "1"
 
 
+def _whole(text: str) -> int:
+    if len(text) > LONGEST_NUMBER:
+        raise ValueError(f"a whole number of {len(text)} digits")
+    return int(text)
+
+
+def _figure(text: str) -> float:
+    """NaN where nothing was measured; never infinite, as 1e400 would be."""
+    value = float(text)
+    if math.isinf(value):
+        raise ValueError(f"'{text[:LONGEST_NUMBER]}' is not a finite number")
+    return value
+
+
 _CONVERTERS: dict[Any, Callable[[str], Any]] = {
     str: str,
-    int: int,
-    float: float,
+    int: _whole,
+    float: _figure,
     bool: _flag,
-    int | None: lambda text: int(text) if text else None,
-    float | None: lambda text: float(text) if text else None,
+    int | None: lambda text: _whole(text) if text else None,
+    float | None: lambda text: _figure(text) if text else None,
 }
 
 
@@ -336,11 +455,23 @@ def _stages(curriculum: dict[str, Any], path: Path) -> tuple[dict[str, Any], ...
     """The resolved stages: mappings of task, updates and demonstrations."""
     stages = curriculum.get("tasks")
     fine = isinstance(stages, list) and stages and all(
-        isinstance(stage, dict) and isinstance(stage.get("task"), str) and isinstance(stage.get("updates"), int) for stage in stages
-    )
+        isinstance(stage, dict) and isinstance(stage.get("task"), str) and _is_count(stage.get("updates"))
+        and (stage.get("demonstrations") is None or _is_count(stage["demonstrations"]))
+        for stage in stages
+    )  # fmt: skip
     if not fine:
         raise _damaged(path, "expected `tasks`: a list of mappings with `task` and `updates`")
     return tuple(curriculum["tasks"])
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and 0 <= value <= LARGEST_COUNT
+
+
+def _check_config(config: dict[str, Any], path: Path) -> None:
+    """Of the configuration, the two values that every page names."""
+    if type(config.get("seed", 0)) is not int or not isinstance(config.get("method", ""), str):
+        raise _damaged(path, f"its method is {shown(config.get('method'))} and its seed {shown(config.get('seed'))}")
 
 
 def _damaged(path: Path, what: str) -> DamagedFile:

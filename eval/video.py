@@ -26,11 +26,12 @@ from pathlib import Path
 import imageio.v3 as iio
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
-from safetensors import SafetensorError
-from safetensors.numpy import load_file
 
+from reconverge.envs.bounded_file import MIB, read_bounded
 from reconverge.envs.errors import DamagedFile, RenderingUnavailable, RunFolderError
+from reconverge.envs.plain_arrays import parse_arrays
 from reconverge.envs.task import Task
+from reconverge.envs.task_files import task_file, task_of_file
 from reconverge.envs.tasks import TaskEnv, find_task, make_env
 from reconverge.eval.config import VideoConfig
 from reconverge.eval.run_results import read_run
@@ -40,6 +41,9 @@ PENDING, SOLVED, FAILED = (120, 131, 143), (52, 168, 102), (214, 69, 61)
 BORDER, CAPTION, HEADER, MARGIN, GAP = 4, 18, 30, 132, 6
 LARGEST_GRID = (1920, 1440)
 """The grid's cells shrink until the whole picture fits into these pixels."""
+
+LARGEST_ROLLOUTS = 512 * MIB
+"""Of one cell; a thousand episodes of Meta-World take 130 MB."""
 
 Progress = Callable[[int, int], None]
 
@@ -126,12 +130,12 @@ def render_videos(
 
 
 def read_rollouts(run_folder: Path, tasks: Collection[str] | None = None, stages: Collection[int] | None = None) -> list[Rollout]:
-    """The stored episodes of the chosen tasks and stages, by stage, task and episode seed."""
+    """The stored episodes of the chosen tasks and stages, by stage, task and episode seed; DamagedFile for a file that holds none."""
     rollouts = []
     for path in sorted((run_folder / "rollouts").glob("stage-*/*.safetensors")):
-        stage = int(path.parent.name.removeprefix("stage-"))
-        if (tasks is None or path.stem in tasks) and (stages is None or stage in stages):
-            rollouts += _read_rollout_file(path, stage)
+        stage, task = _stage_of(path), task_of_file(path.stem)
+        if (tasks is None or task in tasks) and (stages is None or stage in stages):
+            rollouts += _read_rollout_file(path, stage, task)
     return rollouts
 
 
@@ -200,7 +204,7 @@ def _draw_task(job: _Job) -> list[Clip]:
     try:
         clips = []
         for number, rollout in enumerate(job.rollouts):
-            clips.append(draw_clip(env, rollout, job.config, job.frames_folder / f"{job.task.name.replace('/', '_')}-{number}.npy"))
+            clips.append(draw_clip(env, rollout, job.config, job.frames_folder / f"{task_file(job.task.name)}-{number}.npy"))
     finally:
         env.close()
     for stage in sorted({clip.stage for clip in clips}):
@@ -338,17 +342,34 @@ def _jobs(rollouts: Sequence[Rollout], config: VideoConfig, frames_folder: Path,
     ]
 
 
-def _read_rollout_file(path: Path, stage: int) -> list[Rollout]:
+def _stage_of(path: Path) -> int:
+    digits = path.parent.name.removeprefix("stage-")
+    if not (digits.isascii() and digits.isdigit() and len(digits) < 10):
+        raise DamagedFile(f"{path.parent} is no stage's folder; delete it")
+    return int(digits)
+
+
+def _read_rollout_file(path: Path, stage: int, task: str) -> list[Rollout]:
     try:
-        arrays = load_file(path)
+        arrays = parse_arrays(read_bounded(path, LARGEST_ROLLOUTS), str(path))
         seeds = sorted(int(key.removesuffix(".states")) for key in arrays if key.endswith(".states"))
-        return [Rollout(stage, path.stem, seed, arrays[f"{seed}.states"], arrays[f"{seed}.success"]) for seed in seeds]
-    except (OSError, SafetensorError, KeyError, ValueError) as error:
-        raise DamagedFile(f"{path} is not a whole rollout file ({error}); delete it and render the others") from error
+        return [_checked(Rollout(stage, task, seed, arrays[f"{seed}.states"], arrays[f"{seed}.success"])) for seed in seeds]
+    except (OSError, KeyError, ValueError, DamagedFile) as error:
+        raise DamagedFile(f"{path} is not a whole rollout file ({str(error)[:200]}); delete it and render the others") from error
+
+
+def _checked(rollout: Rollout) -> Rollout:
+    """Raise ValueError unless there is a state before each step and after the last. Those of a simulator that broke may be NaN."""
+    states, success = rollout.states, rollout.success
+    if states.ndim != 2 or success.ndim != 1 or len(states) != len(success) + 1 or not 0 <= rollout.episode_seed < 2**63:
+        raise ValueError(f"episode {rollout.episode_seed} has states of shape {states.shape} and flags of shape {success.shape}")
+    if states.dtype.kind != "f":
+        raise ValueError(f"the states of episode {rollout.episode_seed} are {states.dtype}")
+    return rollout
 
 
 def _cell_name(stage: int, task: str) -> str:
-    return f"stage-{stage:02d}-{task.replace('/', '_')}.mp4"
+    return f"stage-{stage:02d}-{task_file(task)}.mp4"
 
 
 def _stage_label(stage: int, curriculum: Sequence[str]) -> str:

@@ -12,7 +12,8 @@ from reconverge.envs.episodes import Episode
 from reconverge.envs.simulators import EpisodeStart, Simulators
 from reconverge.envs.task import Task
 from reconverge.eval.rollout import rollout
-from reconverge.launch.config import REPLAYING, RunConfig
+from reconverge.launch.config import METHODS, REPLAYING, RunConfig
+from reconverge.launch.own_methods import load_own_method
 from reconverge.policy.config import PolicyConfig
 from reconverge.policy.diffusion_policy import DiffusionPolicy
 from reconverge.policy.hooks import Method
@@ -49,8 +50,13 @@ def assemble(
     without them it is a placeholder, for a checkpoint to fill. The teacher acts in `simulators` where it replays by acting."""
     device = torch.device(config.device)
     policy = make_policy(config, tasks, first_demonstrations).to(device)
-    source = make_source(config, tasks, device, simulators) if config.method in REPLAYING else None
-    method = make_method(config, source, policy.parameter_count, device)
+    own = None if config.method in METHODS else load_own_method(config.method)
+    replays = config.method in REPLAYING if own is None else own.replays
+    source = make_source(config, tasks, device, simulators) if replays else None
+    if own is None:
+        method = make_method(config, source, policy.parameter_count, device)
+    else:
+        method = own.made(config.method, source, config.train, policy.parameter_count, device)
     return Assembly(Learner(policy, method, config.train, config.seed), source)
 
 
@@ -81,12 +87,13 @@ def make_source(config: RunConfig, tasks: list[Task], device: torch.device, simu
 def _actor(simulators: Simulators | None) -> Act:
     def act(policy: DiffusionPolicy, starts: Sequence[EpisodeStart]) -> list[Episode]:
         assert simulators is not None, "a teacher that acts needs simulators"
-        return rollout(policy, starts, simulators, trace=True).traces
+        return rollout(policy, starts, simulators, trace=True).require_all().traces
 
     return act
 
 
 def make_method(config: RunConfig, source: ReplaySource | None, parameters: int, device: torch.device) -> Method:
+    """A method of this package."""
     train = config.train
     if source is None:
         match config.method:

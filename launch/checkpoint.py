@@ -17,14 +17,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from reconverge.envs.artifact import Artifact, write_artifact
 from reconverge.envs.errors import DamagedFile, RunFolderError
 from reconverge.launch.assembly import Assembly
 from reconverge.launch.run_folder import RunFolder
 from reconverge.launch.run_tables import StageRecord
 from reconverge.policy.diffusion_policy import arrays_of
+from reconverge.policy.saved_arrays import fill
 
 
 def save_checkpoint(folder: Path, assembly: Assembly, record: StageRecord, seconds: dict[str, float]) -> None:
@@ -41,20 +40,24 @@ def save_checkpoint(folder: Path, assembly: Assembly, record: StageRecord, secon
 
 
 def load_checkpoint(folder: Path, assembly: Assembly, stage: int) -> None:
-    """Bring a freshly assembled learner and source to the end of `stage`."""
+    """Bring a freshly assembled learner and source to the end of `stage`. Raises DamagedFile when the files belong to other ones."""
     artifact = Artifact(folder)
-    assembly.learner.policy.load_state_dict({name: torch.from_numpy(array) for name, array in artifact.arrays("policy.safetensors").items()})
-    if assembly.source is not None and stage > 0:
-        assembly.source.load_arrays(artifact.arrays("source.safetensors"))
-    assembly.learner.load_arrays(stage, artifact.arrays("learner.safetensors"))
+    try:
+        fill(assembly.learner.policy, artifact.arrays("policy.safetensors"), "policy.safetensors")
+        if assembly.source is not None and stage > 0:
+            assembly.source.load_arrays(artifact.arrays("source.safetensors"))
+        assembly.learner.load_arrays(stage, artifact.arrays("learner.safetensors"))
+    except DamagedFile as error:
+        raise DamagedFile(f"{folder}: {error}") from error
 
 
 def read_record(folder: Path) -> tuple[StageRecord, dict[str, float]]:
     """A stage's rows and the seconds spent per phase up to its end."""
     content = Artifact(folder).json("record.json")
     try:
-        return StageRecord(**content["record"]), content["seconds"]
-    except (TypeError, KeyError) as error:
+        seconds = {str(phase): float(spent) for phase, spent in content["seconds"].items()}
+        return StageRecord.of(content["record"]), seconds
+    except (TypeError, KeyError, ValueError, AttributeError) as error:
         raise DamagedFile(f"{folder / 'record.json'} was written by another version of reconverge ({error}); start the run afresh") from error
 
 

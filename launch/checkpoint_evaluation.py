@@ -38,7 +38,8 @@ def evaluate(
 ) -> list[Row]:
     """One row per (sampler, denoising steps, task): the success of a stage's policy (the last by default), and its expert's as `expert`.
 
-    What is left out is as in the run. Every combination meets the same episodes with the same initial noise.
+    What is left out is as in the run. Every combination meets the same episodes with the same initial noise. A task that fails in its
+    simulator is noted and has no episodes, its rate is NaN; SimulatorFailure where that is so of all of them.
     """
     config = folder.config
     torch.set_num_threads(config.threads)
@@ -57,6 +58,10 @@ def evaluate(
     with Simulators(config.evaluation.workers) as simulators, progress.phase("evaluate", planned_steps(starts) * len(settings)) as tick:
         for sampler, steps in settings:
             done = rollout(trained.with_sampler(sampler, steps), starts, simulators, tick=tick)
+            for failure in done.failures:
+                progress.note(f"not evaluated with {sampler}, {steps} steps: {failure}")
+            if not done.results:
+                done.require_all()
             for task in chosen:
                 valid = [result.success_any for result in done.of(task) if not result.invalid]
                 row = {"stage": int(checkpoint.name.removeprefix("stage-")), "sampler": sampler, "steps": steps, "task": task.name}

@@ -1,7 +1,7 @@
 """`reconverge COMMAND ...`: finds the command, reads its flags, and turns errors into one or two lines.
 
-Exit codes: 0 done, 2 something the user can mend, 130 interrupted. Anything else is a bug and keeps its traceback; `sweep`
-answers 1 where a job ended so.
+Exit codes: 0 done, 2 something the user can mend, 75 stopped and to be taken up again (`train` and `sweep`; a queue may requeue
+it), 130 interrupted. Anything else is a bug and keeps its traceback; `sweep` answers 1 where a job ended so.
 Neither torch nor a simulator is imported before a command runs, so help is there at once.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import inspect
 import io
 import itertools
@@ -29,9 +30,15 @@ from reconverge.launch.commands import COMMANDS, Command, Sweep, Train
 from reconverge.launch.config_file import flat
 from reconverge.launch.presets import PRESETS, find_preset
 from reconverge.launch.run_folder import RunFolder
+from reconverge.launch.stop_request import REQUEUE, Stopped
 
 INTERRUPTED = 130
-_CANNOT_WRITE = (FileNotFoundError, PermissionError, NotADirectoryError, IsADirectoryError, FileExistsError)
+_ADVICE = {
+    "choose another folder or file": (errno.ENOENT, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.EROFS),
+    "make room, then go on with --resume: what was saved before is intact": (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO),
+    "allow more open files with `ulimit -n 4096`": (errno.EMFILE, errno.ENFILE),
+}
+"""What to do about a file that the system refuses."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -48,15 +55,21 @@ def guarded(work: Callable[[], int]) -> int:
     except ReconvergeError as error:
         print(f"reconverge: {error}", file=sys.stderr)
         return 2
+    except Stopped as stopped:
+        print(f"\nreconverge: stopped{f'; {stopped}' if str(stopped) else ''}", file=sys.stderr)
+        return REQUEUE
     except KeyboardInterrupt as interrupt:
         print(f"\nreconverge: interrupted{f'; {interrupt}' if str(interrupt) else ''}", file=sys.stderr)
         return INTERRUPTED
-    except _CANNOT_WRITE as error:
-        print(f"reconverge: {error.filename or 'a file'} cannot be used ({error.strerror}); choose another folder or file", file=sys.stderr)
-        return 2
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        advice = next((words for words, numbers in _ADVICE.items() if error.errno in numbers), None)
+        if advice is None:
+            raise
+        print(f"reconverge: {error.filename or 'a file'} cannot be used ({error.strerror}); {advice}", file=sys.stderr)
+        return 2
 
 
 def _dispatch(words: list[str]) -> int:
@@ -158,16 +171,17 @@ def _shortened(said: str, program: str) -> ReconvergeError:
 
 @contextlib.contextmanager
 def _termination_as_interrupt() -> typing.Iterator[None]:
-    """Let SIGTERM end a run as Ctrl-C does: workers are closed and the folder is given back."""
+    """Let SIGTERM and SIGUSR1 end a command as Ctrl-C does: workers are closed and the folder is given back."""
     try:
-        earlier = signal.signal(signal.SIGTERM, signal.default_int_handler)
+        earlier = {number: signal.signal(number, signal.default_int_handler) for number in (signal.SIGTERM, signal.SIGUSR1)}
     except ValueError:  # not in the main thread
         yield
         return
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, earlier)
+        for number, handler in earlier.items():
+            signal.signal(number, handler)
 
 
 def _overview() -> str:

@@ -7,18 +7,17 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from math import inf, isfinite
 from operator import attrgetter
-from typing import Literal
+from typing import Annotated
+
+import tyro
 
 from reconverge.envs.demonstrations_config import DemonstrationConfig
-from reconverge.envs.errors import ConfigError
+from reconverge.envs.errors import ConfigError, shown
 from reconverge.eval.config import EvaluationConfig, RecoveryConfig, VideoConfig
 from reconverge.policy.config import PolicyConfig, TrainConfig
 from reconverge.replay.config import ReplayConfig
 
-MethodName = Literal[
-    "finetune", "joint", "single", "replay", "ewc", "trust-region", "ftml", "vr-mcl", "t-dgr", "adaptive", "adaptive-trust-region"
-]  # fmt: skip
-METHODS: dict[MethodName, str] = {
+METHODS: dict[str, str] = {
     "finetune": "plain training on each task in turn: the lower line",
     "joint": "all tasks at once: the upper line",
     "single": "one policy per task from scratch: nothing shared, nothing forgotten",
@@ -31,23 +30,29 @@ METHODS: dict[MethodName, str] = {
     "adaptive": "fine-tuning with an update budget per module from gradient alignment",
     "adaptive-trust-region": "trust-region with that update budget on top",
 }
-"""Every method with one line of description."""
-REPLAYING: frozenset[MethodName] = frozenset({"replay", "trust-region", "ftml", "vr-mcl", "t-dgr", "adaptive-trust-region"})
-"""Methods that draw windows of earlier tasks from a replay source."""
+"""Every method of this package with one line of description; `own_methods` adds those of others."""
+METHOD_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}"
+"""What a method may be called: it is also the name of a folder."""
+METHOD_CHOICES = f"{{{','.join(METHODS)},YOURS}}"
+"""As `--help` shows them; written down here, so that help looks nothing up."""
+REPLAYING: frozenset[str] = frozenset({"replay", "trust-region", "ftml", "vr-mcl", "t-dgr", "adaptive-trust-region"})
+"""Those of them that draw windows of earlier tasks from a replay source."""
 
 
 @dataclass(frozen=True)
 class RunConfig:
     curriculum: str = "cw10:3"
     """Name of a curriculum, a prefix such as `cw10:3`, a random order such as `cw10:shuffle-7`, or a YAML file."""
-    method: MethodName = "trust-region"
-    """Continual-learning method."""
+    method: Annotated[str, tyro.conf.arg(metavar=METHOD_CHOICES)] = "trust-region"
+    """Continual-learning method: of this package, or of another installed one; `reconverge list methods` shows both."""
     seed: int = 0
     """Seed of the run: initial weights, data order, noise and generated replay. Evaluation episodes do not depend on it."""
     device: str = "cpu"
     """Torch device of the policy and the generator: `cpu`, `cuda`, `cuda:1`."""
     threads: int = 2
     """Torch threads on the CPU."""
+    save_minutes: float = 5.0
+    """Minutes between two saves within a stage: the most that a crash can lose. Changes no result."""
     policy: PolicyConfig = field(default_factory=PolicyConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     replay: ReplayConfig = field(default_factory=ReplayConfig)
@@ -61,8 +66,10 @@ def check(config: RunConfig) -> None:
     """Raise ConfigError for the first setting that is outside its range, or two that contradict each other."""
     for key, low, high in _RANGES:
         value = attrgetter(key)(config)
-        if not (isfinite(value) and low <= value <= high):
+        if not (low <= value <= high and value < inf):
             raise ConfigError(f"{key} is {value}; it must be {_range_in_words(low, high)}")
+    if not re.fullmatch(METHOD_NAME, config.method, re.ASCII):
+        raise ConfigError(f"method is {shown(config.method)}; a name of letters, digits, dots and dashes was expected")
     _check_timeline(config)
     _check_recovery(config)
     _check_networks(config)
@@ -81,6 +88,7 @@ _DEVICE = re.compile(r"cpu|cuda(:\d+)?|mps")
 _RANGES: tuple[tuple[str, float, float], ...] = (
     ("seed", 0, 2**31 - 1),
     ("threads", 1, inf),
+    ("save_minutes", 0, inf),
     ("policy.window", 1, inf),
     ("policy.horizon", 1, inf),
     ("policy.executed", 1, inf),

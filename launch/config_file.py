@@ -7,19 +7,17 @@ nearest one, a value of the wrong type with its place and what was expected ther
 from __future__ import annotations
 
 import dataclasses
-import types
-import typing
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import yaml
 
-from reconverge.envs.errors import ConfigError, DamagedFile, UnknownName
+from reconverge.envs.errors import DamagedFile
+from reconverge.envs.plain_yaml import read_yaml
+from reconverge.envs.strict_settings import from_mapping
 from reconverge.launch.config import RunConfig, check
 
 HEADER = "# reconverge run: the resolved configuration\n"
-D = TypeVar("D")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,13 +41,13 @@ def read_config(path: Path) -> RunConfig:
     """The checked configuration in a YAML file; keys that are absent keep their defaults.
 
     Raises:
-        DamagedFile: the file cannot be read or is not YAML.
+        DamagedFile: the file cannot be read or is not plain YAML.
         UnknownName: a key that no setting has. ConfigError: a value of the wrong type or out of range.
     """
     try:
-        content = yaml.safe_load(path.read_text())
-    except (OSError, UnicodeDecodeError, RecursionError, yaml.YAMLError) as error:
-        raise DamagedFile(f"{path} cannot be read as YAML ({' '.join(str(error).split())})") from error
+        content = read_yaml(path)
+    except OSError as error:
+        raise DamagedFile(f"{path} cannot be read ({error.strerror})") from error
     config = from_mapping(RunConfig, content, str(path))
     check(config)
     return config
@@ -58,18 +56,6 @@ def read_config(path: Path) -> RunConfig:
 def to_mapping(config: Any) -> dict[str, Any]:
     """A dataclass as nested plain mappings, with tuples as lists."""
     return {field.name: _plain(getattr(config, field.name)) for field in dataclasses.fields(config)}
-
-
-def from_mapping(kind: type[D], content: Any, place: str) -> D:
-    """The dataclass `kind` filled from a nested mapping; `place` says in messages where it was read."""
-    if not isinstance(content, Mapping):
-        raise ConfigError(f"{place} holds {_shown(content)}; a mapping of settings was expected")
-    hints = typing.get_type_hints(kind)
-    known = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]
-    for key in content:
-        if key not in known:
-            raise UnknownName("setting", str(key), known, place)
-    return kind(**{key: _value(hints[key], value, f"{place}: {key}") for key, value in content.items()})
 
 
 def differences(saved: RunConfig, given: RunConfig) -> list[Difference]:
@@ -92,48 +78,3 @@ def _plain(value: Any) -> Any:
     if dataclasses.is_dataclass(value):
         return to_mapping(value)
     return list(value) if isinstance(value, tuple) else value
-
-
-def _value(hint: Any, value: Any, place: str) -> Any:
-    """`value` as the annotation `hint` wants it, or an error that names the place."""
-    origin = typing.get_origin(hint)
-    if dataclasses.is_dataclass(hint):
-        return from_mapping(typing.cast(type, hint), value, place)
-    if origin is typing.Literal:
-        return _choice(typing.get_args(hint), value, place)
-    if origin is tuple:
-        return _sequence(typing.get_args(hint), value, place)
-    if origin in (typing.Union, types.UnionType):
-        options = [option for option in typing.get_args(hint) if option is not type(None)]
-        return None if value is None else _value(options[0], value, place)
-    return _scalar(hint, value, place)
-
-
-def _choice(options: tuple[str, ...], value: Any, place: str) -> Any:
-    if value not in options:
-        raise UnknownName("value", str(value), options, place)
-    return value
-
-
-def _sequence(hints: tuple[Any, ...], value: Any, place: str) -> tuple[Any, ...]:
-    fixed = hints[-1] is not Ellipsis
-    if not isinstance(value, (list, tuple)) or (fixed and len(value) != len(hints)):
-        raise ConfigError(f"{place} is {_shown(value)}; a list of {len(hints) if fixed else 'any number of'} {hints[0].__name__} values was expected")
-    return tuple(_value(hints[0], item, f"{place}[{index}]") for index, item in enumerate(value))
-
-
-def _scalar(hint: type, value: Any, place: str) -> Any:
-    if hint is float and isinstance(value, (int, str)) and not isinstance(value, bool):
-        # YAML 1.1 reads 1e-3, which lacks a dot, as text.
-        try:
-            return float(value)
-        except ValueError:
-            pass
-    if type(value) is not hint:
-        raise ConfigError(f"{place} is {_shown(value)}; {hint.__name__} was expected")
-    return value
-
-
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -5,24 +5,30 @@
     online                                      . .  .   .     .   earlier tasks, while the new one is trained
     matrix       x            x                     x                            x
     checkpoint   x            x                     x                            x
+    saved        . within a stage: every few minutes, at the end of learning, after consolidation, and when asked to stop
 """
 
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors.numpy import save as save_arrays
 
 from reconverge.envs.artifact import sweep_drafts, write_file
-from reconverge.envs.demonstrations import Demonstrations, collect
-from reconverge.envs.errors import DamagedFile, TrainingDiverged
+from reconverge.envs.demonstrations import Demonstrations, collect, data_digest
+from reconverge.envs.errors import DamagedFile
+from reconverge.envs.plain_json import LARGEST_RECORD, read_json
+from reconverge.envs.simulator_fingerprint import simulator_fingerprints
 from reconverge.envs.simulators import Simulators
 from reconverge.envs.task import Task
+from reconverge.envs.task_files import task_file
 from reconverge.eval.rollout import Recording, evaluation_starts, planned_steps, rollout
 from reconverge.launch.assembly import Assembly, assemble, make_windows
 from reconverge.launch.checkpoint import finished_stages, load_checkpoint, read_record, save_checkpoint
@@ -31,30 +37,38 @@ from reconverge.launch.progress import Progress
 from reconverge.launch.run_folder import RunFolder
 from reconverge.launch.run_tables import CEILING_COLUMNS, FISHER_COLUMNS, StageRecord, rate_columns, write_csv, write_tables
 from reconverge.launch.stage_plan import StagePlan, demonstration_budgets, plan_stages, run_curriculum
+from reconverge.launch.stop_request import Stopped, StopRequest
+from reconverge.launch.unfinished_stage import UnfinishedStage, drop_unfinished, read_unfinished, save_consolidated, save_learning
 from reconverge.policy.random_streams import RandomStreams
 from reconverge.policy.windows import WindowTable
 
 
 def train(config: RunConfig, folder: RunFolder, progress: Progress) -> None:
-    """Train on the curriculum, from the folder's last checkpoint where there is one, and write every table."""
+    """Train on the curriculum, from the folder's last save where there is one, and write every table.
+
+    Raises Stopped on SIGTERM, SIGINT or SIGUSR1, with what there is saved.
+    """
     torch.set_num_threads(config.threads)
-    with Simulators(config.evaluation.workers) as simulators:
-        CurriculumRun(config, folder, progress, simulators).run()
+    with StopRequest() as stop, Simulators(config.evaluation.workers) as simulators:
+        CurriculumRun(config, folder, progress, simulators, stop).run()
 
 
 class CurriculumRun:
     """One run: what it knows (plans, demonstrations, learner, records) and the verbs of a stage."""
 
-    def __init__(self, config: RunConfig, folder: RunFolder, progress: Progress, simulators: Simulators) -> None:
-        self.config, self.folder, self.progress, self.simulators = config, folder, progress, simulators
+    def __init__(self, config: RunConfig, folder: RunFolder, progress: Progress, simulators: Simulators, stop: StopRequest) -> None:
+        self.config, self.folder, self.progress, self.simulators, self.stop = config, folder, progress, simulators, stop
         self.curriculum = run_curriculum(folder, config)
         self.plans = plan_stages(config, self.curriculum)
         self.tasks = self.curriculum.tasks
         self.records: list[StageRecord] = []
+        self.unfinished: UnfinishedStage | None = None
 
     def run(self) -> None:
         self._write_curriculum()
         self.demonstrations = self.collect_demonstrations()
+        self.folder.keep_facts("simulators", simulator_fingerprints(self.tasks))
+        self.folder.keep_facts("demonstrations", {task.name: data_digest(found) for task, found in self.demonstrations.items()})
         self.assembly = assemble(self.config, self.tasks, self.demonstrations[self.tasks[0]], self.simulators)
         policy = self.assembly.learner.policy
         self.folder.describe_policy(policy.parameter_count, self.config.policy.denoiser)
@@ -92,32 +106,52 @@ class CurriculumRun:
         self.finish(record)
 
     def run_stage(self, plan: StagePlan) -> None:
-        """Train one stage, consolidate, evaluate, keep."""
+        """Train one stage, consolidate, evaluate, keep; or go on where the stage was broken off."""
         self.progress.stage(plan.number, len(self.curriculum.stages), plan.title)
-        record = StageRecord(plan.number, [task.name for task in plan.tasks], plan.updates)
-        windows = self._windows(plan)
-        self.learn(plan, windows, record)
-        self.consolidate(plan, windows, record)
+        record, found = StageRecord(plan.number, [task.name for task in plan.tasks], plan.updates), self.unfinished
+        self.unfinished = None
+        if found is not None and found.record.stage == plan.number:
+            record = found.record
+        if found is None or found.underway is not None:
+            windows = self._windows(plan)
+            self.learn(plan, windows, record, None if found is None else found.underway)
+            self.consolidate(plan, windows, record)
+            with self.stop.held(), self.progress.phase("checkpoint"):
+                save_consolidated(self.folder, self.assembly, record, self.progress.seconds)
         self.evaluate(record, self._tasks_to_evaluate(plan))
         self.finish(record)
 
-    def learn(self, plan: StagePlan, windows: WindowTable, record: StageRecord) -> None:
+    def learn(self, plan: StagePlan, windows: WindowTable, record: StageRecord, underway: dict[str, np.ndarray] | None = None) -> None:
         """All updates of a stage, with the earlier tasks evaluated on the recovery grid."""
         learner, config = self.assembly.learner, self.config
         earlier = [] if config.method == "single" else [task for task in self._seen_before(plan) if task not in plan.tasks]
         grid = {update for update in config.recovery.grid if update < plan.updates} if earlier else set()
         learner.begin_stage(plan.number, windows, plan.updates)
-        with self.progress.phase("update", plan.updates) as tick, open(self.folder.metrics_jsonl, "a") as live:
-            for update in range(1, plan.updates + 1):
+        if underway is not None:
+            learner.load_underway(underway)
+        start, saved_s = learner.update_index, time.monotonic()
+        with (
+            self.stop.held(),
+            self._saved_when_stopped(record),
+            self._live_log(record) as log,
+            self.progress.phase("update", plan.updates, start) as tick,
+        ):
+            measured = {row["update"] for row in [*record.episodes, *record.failures] if row["purpose"] == "recovery"}
+            if start in grid - measured:
+                self._measure_recovery(record, start, earlier)
+            for update in range(start + 1, plan.updates + 1):
                 figures = learner.update()
                 if update % config.train.log_every == 0 or update == plan.updates:
-                    record.training.append({"stage": plan.number, "update": update, **figures.row(), **learner.method.figures()})
-                    _stop_if_diverged(record.training[-1])
-                    live.write(json.dumps(record.training[-1]) + "\n")
-                    live.flush()
+                    learner.check_finite()
+                    log({"stage": plan.number, "update": update, **figures.row(), **learner.method.figures()})
                 if update in grid:
                     self._measure_recovery(record, update, earlier)
+                if time.monotonic() - saved_s > 60 * config.save_minutes:
+                    self._save_learning(record)
+                    saved_s = time.monotonic()
                 tick()
+                self.stop.check()
+            self._save_learning(record)
 
     def consolidate(self, plan: StagePlan, windows: WindowTable, record: StageRecord) -> None:
         """Fix the optimum, estimate its Fisher, freeze the teacher, teach the generator, and note what is kept."""
@@ -146,35 +180,86 @@ class CurriculumRun:
         recorded = evaluation_starts(tasks, self.config.video.episodes) if record.stage > 0 else []
         with self.progress.phase("evaluate", planned_steps(starts)) as tick:
             done = rollout(policy, starts, self.simulators, record=recorded, tick=tick, timer=self.progress.part)
-            record.add_episodes("matrix", record.updates, done.results)
+            record.add_rollouts("matrix", record.updates, done)
             for task in tasks if recorded else []:
                 recordings = {start.seed: recording for start, recording in done.recordings.items() if start.task == task}
-                _write_recordings(self.folder.stage_rollouts(record.stage) / f"{task.name}.safetensors", recordings)
+                _write_recordings(self.folder.stage_rollouts(record.stage) / f"{task_file(task.name)}.safetensors", recordings)
 
     def finish(self, record: StageRecord) -> None:
         """Checkpoint, then the tables: what the tables say is always covered by a checkpoint."""
         self.records.append(record)
-        with self.progress.phase("checkpoint"):
+        with self.stop.held(), self.progress.phase("checkpoint"):
             save_checkpoint(self.folder.checkpoint(record.stage), self.assembly, record, self.progress.seconds)
             self._write_tables()
+            drop_unfinished(self.folder, record.stage)
 
     # parts
 
     def _restore(self) -> None:
+        """Take up the run after the last stage whose checkpoint, like those of all stages before it, is as it was written."""
         sweep_drafts(self.folder.path)
         if self.folder.checkpoints.exists():
             sweep_drafts(self.folder.checkpoints)
-        stages = finished_stages(self.folder.checkpoints)
-        for stage in stages:
-            record, seconds = read_record(self.folder.checkpoint(stage))
+        seconds: dict[str, float] = {}
+        for stage in finished_stages(self.folder.checkpoints):
+            try:
+                record, seconds = read_record(self.folder.checkpoint(stage))
+            except DamagedFile as damage:
+                self.progress.note(f"going back to the stage before: {damage}")
+                break
             self.records.append(record)
-        if stages:
-            load_checkpoint(self.folder.checkpoint(stages[-1]), self.assembly, stages[-1])
+            drop_unfinished(self.folder, stage)  # a crash may have come between the checkpoint and this
+        if self.records:
+            last, final = self.records[-1].stage, self.plans[-1].number
+            load_checkpoint(self.folder.checkpoint(last), self.assembly, last)
+            following = next((plan.number for plan in self.plans if plan.number > last), None)
+            if following is not None:
+                self.unfinished = read_unfinished(self.folder, following, self.progress.note)
+            if self.unfinished is not None:
+                seconds = self.unfinished.seconds
+                if self.unfinished.underway is None:
+                    load_checkpoint(self.unfinished.folder, self.assembly, self.unfinished.record.stage)
             for name, spent in seconds.items():
                 self.progress.seconds[name] = self.progress.seconds.get(name, 0.0) + spent
             self._write_tables()
-            finished = stages[-1] == self.plans[-1].number
-            self.progress.note("this run is finished already" if finished else f"resumed after stage {stages[-1]} of {self.plans[-1].number}")
+            self.progress.note("this run is finished already" if following is None else self._resumed_at(last, final))
+
+    def _resumed_at(self, last: int, final: int) -> str:
+        after = f"resumed after stage {last} of {final}"
+        if self.unfinished is None:
+            return after
+        if self.unfinished.underway is None:
+            return f"{after}, with stage {self.unfinished.record.stage} trained and to be evaluated"
+        return f"{after}, at update {self.unfinished.underway['optimizer.done'].item()} of stage {self.unfinished.record.stage}"
+
+    def _save_learning(self, record: StageRecord) -> None:
+        with self.progress.phase("checkpoint"):
+            save_learning(self.folder, self.assembly.learner, record, self.progress.seconds)
+
+    @contextmanager
+    def _saved_when_stopped(self, record: StageRecord) -> Iterator[None]:
+        try:
+            yield
+        except Stopped:
+            self._save_learning(record)
+            raise
+
+    @contextmanager
+    def _live_log(self, record: StageRecord) -> Iterator[Callable[[dict[str, Any]], None]]:
+        """Gives the function that adds a row of training figures to the record, and to metrics.jsonl for who watches."""
+        with open(self.folder.metrics_jsonl, "a") as live:
+
+            def show(row: dict[str, Any]) -> None:
+                live.write(json.dumps(row) + "\n")
+                live.flush()
+
+            def log(row: dict[str, Any]) -> None:
+                record.training.append(row)
+                show(row)
+
+            for row in record.training:  # of before the stage was broken off
+                show(row)
+            yield log
 
     def _windows(self, plan: StagePlan) -> WindowTable:
         policy = self.assembly.learner.policy
@@ -187,19 +272,20 @@ class CurriculumRun:
 
     def _measure_recovery(self, record: StageRecord, update: int, earlier: Sequence[Task]) -> None:
         policy, starts = self.assembly.learner.acting_policy(), evaluation_starts(earlier, self.config.recovery.episodes)
-        with self.progress.phase("recovery", planned_steps(starts)) as tick:
+        with self.stop.released(), self.progress.phase("recovery", planned_steps(starts)) as tick:
             done = rollout(policy, starts, self.simulators, stop_at_success=True, tick=tick, timer=self.progress.part)
-            record.add_episodes("recovery", update, done.results)
+            record.add_rollouts("recovery", update, done)
 
     def _seen_before(self, plan: StagePlan) -> list[Task]:
         return list(dict.fromkeys(task for other in self.plans if other.number < plan.number for task in other.tasks))
 
     def _keep_own_results(self, record: StageRecord, tasks: Sequence[Task]) -> list[Task]:
         """Where every task has a policy of its own, an earlier one's episodes are those of its own stage: copy them, return the other tasks."""
-        before = self.records[-1].episodes if self.records else []
+        before = self.records[-1] if self.records else StageRecord(0, [], 0)
         learned = {name for earlier in self.records for name in earlier.tasks} - set(record.tasks)
-        kept = [row for row in before if row["purpose"] == "matrix" and row["task"] in learned]
-        record.episodes += [{**row, "stage": record.stage, "update": record.updates} for row in kept]
+        for rows, earlier_rows in ((record.episodes, before.episodes), (record.failures, before.failures)):
+            kept = [row for row in earlier_rows if row["purpose"] == "matrix" and row["task"] in learned]
+            rows += [{**row, "stage": record.stage, "update": record.updates} for row in kept]
         return [task for task in tasks if task.name not in learned]
 
     def _tasks_to_evaluate(self, plan: StagePlan) -> list[Task]:
@@ -248,8 +334,8 @@ def read_probes(folder: RunFolder) -> list[dict[str, Any]]:
     """Curve rows that `recover` measured."""
     path = folder.path / "probes.json"
     try:
-        return list(json.loads(path.read_text())) if path.exists() else []
-    except (OSError, ValueError, TypeError) as error:
+        return list(read_json(path, LARGEST_RECORD)) if path.exists() else []
+    except (OSError, TypeError, DamagedFile) as error:
         raise DamagedFile(f"{path} cannot be read; delete it and run `reconverge recover {folder.path}` again") from error
 
 
@@ -272,13 +358,3 @@ def _write_recordings(path: Path, recordings: dict[int, Recording]) -> None:
     if arrays:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_file(path, save_arrays(arrays))
-
-
-def _stop_if_diverged(row: dict[str, Any]) -> None:
-    figures = {name: row[name] for name in ("loss", "replay_loss", "penalty", "gradient_norm") if row[name] is not None}
-    for name, value in figures.items():
-        if not math.isfinite(value):
-            raise TrainingDiverged(
-                f"{name} is {value} at stage {row['stage']}, update {row['update']}; the last checkpoint is intact. "
-                "Start anew with a lower --train.optimizer.learning-rate or --train.trust-region.strength"
-            )

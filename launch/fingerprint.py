@@ -12,8 +12,11 @@ from typing import Any
 PACKAGES = ("reconverge", "torch", "numpy", "scipy", "gymnasium", "mujoco", "metaworld", "diffusers", "safetensors", "stable-baselines3")
 
 
-def fingerprint() -> dict[str, Any]:
-    """Everything but the policy's size, which is known once the policy is built. Imports none of the packages."""
+def fingerprint(method_package: str | None = None) -> dict[str, Any]:
+    """Everything but the policy's size, which is known once the policy is built. Imports none of the packages.
+
+    `method_package` is name and version of the package that brings the method, where it is another one than this.
+    """
     versions = package_versions()
     return {
         "versions": versions,
@@ -21,6 +24,7 @@ def fingerprint() -> dict[str, Any]:
         "simulator": f"metaworld {versions['metaworld']}, mujoco {versions['mujoco']}",
         "machine": machine(),
         "python": platform.python_version(),
+        **({} if method_package is None else {"method_package": method_package}),
     }
 
 

@@ -18,11 +18,13 @@ from typing import Any, Literal
 
 from reconverge.envs.curriculum import Curriculum
 from reconverge.envs.errors import DamagedFile, ReconvergeError
+from reconverge.envs.plain_json import read_json_object
 from reconverge.envs.tasks import simulator_version
 from reconverge.eval.run_results import read_run
 from reconverge.launch.config import RunConfig
 from reconverge.launch.config_file import Difference, flat
 from reconverge.launch.fingerprint import PACKAGES, package_versions
+from reconverge.launch.own_methods import method_package
 from reconverge.launch.run_folder import RunFolder, holds_run, refuse_foreign
 from reconverge.launch.stage_plan import StagePlan, plan_stages, run_curriculum
 
@@ -31,6 +33,7 @@ LEFT_OUT: dict[str, str] = {
     "evaluation.workers": "an episode is a function of its seed, whichever process simulates it",
     "demonstrations.workers": "attempts have fixed seeds and are taken in order",
     "demonstrations.folder": "a cache: the demonstrations are named by what they depend on",
+    "save_minutes": "a run that goes on from a save ends with the same bits",
     "video.episodes": "recording copies physics states and changes none",
     "video.size": "pictures are drawn after the run, from recorded states",
     "video.stride": "as video.size",
@@ -80,7 +83,7 @@ class Job:
     @cached_property
     def content(self) -> dict[str, Any]:
         """All that the results depend on."""
-        return content(self.config, self.curriculum, package_versions())
+        return content(self.config, self.curriculum, package_versions(), method_package(self.config.method))
 
     @cached_property
     def address(self) -> str:
@@ -103,12 +106,13 @@ class Holding:
     seconds: float | None = None
 
 
-def content(config: RunConfig, curriculum: Curriculum, versions: Mapping[str, str]) -> dict[str, Any]:
-    """All that the results of a run depend on, flat: settings, stages, and simulators in these package versions."""
+def content(config: RunConfig, curriculum: Curriculum, versions: Mapping[str, str], method_package: str | None = None) -> dict[str, Any]:
+    """All that the results of a run depend on, flat: settings, stages, simulators in these package versions, and another package's method."""
     settings = {key: value for key, value in flat(config).items() if key not in LEFT_OUT}
     stages = curriculum.resolved(config.train.updates, config.demonstrations.episodes).stages
     budgets = {f"stage {stage.number}": f"{stage.task.name}, {stage.updates} updates, {stage.demonstrations} demonstrations" for stage in stages}
-    return {**settings, **budgets, "simulators": _simulators(curriculum, versions)}
+    brought = {} if method_package is None else {"method package": method_package}
+    return {**settings, **budgets, **brought, "simulators": _simulators(curriculum, versions)}
 
 
 def address(content: Mapping[str, Any]) -> str:
@@ -141,7 +145,7 @@ def stored_content(folder: Path) -> dict[str, Any]:
     """The content of the run in a folder. Raises a ReconvergeError when one of its files cannot be read."""
     run = RunFolder.open(folder)
     config = run.config
-    return content(config, run_curriculum(run, config), _recorded_versions(run))
+    return content(config, run_curriculum(run, config), *_recorded(run))
 
 
 def _progress_of(run: RunFolder) -> Holding:
@@ -171,10 +175,13 @@ def _at_version(part: str, versions: Mapping[str, str]) -> str:
     return f"{package} {versions.get(package, 'unknown')}" if package in PACKAGES else part
 
 
-def _recorded_versions(run: RunFolder) -> dict[str, str]:
+def _recorded(run: RunFolder) -> tuple[dict[str, str], str | None]:
+    """The versions under which a run was made, and the package that its method came from where that was another one."""
     try:
-        return dict(json.loads(run.fingerprint_json.read_text())["versions"])
-    except (OSError, ValueError, TypeError, KeyError) as error:
+        found = read_json_object(run.fingerprint_json)
+        package = found.get("method_package")
+        return {str(name): str(version) for name, version in found["versions"].items()}, None if package is None else str(package)
+    except (OSError, KeyError, AttributeError, DamagedFile) as error:
         raise DamagedFile(f"{run.fingerprint_json} cannot be read, so its simulator is unknown; redo the run") from error
 
 

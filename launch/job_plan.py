@@ -16,14 +16,15 @@ import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import yaml
-
 from reconverge.envs.curriculum import load_curriculum
-from reconverge.envs.errors import ConfigError, UnknownName
+from reconverge.envs.errors import ConfigError, DamagedFile, UnknownName
 from reconverge.envs.experts import check_expert
+from reconverge.envs.plain_yaml import parse_yaml
+from reconverge.envs.strict_settings import from_mapping
 from reconverge.launch.config import RunConfig, check
-from reconverge.launch.config_file import differences, flat, from_mapping, to_mapping
+from reconverge.launch.config_file import differences, flat, to_mapping
 from reconverge.launch.job import LEFT_OUT, Job
+from reconverge.launch.own_methods import check_method
 from reconverge.launch.presets import find_preset
 
 Settings = dict[str, Any]
@@ -44,6 +45,7 @@ def plan_jobs(base: RunConfig, preset: str, methods: Sequence[str], seeds: Seque
 def make_job(config: RunConfig, preset: str, variation: str = "") -> Job:
     """A job of a configuration; raises as `plan_jobs` does."""
     check(config)
+    check_method(config.method)
     curriculum = load_curriculum(config.curriculum)
     for task in curriculum.tasks:
         check_expert(task)
@@ -127,8 +129,8 @@ def _check_key(key: str, chosen: Mapping[str, Any], base: RunConfig) -> None:
 def _values(key: str, text: str, base: RunConfig) -> list[Any]:
     """The values of one `--vary`, each once, as the configuration holds them."""
     try:
-        found = yaml.safe_load(f"[{text}]")
-    except (yaml.YAMLError, RecursionError) as error:
+        found = parse_yaml(f"[{text}]".encode(errors="surrogatepass"), f"--vary {key}")
+    except DamagedFile as error:
         raise ConfigError(f"--vary {key}={text} cannot be read; separate values by commas, and put lists in brackets") from error
     if not found:
         raise ConfigError(f"--vary {key} has no value; give some, such as --vary {key}={_plain_text(flat(base)[key])}")

@@ -15,7 +15,7 @@ import torch
 
 from reconverge.envs.artifact import write_file
 from reconverge.envs.errors import ConfigError, RunFolderError
-from reconverge.envs.simulators import Simulators
+from reconverge.envs.simulators import SimulatorFailure, Simulators
 from reconverge.eval.recovery import Curve, recovery_updates
 from reconverge.eval.rollout import evaluation_starts, rollout
 from reconverge.launch.assembly import make_windows
@@ -34,6 +34,7 @@ def recover(folder: RunFolder, progress: Progress, updates: int | None = None, e
     """Measure every (stage, earlier task) of a run, add the curves to its tables and return the recovery rows.
 
     Probes that were measured before with the same budget and episodes are not repeated, so an interrupted measurement goes on.
+    A task that fails in its simulator is noted and not probed again here; SimulatorFailure when all others are done, to say so once more.
     """
     config = folder.config
     torch.set_num_threads(config.threads)
@@ -49,17 +50,30 @@ def recover(folder: RunFolder, progress: Progress, updates: int | None = None, e
     _refuse_nothing_to_probe(folder, records, references)
 
     curves = {(row["stage"], row["task"]): rows for rows in _by_probe(read_probes(folder)) for row in rows[:1] if row["settings"] == [budget, count]}
+    failed: dict[str, SimulatorFailure] = {}
     with Simulators(config.evaluation.workers) as simulators, progress.phase("probe", len(references), len(curves)) as tick:
         for (stage, name), reference in references.items():
             if (stage, name) in curves:
                 continue
-            rows = _Probe(config, folder, stage, name, simulators).run(reference, budget, count)
+            if name in failed:
+                tick()
+                continue
+            try:
+                rows = _Probe(config, folder, stage, name, simulators).run(reference, budget, count)
+            except SimulatorFailure as failure:
+                failed[name] = failure
+                progress.note(f"no probe of {name} from stage {stage} on: {failure}")
+                tick()
+                continue
             curves[stage, name] = [{**row, "settings": [budget, count]} for row in rows]
             measured = [row for rows in curves.values() for row in rows]
             write_file(folder.path / "probes.json", json.dumps(measured))
             write_tables(folder.path, records, measured, config.recovery.episodes, config.recovery.thresholds)
             progress.note(f"probe after stage {stage}, {name}: {_summary(rows[-1])}")
             tick()
+    if failed:
+        others = f"; the other {len(curves)} probes are in {folder.path}" if curves else ""
+        raise SimulatorFailure(f"not probed: {'; '.join(map(str, failed.values()))}{others}. The same command measures what is missing")
     return recoveries([row for rows in curves.values() for row in rows], {}, config.recovery.thresholds)
 
 
@@ -90,7 +104,7 @@ class _Probe:
         return rows
 
     def _measure(self, update: int, episodes: int, reference: float) -> Row:
-        done = rollout(self.learner.acting_policy(), evaluation_starts([self.task], episodes), self.simulators, stop_at_success=True)
+        done = rollout(self.learner.acting_policy(), evaluation_starts([self.task], episodes), self.simulators, stop_at_success=True).require_all()
         return probe_curve_row(self.stage, self.task.name, update, done.results, reference)
 
 

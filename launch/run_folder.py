@@ -4,11 +4,13 @@
       config.yaml  curriculum.yaml  command.txt  fingerprint.json      what was run
       ceilings.csv  episodes.csv  success_matrix.csv  recovery*.csv    what was measured
       metrics.jsonl  fisher.csv  ledger.csv  cost.json                 how it went
+      files.json                                                       the seal: hashes of all these, while nobody writes
       checkpoints/stage-03/  rollouts/stage-03/  videos/  report.html
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 from pathlib import Path
@@ -17,13 +19,19 @@ from typing import Any
 
 from reconverge.envs.artifact import write_file
 from reconverge.envs.errors import DamagedFile, RunFolderError
+from reconverge.envs.plain_json import read_json_object
 from reconverge.launch.config import RunConfig, check
 from reconverge.launch.config_file import HEADER, Difference, config_text, differences, read_config
 from reconverge.launch.fingerprint import fingerprint, git_commit, package_versions
+from reconverge.launch.own_methods import method_package
 from reconverge.launch.run_lock import RunLock
+from reconverge.launch.seal import seal, unseal
 
-FREE_ON_RESUME = ("demonstrations.workers", "demonstrations.folder", "evaluation.workers", "video.render")
+FREE_ON_RESUME = ("save_minutes", "demonstrations.workers", "demonstrations.folder", "evaluation.workers", "video.render")
 """Settings on which no result depends; a resumed run may change them."""
+
+LEAST_FREE_BYTES = 200_000_000
+"""Room that there must be before a run starts or goes on."""
 
 
 class RunFolder:
@@ -50,6 +58,7 @@ class RunFolder:
                 f"{path} already holds a run; continue it with --resume {path}, replace it with --overwrite, or choose another --output-dir"
             )
         path.mkdir(parents=True, exist_ok=True)
+        _check_room(path)
         folder = cls(path, RunLock(path))
         try:
             folder._start(config, command, overwrite)
@@ -68,7 +77,10 @@ class RunFolder:
                 f"{path} was started with another configuration: {_listed(changed)}; "
                 "leave these out to resume, or start afresh in another --output-dir"
             )
-        return cls(path, RunLock(path))
+        _check_room(path)
+        folder = cls(path, RunLock(path))
+        unseal(path)
+        return folder
 
     @classmethod
     def open(cls, path: Path) -> RunFolder:
@@ -86,23 +98,56 @@ class RunFolder:
         """Add what is known of the policy once it is built to the fingerprint."""
         self._write_json(self.fingerprint_json, {**self._read_fingerprint(), "parameters": parameters, "denoiser": denoiser})
 
+    def keep_facts(self, name: str, facts: dict[str, str]) -> None:
+        """Add facts that must stay the same for the whole run to the fingerprint: digests of the data, the simulators.
+
+        Raises RunFolderError when the run began with other ones; it names them.
+        """
+        fingerprint = self._read_fingerprint()
+        begun = fingerprint.get(name)
+        if begun is None:
+            self._write_json(self.fingerprint_json, {**fingerprint, name: facts})
+        elif begun != facts:
+            changed = [key for key in {**begun, **facts} if begun.get(key) != facts.get(key)]
+            raise RunFolderError(
+                f"{self.path} began with other {name} than are here now ({', '.join(changed)}); its tables would mix the two. "
+                "Put back what it began with, or start afresh in another --output-dir"
+            )
+
+    def note_resumption(self, changes: list[str]) -> None:
+        """Keep in the fingerprint that the run went on under other versions: from there on it is no longer exact."""
+        fingerprint = self._read_fingerprint()
+        self._write_json(self.fingerprint_json, {**fingerprint, "resumed_with": [*fingerprint.get("resumed_with", []), *changes]})
+
     def version_changes(self) -> list[str]:
         """What is another version than when the run began: packages, such as `torch 2.12.0 -> 2.13.0`, and the git commit."""
-        saved, now = self._read_fingerprint(), {**package_versions(), "git commit": git_commit()}
-        before = {**saved.get("versions", {}), "git commit": saved.get("git_commit")}
+        saved = self._read_fingerprint()
+        now = {**package_versions(), "git commit": git_commit(), "method of": method_package(self.config.method)}
+        before = {**saved.get("versions", {}), "git commit": saved.get("git_commit"), "method of": saved.get("method_package")}
         return [f"{name} {before[name]} -> {now[name]}" for name in now if name in before and before[name] != now[name]]
 
     def checkpoint(self, stage: int) -> Path:
         """Folder of a stage's checkpoint; stage 1 is the first, 0 the untrained policy."""
         return self.checkpoints / f"stage-{stage:02d}"
 
+    def learning(self, stage: int) -> Path:
+        """Folder of the save within a stage that is still learned."""
+        return self.checkpoints / f"stage-{stage:02d}.learning"
+
+    def consolidated(self, stage: int) -> Path:
+        """Folder of the save of a stage that only lacks its evaluation."""
+        return self.checkpoints / f"stage-{stage:02d}.consolidated"
+
     def stage_rollouts(self, stage: int) -> Path:
         """Folder of the recorded physics states of a stage's evaluation."""
         return self.rollouts / f"stage-{stage:02d}"
 
     def close(self) -> None:
-        """Let other processes in."""
+        """Seal the folder and let other processes in."""
         if self._lock is not None:
+            if holds_run(self.path):
+                with contextlib.suppress(OSError):  # a full disk: the folder stays as good as before, without a seal
+                    seal(self.path)
             self._lock.release()
 
     def __enter__(self) -> RunFolder:
@@ -117,14 +162,15 @@ class RunFolder:
             if not overwrite:
                 raise RunFolderError(f"{self.path} was taken by another run just now; choose another --output-dir")
             _empty(self.path)
+        unseal(self.path)
         write_file(self.command_txt, command.strip() + "\n")
-        self._write_json(self.fingerprint_json, fingerprint())
+        self._write_json(self.fingerprint_json, fingerprint(method_package(config.method)))
         write_file(self.config_yaml, config_text(config))
 
     def _read_fingerprint(self) -> dict[str, Any]:
         try:
-            return dict(json.loads(self.fingerprint_json.read_text()))
-        except (OSError, ValueError, TypeError) as error:
+            return read_json_object(self.fingerprint_json)
+        except (OSError, DamagedFile) as error:
             raise DamagedFile(f"{self.fingerprint_json} cannot be read; start the run afresh with --overwrite") from error
 
     def _write_json(self, path: Path, content: dict[str, Any]) -> None:
@@ -186,10 +232,21 @@ class RunFolder:
 def holds_run(path: Path) -> bool:
     """Whether a folder is recognisably a run's: its config.yaml begins with the line that `create` writes."""
     try:
+        if not (path / "config.yaml").is_file():  # a pipe would be waited for
+            return False
         with open(path / "config.yaml") as file:
-            return file.readline() == HEADER
+            return file.readline(len(HEADER) + 1) == HEADER
     except (OSError, UnicodeDecodeError):
         return False
+
+
+def _check_room(path: Path) -> None:
+    free = shutil.disk_usage(path).free
+    if free < LEAST_FREE_BYTES:
+        raise RunFolderError(
+            f"the volume of {path} has {free / 1e6:.0f} MB left; a run needs {LEAST_FREE_BYTES / 1e6:.0f}. "
+            "Make room, or choose another --output-dir"
+        )
 
 
 def refuse_foreign(path: Path) -> None:

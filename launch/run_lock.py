@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import socket
 import threading
@@ -20,11 +21,13 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-from reconverge.envs.errors import RunFolderError
+from reconverge.envs.errors import DamagedFile, RunFolderError
+from reconverge.envs.plain_json import read_json
 
 HEARTBEAT_S = 15.0
 STALE_AFTER_S = 180.0
 PREFIX = ".lock-"
+_NUMBER = re.compile("[0-9]{1,9}")
 
 
 class RunLock:
@@ -83,7 +86,7 @@ class RunLock:
 
 
 def _locks(folder: Path) -> list[Path]:
-    return sorted((path for path in folder.glob(f"{PREFIX}*") if path.name[len(PREFIX) :].isdigit()), key=_number)
+    return sorted((path for path in folder.glob(f"{PREFIX}*") if _NUMBER.fullmatch(path.name[len(PREFIX) :])), key=_number)
 
 
 def _number(lock: Path) -> int:
@@ -93,9 +96,9 @@ def _number(lock: Path) -> int:
 def _live_owner(lock: Path) -> dict[str, Any] | None:
     """The owner of a lock that still counts, or None when it is stale or gone."""
     try:
-        owner = json.loads((lock / "owner.json").read_text())
+        owner = read_json(lock / "owner.json")
         age_s = _now_s(lock.parent) - (lock / "owner.json").stat().st_mtime
-    except (OSError, ValueError):
+    except (OSError, DamagedFile):
         return None
     if not isinstance(owner, dict) or not isinstance(owner.get("host"), str) or not isinstance(owner.get("pid"), int):
         return None

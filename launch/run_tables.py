@@ -1,10 +1,11 @@
 """The tables of a run. Only what happened is recorded; rates, curves and recovery are derived from it.
 
-    recorded per stage      episodes, training figures, Fisher health, ledger
+    recorded per stage      episodes, tasks that failed, training figures, Fisher health, ledger
     derived                 success_matrix.csv   from the episodes of purpose `matrix`
                             recovery_curves.csv  from those of purpose `recovery`, and the matrix before the switch
                             recovery.csv         from the curves
 
+What was not measured, because a task failed or all of its episodes were invalid, has no row in any of them: never a rate of 0.
 Each stage's records lie in its checkpoint, and the files at the top of the run folder are written anew from all of
 them: a run that was killed and resumed cannot have a row twice or half a row.
 """
@@ -24,7 +25,7 @@ from typing import Any
 from reconverge.envs.artifact import write_file
 from reconverge.eval.intervals import wilson
 from reconverge.eval.recovery import Curve, dip, dip_area, recovery_updates
-from reconverge.eval.rollout import EpisodeResult
+from reconverge.eval.rollout import EpisodeResult, Rollouts
 
 Row = dict[str, Any]
 
@@ -32,6 +33,7 @@ CEILING_COLUMNS = ("task", "attempts", "successes", "rate", "wilson_low", "wilso
 EPISODE_COLUMNS = (
     "purpose", "stage", "update", "task", "episode_seed", "success_any", "success_final", "first_success_step", "steps", "invalid",
 )  # fmt: skip
+FAILURE_COLUMNS = ("stage", "purpose", "update", "task", "episode_seed", "attempts", "error")
 MATRIX_COLUMNS = ("stage", "task", "episodes", "successes", "rate", "wilson_low", "wilson_high")
 CURVE_COLUMNS = ("kind", "stage", "task", "update", "episodes", "successes")
 RECOVERY_COLUMNS = ("kind", "stage", "task", "threshold", "updates", "dip", "dip_area", "reference_rate")
@@ -50,6 +52,24 @@ class StageRecord:
     training: list[Row] = field(default_factory=list)
     fisher: list[Row] = field(default_factory=list)
     ledger: list[Row] = field(default_factory=list)
+    failures: list[Row] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, content: Mapping[str, Any]) -> StageRecord:
+        """From the JSON of a record. Raises TypeError unless it is one."""
+        record = cls(**content)
+        numbers, names = (record.stage, record.updates), record.tasks
+        tables = (record.episodes, record.training, record.fisher, record.ledger, record.failures)
+        fits = all(type(number) is int for number in numbers) and isinstance(names, list) and all(isinstance(name, str) for name in names)
+        if not (fits and all(isinstance(table, list) and all(isinstance(row, dict) for row in table) for table in tables)):
+            raise TypeError("a value of another type than a stage's record has")
+        return record
+
+    def add_rollouts(self, purpose: str, update: int, done: Rollouts) -> None:
+        """Its episodes, and the tasks that failed in it."""
+        self.add_episodes(purpose, update, done.results)
+        for failure in done.failures:
+            self.failures.append({"stage": self.stage, "purpose": purpose, "update": update, **asdict(failure)})
 
     def add_episodes(self, purpose: str, update: int, results: Iterable[EpisodeResult]) -> None:
         for result in results:
@@ -112,9 +132,9 @@ def recoveries(curves: Sequence[Row], references: Mapping[tuple[int, str], float
             grouped[row["kind"], row["stage"], row["task"]].append(row)
     rows = []
     for (kind, stage, task), points in grouped.items():
-        if points[0]["update"] != 0:  # every episode before the switch was invalid
+        reference = points[0].get("reference_rate", references.get((stage, task)))
+        if points[0]["update"] != 0 or reference is None:  # before the switch, or just after it was learned, the task has no valid episode
             continue
-        reference = points[0].get("reference_rate", references.get((stage, task), 0.0))
         curve = Curve([point["update"] for point in points], [point["successes"] / point["episodes"] for point in points])
         fell = {"dip": dip(curve, reference), "dip_area": dip_area(curve, reference), "reference_rate": reference}
         for threshold in thresholds:
@@ -124,14 +144,19 @@ def recoveries(curves: Sequence[Row], references: Mapping[tuple[int, str], float
 
 
 def reference_rates(records: Sequence[StageRecord], episodes_per_point: int) -> dict[tuple[int, str], float]:
-    """(stage, earlier task) -> success just after the task was last learned before that stage, which learns another."""
+    """(stage, earlier task) -> success just after the task was last learned before that stage, which learns another.
+
+    Nothing where no episode was valid then.
+    """
     references: dict[tuple[int, str], float] = {}
     learned: dict[str, float] = {}
     for record in records:
         references |= {(record.stage, task): rate for task, rate in learned.items() if task not in record.tasks}
         for task in record.tasks:
             valid = [bool(row["success_any"]) for row in first_episodes(record, task, episodes_per_point) if not row["invalid"]]
-            learned[task] = sum(valid) / len(valid) if valid else 0.0
+            learned.pop(task, None)
+            if valid:
+                learned[task] = sum(valid) / len(valid)
     return references
 
 
@@ -144,6 +169,7 @@ def write_tables(folder: Path, records: Sequence[StageRecord], probes: Sequence[
     curves = [*online_curves(records, episodes_per_point), *probes]
     recovered = recoveries(curves, reference_rates(records, episodes_per_point), thresholds)
     write_csv(folder / "episodes.csv", EPISODE_COLUMNS, episodes)
+    write_csv(folder / "failures.csv", FAILURE_COLUMNS, [row for record in records for row in record.failures])
     write_csv(folder / "recovery_curves.csv", CURVE_COLUMNS, curves)
     write_csv(folder / "recovery.csv", RECOVERY_COLUMNS, recovered)
     write_csv(folder / "ledger.csv", LEDGER_COLUMNS, [row for record in records for row in record.ledger])

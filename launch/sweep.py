@@ -27,12 +27,13 @@ from reconverge.eval.run_results import RunResults, read_run
 from reconverge.launch.backend import Backend, LocalBackend, Order, Running
 from reconverge.launch.config_file import config_text
 from reconverge.launch.job import Holding, Job, look
+from reconverge.launch.seal import seal
 from reconverge.launch.sweep_cost import CostModel, makespan
 from reconverge.launch.sweep_view import JobClock, SweepView
 
 PUBLISHED = (
     "curriculum.yaml", "command.txt", "fingerprint.json", "success_matrix.csv", "recovery.csv", "recovery_curves.csv", "ledger.csv",
-    "fisher.csv", "ceilings.csv", "cost.json", "config.yaml",
+    "fisher.csv", "ceilings.csv", "failures.csv", "cost.json", "config.yaml",
 )  # fmt: skip
 """Files of a run that go to the results folder: all that figures are made of, some ten kilobytes."""
 ERROR = "reconverge: "
@@ -349,6 +350,7 @@ def publish(run: Path, target: Path) -> None:
         for name in PUBLISHED:
             if (run / name).exists():
                 write_file(draft / name, (run / name).read_bytes())
+        seal(draft)
         swap_into_place(draft, target)
     finally:
         shutil.rmtree(draft, ignore_errors=True)

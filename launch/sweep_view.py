@@ -9,7 +9,6 @@ Where a job is, is read from the metrics.jsonl that grows in its folder, so it d
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -22,6 +21,8 @@ from rich.progress import BarColumn, TaskID, TextColumn
 from rich.progress import Progress as Bars
 from rich.text import Text
 
+from reconverge.envs.errors import DamagedFile
+from reconverge.envs.plain_json import parse_json
 from reconverge.launch.job import Job
 from reconverge.launch.progress import clock_text
 from reconverge.launch.sweep_cost import CostModel, makespan
@@ -148,13 +149,15 @@ class SweepView:
 def _last_row(path: Path) -> tuple[int, int] | None:
     """(stage, update) of the last whole line; None without one."""
     try:
+        if not path.is_file():  # opening a pipe would wait
+            return None
         with open(path, "rb") as file:
             file.seek(max(0, file.seek(0, 2) - TAIL_BYTES))
             lines = file.read().split(b"\n")[:-1]
     except OSError:
         return None
     try:
-        row = json.loads(lines[-1])
+        row = parse_json(lines[-1], str(path), TAIL_BYTES, unmeasured=True)
         return int(row["stage"]), int(row["update"])
-    except (IndexError, ValueError, TypeError, KeyError):
+    except (IndexError, ValueError, TypeError, KeyError, OverflowError, DamagedFile):
         return None

@@ -17,6 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from reconverge.policy.saved_arrays import take
+
 
 class DiagonalTrustRegion:
     """Diagonal quadratic penalties around the optima of earlier tasks, merged as they are added."""
@@ -58,7 +60,9 @@ class DiagonalTrustRegion:
         return {"curvature": self.curvature.cpu().numpy(), "centre": self.centre.cpu().numpy(), "count_and_rest": scalars}
 
     def load_arrays(self, arrays: dict[str, np.ndarray]) -> None:
-        self.curvature = torch.from_numpy(arrays["curvature"]).to(self.curvature)
-        self.centre = torch.from_numpy(arrays["centre"]).to(self.centre)
-        count, self.rest = arrays["count_and_rest"].tolist()
+        """Take what `arrays` gave. Raises DamagedFile, before any changes, where it does not fit these parameters."""
+        place = "learner.safetensors"
+        curvature, centre = (take(arrays, name, (len(self.centre),), place) for name in ("curvature", "centre"))
+        count, self.rest = take(arrays, "count_and_rest", (2,), place).tolist()
+        self.curvature, self.centre = curvature.to(self.curvature), centre.to(self.centre)
         self.count = int(count)

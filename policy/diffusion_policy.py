@@ -18,14 +18,16 @@ import torch
 from torch import Tensor, nn
 
 from reconverge.envs.artifact import Artifact, write_artifact
-from reconverge.envs.errors import DamagedFile, UnknownName
+from reconverge.envs.errors import UnknownName
 from reconverge.envs.task import Task
-from reconverge.policy.config import PolicyConfig, ResidualMLPConfig, SamplerName, UnetConfig
+from reconverge.policy.config import PolicyConfig, SamplerName
 from reconverge.policy.denoiser import build_denoiser
 from reconverge.policy.diffusion import Diffusion
 from reconverge.policy.normalizer import Normalizer
 from reconverge.policy.random_streams import seeded_initialisation, torch_stream
 from reconverge.policy.relative_positions import relative_positions, relative_size
+from reconverge.policy.saved_arrays import fill
+from reconverge.policy.saved_policy import SavedPolicy, check_weights, read_description
 
 ACTION_BOUND = 1.0
 
@@ -58,8 +60,7 @@ class DiffusionPolicy(nn.Module):
         self.observation_size, self.action_size = observation_size, action_size
         self.normalizer = normalizer
         self.positions = tuple(positions)
-        seen_size = observation_size + relative_size(self.positions, config.relative_scales_m)
-        condition_size = config.window * seen_size + (len(self.tasks) if config.task_conditioned else 0)
+        condition_size = SavedPolicy(config, self.tasks, observation_size, action_size, self.positions).condition_size
         with seeded_initialisation("initial weights", seed):
             self.denoiser = build_denoiser(config, action_size, condition_size)
         self.diffusion = Diffusion(config.timesteps, config.sampler, config.sampling_steps, ACTION_BOUND)
@@ -203,25 +204,17 @@ class DiffusionPolicy(nn.Module):
 
     @classmethod
     def load(cls, folder: Path, device: str | torch.device = "cpu") -> DiffusionPolicy:
-        """Read what `save` wrote; raises DamagedFile when a file is missing or changed."""
+        """Read what `save` wrote; raises DamagedFile when a file is missing or changed, or when what it holds is no policy's finite weights."""
         return cls.from_artifact(Artifact(folder)).to(device)
 
     @classmethod
     def from_artifact(cls, artifact: Artifact) -> DiffusionPolicy:
-        described, arrays = artifact.json("policy.json"), artifact.arrays("policy.safetensors")
-        policy = cls(
-            policy_config(described["config"]),
-            described["tasks"],
-            described["observation_size"],
-            described["action_size"],
-            Normalizer(torch.from_numpy(arrays["normalizer.centre"]), torch.from_numpy(arrays["normalizer.scale"])),
-            seed=0,
-            positions=described.get("positions", ()),
-        )
-        try:
-            policy.load_state_dict({name: torch.from_numpy(array) for name, array in arrays.items()})
-        except RuntimeError as error:
-            raise DamagedFile(f"{artifact.folder}: the weights do not fit the policy described in policy.json; redo the run") from error
+        saved = read_description(artifact.json("policy.json"), str(artifact.folder / "policy.json"))
+        arrays, place = artifact.arrays("policy.safetensors"), str(artifact.folder / "policy.safetensors")
+        check_weights(saved, arrays, place)
+        normalizer = Normalizer(torch.from_numpy(arrays["normalizer.centre"]), torch.from_numpy(arrays["normalizer.scale"]))
+        policy = cls(saved.config, saved.tasks, saved.observation_size, saved.action_size, normalizer, seed=0, positions=saved.positions)
+        fill(policy, arrays, place)
         return policy
 
 
@@ -249,10 +242,3 @@ class ActingState:
 def arrays_of(tensors: dict[str, Tensor]) -> dict[str, np.ndarray]:
     """Tensors as NumPy arrays on the CPU, ready to be written."""
     return {name: tensor.detach().cpu().numpy() for name, tensor in tensors.items()}
-
-
-def policy_config(values: dict[str, Any]) -> PolicyConfig:
-    """PolicyConfig from its JSON form."""
-    mlp, unet = ResidualMLPConfig(**values["mlp"]), {**values["unet"], "channels": tuple(values["unet"]["channels"])}
-    scales = tuple(values.get("relative_scales_m", ()))  # a policy saved before there were any has none
-    return PolicyConfig(**{**values, "mlp": mlp, "unet": UnetConfig(**unet), "relative_scales_m": scales})

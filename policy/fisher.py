@@ -23,6 +23,7 @@ from torch import Tensor
 from torch.func import functional_call, grad, jvp, vmap
 from torch.nn.functional import cosine_similarity
 
+from reconverge.envs.errors import TrainingDiverged
 from reconverge.policy.diffusion_policy import DiffusionPolicy
 from reconverge.policy.flat_parameters import FlatParameters
 from reconverge.policy.random_streams import RandomStreams
@@ -65,7 +66,7 @@ def rank1_fisher(losses: DrawLosses, theta: Tensor, draws: Draws) -> Rank1Fisher
     """Estimate the rank-1 Fisher at `theta` (P,) from the given draws.
 
     Raises:
-        FloatingPointError: a draw's projection is not finite, or mean(mu . g) disagrees with ||mu||^2.
+        TrainingDiverged: a draw's projection is not finite, or mean(mu . g) disagrees with ||mu||^2.
     """
     count = len(draws[0])
     halves = [mean_gradient(losses, theta, half) for half in _split(draws, (count + 1) // 2)]
@@ -152,8 +153,8 @@ def _split(draws: Draws, size: int) -> list[Draws]:
 
 def _check(projections: Tensor, squared_norm: float) -> None:
     if not bool(projections.isfinite().all()):
-        raise FloatingPointError(f"{int((~projections.isfinite()).sum())} of {len(projections)} Fisher draws are not finite")
+        raise TrainingDiverged(f"{int((~projections.isfinite()).sum())} of {len(projections)} Fisher draws are not finite")
     scale = float(projections.double().square().mean().sqrt())
     difference = abs(float(projections.double().mean()) - squared_norm)
     if difference > 1e-3 * max(squared_norm, scale):
-        raise FloatingPointError(f"mean(mu . g) and ||mu||^2 = {squared_norm:.3e} differ by {difference:.3e}")
+        raise TrainingDiverged(f"mean(mu . g) and ||mu||^2 = {squared_norm:.3e} of the Fisher differ by {difference:.3e}")

@@ -8,8 +8,8 @@
                       adjust_step             after the optimizer: projections, budgets
     end_stage         on_stage_end
 
-A hook overrides what it needs. `arrays` and `load_arrays` carry what it remembers through a checkpoint, `figures` what it
-has to say about an update into the log.
+A hook overrides what it needs. `arrays` and `load_arrays` carry what it remembers through a checkpoint at a stage's end,
+`underway` and `load_underway` through one within a stage; `figures` says what the log is to know about an update.
 """
 
 from __future__ import annotations
@@ -78,9 +78,17 @@ class Hook:
         return {}
 
     def arrays(self) -> dict[str, np.ndarray]:
+        """What the hook remembers from stage to stage."""
         return {}
 
     def load_arrays(self, arrays: dict[str, np.ndarray]) -> None:
+        pass
+
+    def underway(self) -> dict[str, np.ndarray]:
+        """What the hook has gathered since the stage began and `on_stage_start` would not give again."""
+        return {}
+
+    def load_underway(self, learner: Learner, arrays: dict[str, np.ndarray]) -> None:
         pass
 
 

@@ -17,10 +17,12 @@ from torch.nn.functional import mse_loss
 
 from reconverge.policy.config import TrainConfig
 from reconverge.policy.diffusion_policy import DiffusionPolicy
+from reconverge.policy.divergence import check_windows, diverged
 from reconverge.policy.flat_parameters import FlatParameters
 from reconverge.policy.hooks import Hook, Losses, Method, ReplayTarget
-from reconverge.policy.optimizer import make_optimizer
+from reconverge.policy.optimizer import StageOptimizer
 from reconverge.policy.random_streams import RandomStreams
+from reconverge.policy.saved_arrays import take
 from reconverge.policy.windows import WindowBatch, WindowTable
 
 
@@ -65,19 +67,29 @@ class Learner:
     # a stage
 
     def begin_stage(self, stage: int, windows: WindowTable, updates: int) -> None:
-        """Start stage `stage` (1-based) on the current task's windows, for `updates` updates."""
+        """Start stage `stage` (1-based) on the current task's windows, for `updates` updates.
+
+        Raises DamagedFile when a window holds a number that is not finite.
+        """
+        check_windows(windows, self.policy.tasks)
         self.stage, self.updates, self.update_index = stage, updates, 0
         self.windows = windows.to(self.policy.device)
         self.current_tasks = set(windows.all().task.unique().tolist())
         self.streams = RandomStreams(self.seed, stage)
-        self.optimizer, self.schedule = make_optimizer(self.parameters, self.config.optimizer, updates)
+        self.optimizer = StageOptimizer(self.parameters, self.config.optimizer, updates)
         self.loss_weights = (1.0, self.config.replay_weight)
+        self._on_gpu = self.policy.device.type != "cpu"
+        self._broken = torch.zeros((), dtype=torch.bool, device=self.policy.device)
         self._adjusting = [hook for hook in self.method.hooks if type(hook).adjust_step is not Hook.adjust_step]
         for hook in self.method.hooks:
             hook.on_stage_start(self)
 
     def update(self) -> UpdateFigures:
-        """One gradient update of the objective."""
+        """One gradient update of the objective.
+
+        Raises TrainingDiverged when its gradient is not finite, before a weight changes. On a GPU, which is not waited for, the weights
+        stay as they are too, but it is `check_finite` that raises.
+        """
         self.update_index += 1
         self.parameters.gradient.zero_()
 
@@ -91,16 +103,23 @@ class Learner:
             hook.adjust_gradients(self)
 
         # step
-        gradient_norm = self._clip_gradient()
-        learning_rate = float(self.schedule.get_last_lr()[0])
+        gradient_norm, learning_rate = self._clip_gradient(), self.optimizer.learning_rate
+        finite = gradient_norm.isfinite()
+        self._broken |= ~finite
+        if not self._on_gpu and not finite:
+            raise diverged(self, penalty)
         before = self.parameters.values.clone() if self._adjusting else self.parameters.values
-        self.optimizer.step()
-        self.schedule.step()
+        self.optimizer.step(finite if self._on_gpu else None)
         for hook in self._adjusting:
             hook.adjust_step(self, before)
         self.averaged.lerp_(self.parameters.values, 1 - self.policy.config.ema_decay)
         loss, replay_loss = (None if part is None else part.detach() for part in losses)
         return UpdateFigures(loss, replay_loss, penalty, gradient_norm, learning_rate)
+
+    def check_finite(self) -> None:
+        """Raise TrainingDiverged when the gradient of an update of this stage was not finite; waits for the device."""
+        if self._broken:
+            raise diverged(self, None)
 
     def _objective_gradient(self) -> Losses:
         """L(theta; current) + beta L_replay(theta), and its gradient."""
@@ -182,6 +201,25 @@ class Learner:
             self.parameters.gradient.mul_((self.config.optimizer.max_gradient_norm / (norm + 1e-6)).clamp_max(1.0))
         return norm
 
+    # within a stage
+
+    def underway(self) -> dict[str, np.ndarray]:
+        """The stage so far, between two updates: `load_underway` goes on from it as if nothing had happened."""
+        arrays = {"values": self.parameters.values.cpu().numpy(), "averaged": self.averaged.cpu().numpy()}
+        arrays |= {f"optimizer.{name}": array for name, array in self.optimizer.arrays().items()}
+        for hook in self.method.hooks:
+            arrays |= {f"{hook.name}.{name}": array for name, array in hook.underway().items()}
+        return arrays
+
+    def load_underway(self, arrays: dict[str, np.ndarray]) -> None:
+        """Call it after `begin_stage`, on a learner at the end of the stage before. Raises DamagedFile when the arrays belong to another one."""
+        for name, vector in (("values", self.parameters.values), ("averaged", self.averaged)):
+            vector.copy_(take(arrays, name, tuple(vector.shape), "underway.safetensors"))
+        self.optimizer.load_arrays(_under("optimizer", arrays))
+        self.update_index = self.optimizer.done
+        for hook in self.method.hooks:
+            hook.load_underway(self, _under(hook.name, arrays))
+
     # checkpoints, at the end of a stage
 
     def arrays(self) -> dict[str, np.ndarray]:
@@ -196,6 +234,11 @@ class Learner:
         self.stage = stage
         self.averaged.copy_(self.parameters.values)
         for hook in self.method.hooks:
-            prefix = f"{hook.name}."
-            hook.load_arrays({name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)})
+            hook.load_arrays(_under(hook.name, arrays))
         self.teacher = self.policy.clone()
+
+
+def _under(name: str, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The arrays whose names begin with `name.`, without it."""
+    prefix = f"{name}."
+    return {key.removeprefix(prefix): array for key, array in arrays.items() if key.startswith(prefix)}

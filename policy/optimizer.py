@@ -1,24 +1,61 @@
-"""AdamW on the flat parameter vector, with a learning rate that rises and falls within a stage."""
+"""AdamW on the flat parameter vector, with a learning rate that is a function of the update: it rises and falls within a stage."""
 
 from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
-from torch.optim.lr_scheduler import LambdaLR, LRScheduler
+from torch import Tensor
 
 from reconverge.policy.config import OptimizerConfig
 from reconverge.policy.flat_parameters import FlatParameters
+from reconverge.policy.saved_arrays import take
+
+MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
-def make_optimizer(parameters: FlatParameters, config: OptimizerConfig, updates: int) -> tuple[torch.optim.Optimizer, LRScheduler]:
-    """A fresh optimizer and its schedule over `updates` updates; the gradient is read from `parameters.gradient`."""
-    theta = torch.nn.Parameter(parameters.values)
-    theta.grad = parameters.gradient
-    optimizer = torch.optim.AdamW([theta], lr=config.learning_rate, weight_decay=config.weight_decay, fused=True)
-    if config.schedule == "constant":
-        return optimizer, LambdaLR(optimizer, lambda update: 1.0)
-    return optimizer, LambdaLR(optimizer, lambda update: one_cycle(update, updates, config.warmup_fraction))
+class StageOptimizer:
+    """The optimizer of one stage of `updates` updates, fresh at its start; the gradient is read from `parameters.gradient`.
+
+    Attributes:
+        done: updates so far.
+    """
+
+    def __init__(self, parameters: FlatParameters, config: OptimizerConfig, updates: int) -> None:
+        self.config, self.updates, self.done = config, updates, 0
+        self._theta = torch.nn.Parameter(parameters.values)
+        self._theta.grad = parameters.gradient
+        self._adamw = torch.optim.AdamW([self._theta], lr=config.learning_rate, weight_decay=config.weight_decay, fused=True)
+
+    @property
+    def learning_rate(self) -> float:
+        """Of the next update."""
+        if self.config.schedule == "constant":
+            return self.config.learning_rate
+        return self.config.learning_rate * one_cycle(self.done, self.updates, self.config.warmup_fraction)
+
+    def step(self, finite: Tensor | None = None) -> None:
+        """One update. Where `finite`, () bool on the parameters' device, is false, nothing changes; it is not waited for."""
+        self._adamw.param_groups[0]["lr"] = self.learning_rate
+        if finite is not None:
+            self._adamw.found_inf = (~finite).float()  # type: ignore[attr-defined]  # read by the fused kernel, as a GradScaler sets it
+        self._adamw.step()
+        self.done += 1
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Both moments (P,) and the number of updates, from which `load_arrays` goes on exactly."""
+        state = self._adamw.state[self._theta]
+        moments = {name: state[name].cpu().numpy() for name in MOMENTS if name in state}
+        return {**moments, "done": np.array([self.done])}
+
+    def load_arrays(self, arrays: dict[str, np.ndarray]) -> None:
+        self.done = int(arrays["done"].item())
+        if self.done:
+            size = tuple(self._theta.shape)
+            moments = {name: take(arrays, name, size, "underway.safetensors").to(self._theta.device) for name in MOMENTS}
+            step = torch.tensor(float(self.done), device=self._theta.device)
+            self._adamw.state[self._theta] = {"step": step, **moments}
 
 
 def one_cycle(update: int, updates: int, warmup_fraction: float) -> float:

@@ -34,7 +34,9 @@ import torch
 from scipy.optimize import brentq
 from torch import Tensor
 
+from reconverge.envs.errors import TrainingDiverged
 from reconverge.policy.fisher import Rank1Fisher
+from reconverge.policy.saved_arrays import take
 
 
 class Projection(NamedTuple):
@@ -95,14 +97,14 @@ class TrustRegion:
     def project(self, theta: Tensor, radius: float) -> Projection:
         """Move `theta` (P,) in place to the nearest point that has travelled at most `radius` (> 0).
 
-        Raises FloatingPointError where theta is not finite.
+        Raises TrainingDiverged where theta is not finite.
         """
         root = self.curvature.double().sqrt()
         stretch, axes = self._axes(root)
         along = axes.T @ (root * self.distances(theta).double())
         travelled = float(0.5 * along.square().sum())
         if not math.isfinite(travelled):
-            raise FloatingPointError("the parameters are not finite; lower the learning rate")
+            raise TrainingDiverged("the parameters are not finite")
         if travelled <= radius:
             return Projection(0.0, travelled)
         multiplier = _on_border(0.5 * along.square(), stretch, radius)
@@ -128,9 +130,10 @@ class TrustRegion:
         return {"mu": self.mu.cpu().numpy(), "curvature": self.curvature.cpu().numpy(), "centre": self.centre.cpu().numpy()}
 
     def load_arrays(self, arrays: dict[str, np.ndarray]) -> None:
-        self.mu = torch.from_numpy(arrays["mu"]).to(self.mu)
-        self.curvature = torch.from_numpy(arrays["curvature"]).to(self.curvature)
-        self.centre = torch.from_numpy(arrays["centre"]).to(self.centre)
+        """Take what `arrays` gave. Raises DamagedFile, before any changes, where it does not fit these parameters."""
+        mu = take(arrays, "mu", (None, self.mu.shape[1]), "learner.safetensors")
+        curvature, centre = (take(arrays, name, (len(mu),), "learner.safetensors") for name in ("curvature", "centre"))
+        self.mu, self.curvature, self.centre = mu.to(self.mu), curvature.to(self.curvature), centre.to(self.centre)
         self._decomposed = None
 
 
@@ -144,5 +147,5 @@ def _on_border(along: Tensor, stretch: Tensor, radius: float) -> float:
     while excess(high) > 0:
         high *= 10
         if high > 1e30:
-            raise FloatingPointError(f"no lambda brings what was travelled, {float(along.sum()):.3e}, within the radius {radius:.3e}")
+            raise TrainingDiverged(f"no lambda brings what was travelled, {float(along.sum()):.3e}, within the radius {radius:.3e}")
     return float(brentq(excess, 0.0, high, rtol=1e-12))

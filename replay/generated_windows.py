@@ -18,6 +18,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
+from reconverge.envs.errors import DamagedFile
 from reconverge.policy.diffusion_policy import DiffusionPolicy
 from reconverge.policy.random_streams import RandomStreams, torch_stream
 from reconverge.policy.windows import WindowBatch, WindowTable
@@ -68,7 +69,9 @@ class GeneratedWindows(PooledSource):
     def load_arrays(self, arrays: dict[str, np.ndarray]) -> None:
         parts: dict[str, dict[str, np.ndarray]] = {"generator": {}, "pool": {}}
         for name, array in arrays.items():
-            part, key = name.split(".", 1)
+            part, _, key = name.partition(".")
+            if part not in parts:
+                raise DamagedFile(f"source.safetensors holds '{name[:80]}', which is no part of a generator; go back to an earlier checkpoint")
             parts[part][key] = array
         self.generator.load_arrays(parts["generator"])
         self.pools.load_arrays(parts["pool"], self.generator.mean.device)

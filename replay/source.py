@@ -7,6 +7,7 @@ the pools that the next stages draw from (`refill`).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Protocol
@@ -14,9 +15,13 @@ from typing import Protocol
 import numpy as np
 import torch
 
+from reconverge.envs.errors import DamagedFile
 from reconverge.policy.diffusion_policy import DiffusionPolicy
 from reconverge.policy.random_streams import RandomStreams
+from reconverge.policy.saved_arrays import take
 from reconverge.policy.windows import WindowBatch, WindowTable
+
+POOL_PARTS = ("observations", "actions", "times")
 
 
 @dataclass(frozen=True)
@@ -48,7 +53,8 @@ class ReplaySource(Protocol):
 
     def arrays(self) -> dict[str, np.ndarray]: ...
 
-    def load_arrays(self, arrays: dict[str, np.ndarray]) -> None: ...
+    def load_arrays(self, arrays: dict[str, np.ndarray]) -> None:
+        """Take what `arrays` gave. Raises DamagedFile for anything else."""
 
 
 class WindowPools:
@@ -93,12 +99,25 @@ class WindowPools:
         return arrays
 
     def load_arrays(self, arrays: dict[str, np.ndarray], device: torch.device) -> None:
-        for task in sorted({int(name.split(".")[0]) for name in arrays}):
-            observations, actions, times = (
-                torch.from_numpy(arrays[f"{task}.{part}"]).to(device) for part in ("observations", "actions", "times")
-            )
-            labels = torch.full((len(times),), task, device=device)
-            self[task] = WindowBatch(observations, actions, labels), times
+        """Take the pools that `arrays` gave. Raises DamagedFile, before any changes, where they are not windows."""
+        read = {task: _pool(arrays, task, device) for task in sorted({_task_of(name) for name in arrays})}
+        for task, pool in read.items():
+            self[task] = pool
+
+
+def _task_of(name: str) -> int:
+    """The task of an array called `3.times`."""
+    task, _, part = name.partition(".")
+    if part not in POOL_PARTS or not re.fullmatch(r"\d{1,6}", task, re.ASCII):
+        raise DamagedFile(f"source.safetensors holds '{name[:80]}', which is no part of a pool of windows; go back to an earlier checkpoint")
+    return int(task)
+
+
+def _pool(arrays: dict[str, np.ndarray], task: int, device: torch.device) -> tuple[WindowBatch, torch.Tensor]:
+    place = "source.safetensors"
+    times = take(arrays, f"{task}.times", (None,), place).to(device)
+    observations, actions = (take(arrays, f"{task}.{part}", (len(times), None, None), place).to(device) for part in ("observations", "actions"))
+    return WindowBatch(observations, actions, torch.full((len(times),), task, device=device)), times
 
 
 class PooledSource:

@@ -21,8 +21,9 @@ from reconverge.policy.denoiser import ResidualMLP, sinusoidal_features
 from reconverge.policy.diffusion import Diffusion
 from reconverge.policy.diffusion_policy import arrays_of
 from reconverge.policy.flat_parameters import FlatParameters
-from reconverge.policy.optimizer import make_optimizer
+from reconverge.policy.optimizer import StageOptimizer
 from reconverge.policy.random_streams import RandomStreams, seeded_initialisation, torch_stream
+from reconverge.policy.saved_arrays import fill
 from reconverge.replay.config import GeneratorConfig
 from reconverge.replay.window_code import WindowCode
 
@@ -94,7 +95,7 @@ class TrajectoryGenerator(nn.Module):
 
         parameters = FlatParameters(self.denoiser)
         averaged = parameters.values.clone()
-        optimizer, schedule = make_optimizer(parameters, OptimizerConfig(learning_rate=self.config.learning_rate), self.config.updates)
+        optimizer = StageOptimizer(parameters, OptimizerConfig(learning_rate=self.config.learning_rate), self.config.updates)
         for update in range(1, self.config.updates + 1):
             clean, condition = _draw(pools, self.config.batch_size // len(pools), streams.generator("generator windows", update))
             timestep, noise = self.diffusion.draw(tuple(clean.shape), streams.generator("generator noise", update))
@@ -103,7 +104,6 @@ class TrajectoryGenerator(nn.Module):
             parameters.gradient.zero_()
             mse_loss(predicted, self.diffusion.velocity(clean, noise, timestep)).backward()
             optimizer.step()
-            schedule.step()
             averaged.lerp_(parameters.values, 1 - min(EMA_DECAY, update / (update + 10)))  # the first updates are not remembered
             tick(1)
         parameters.values.copy_(averaged)
@@ -133,7 +133,8 @@ class TrajectoryGenerator(nn.Module):
         return arrays_of(self.state_dict())
 
     def load_arrays(self, arrays: dict[str, np.ndarray]) -> None:
-        self.load_state_dict({name: torch.from_numpy(array) for name, array in arrays.items()})
+        """Take the weights that `arrays` gave. Raises DamagedFile, before any changes, for those of another generator."""
+        fill(self, arrays, "source.safetensors")
 
 
 def _draw(pools: list[tuple[Tensor, Tensor]], count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:

@@ -213,7 +213,7 @@ def test_an_interrupted_run_says_how_to_go_on_and_can(training: Callable[..., No
         raise KeyboardInterrupt
 
     training(interrupted)
-    assert main(["train", "--preset", "smoke", "--seed", "4", "--output-dir", "out"]) == 130
+    assert main(["train", "--preset", "smoke", "--seed", "4", "--output-dir", "out"]) == 75
     assert "reconverge train --resume out" in capsys.readouterr().err
 
     training(lambda config, folder, progress: write_results(folder))

@@ -96,7 +96,7 @@ def test_settings_without_effect_and_absent_defaults_do_not_divide(tmp_path: Pat
 
 
 def test_every_setting_has_its_default_here() -> None:
-    elsewhere = {"curriculum", "method", "seed", "device", "threads"}
+    elsewhere = {"curriculum", "method", "seed", "device", "threads", "save_minutes"}
     absent = {key for key in flat(RunConfig()) if key not in default_settings() and not key.startswith("video.")}
     assert absent == elsewhere
 
@@ -179,7 +179,8 @@ def test_the_page_names_commits_and_versions_of_torch(tmp_path: Path) -> None:
     for folder, commit, torch in ((folders[1], "f" * 40 + "+changes", "2.9.0"), (folders[2], None, "2.10.0")):
         found = json.loads((folder / "fingerprint.json").read_text())
         (folder / "fingerprint.json").write_text(json.dumps({**found, "git_commit": commit, "versions": {"torch": torch}}))
-    assert unlike([read_run(folder) for folder in folders]) == ["commits of the code (3)", "versions of torch (2)"]
+    torch_by_run = f"the version of torch (2.9.0: {folders[0]}, {folders[1]}; 2.10.0: {folders[2]})"
+    assert unlike([read_run(folder) for folder in folders]) == ["commits of the code (3)", torch_by_run]
     page = write_report(folders, tmp_path / "page.html").read_text()
     assert "Commit of the code: 0123456789ab, ffffffffffff+changes, unknown; torch 2.10.0, 2.9.0." in page
 

@@ -5,6 +5,7 @@ import torch
 from small_policy import random_windows, small_policy
 from torch import Tensor
 
+from reconverge.envs.errors import TrainingDiverged
 from reconverge.policy.config import UnetConfig
 from reconverge.policy.diffusion_policy import DiffusionPolicy
 from reconverge.policy.fisher import SPECTRUM_DRAWS, Draws, denoising_draws, denoising_losses, diagonal_fisher, rank1_fisher
@@ -102,5 +103,5 @@ def test_draws_that_agree_are_collinear_and_opposite_halves_are_seen() -> None:
 def test_a_draw_that_is_not_finite_is_refused() -> None:
     values = torch.ones(10)
     values[3] = float("nan")
-    with pytest.raises(FloatingPointError, match="not finite"):
+    with pytest.raises(TrainingDiverged, match="not finite"):
         rank1_fisher(lambda point, draws: draws[0] * point.sum(), torch.ones(3), (values,))

@@ -6,6 +6,7 @@ import re
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
 from synthetic_run import POINT_REACH, write_run
 
@@ -15,6 +16,7 @@ from reconverge.eval import headlines, metrics, plots, report, wording
 from reconverge.eval.intervals import Interval
 from reconverge.eval.report import write_report
 from reconverge.eval.run_results import read_run
+from reconverge.eval.task_failures import failure_sentences
 
 VOID = {"meta", "img", "br", "input", "link", "path", "use", "rect"}
 
@@ -170,6 +172,29 @@ def test_what_cannot_be_reported_is_said(tmp_path: Path) -> None:
 )
 def test_numbers_read_well(text: str, wanted: str) -> None:
     assert text == wanted
+
+
+def test_a_task_that_failed_is_said_to_have_failed(run: Path, tmp_path: Path) -> None:
+    assert read_run(run).failures == () and "Tasks failed" not in read(write_report([run], tmp_path / "before.html"))
+    lines = (run / "success_matrix.csv").read_text().splitlines()
+    (run / "success_matrix.csv").write_text("".join(line + "\n" for line in lines if not line.startswith("3,point-reach-0")))
+    error = "3,{},{},point-reach-0,17,3,\"RuntimeError: the <arm>, fell off\"\n"
+    header = "stage,purpose,update,task,episode_seed,attempts,error\n"
+    (run / "failures.csv").write_text(header + error.format("matrix", 500) + error.format("recovery", 2) + error.format("recovery", 50))
+    results = read_run(run)
+    assert list(results.failed_at) == [(3, "point-reach-0")] and results.finished
+    assert np.isnan(results.matrix[3, 0])
+    assert failure_sentences(results)[1].startswith("task 'point-reach-0' FAILED while stage 3 was learned, at update 2, 50 and is not measured")
+    page = read(write_report([run], tmp_path / "report.html"))
+    assert page.count("Tasks failed") == 1 and "the &lt;arm&gt;, fell off" in page and ">failed<" in page
+    assert read(write_report([run, write_run(tmp_path / "b", seed=1)], tmp_path / "both.html")).count("Tasks failed") == 2
+
+
+def test_a_last_stage_of_which_every_task_failed_was_evaluated(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "run", done=2)
+    (folder / "failures.csv").write_text("stage,purpose,update,task,episode_seed,attempts,error\n3,matrix,500,point-reach-0,17,3,gone\n")
+    assert read_run(folder).finished
+    assert "Tasks failed" in read(write_report([folder], tmp_path / "report.html"))
 
 
 def test_figures_are_png_too(run: Path) -> None:

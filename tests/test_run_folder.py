@@ -108,6 +108,7 @@ def test_a_file_in_the_way_is_refused(tmp_path: Path) -> None:
 
 def test_a_start_that_was_cut_short_can_be_repeated(run: Path) -> None:
     (run / "config.yaml").unlink()  # written last
+    (run / "files.json").unlink()  # written on leaving
     RunFolder.create(run, CONFIG, "again").close()
     assert holds_run(run)
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from reconverge.eval.rollout import EpisodeResult
+from reconverge.envs.simulators import TaskFailure
+from reconverge.eval.rollout import EpisodeResult, Rollouts
+from reconverge.eval.run_results import FailureRow, read_table
 from reconverge.launch.run_tables import StageRecord, online_curves, recoveries, reference_rates, success_rates, write_tables
 
 
@@ -49,6 +51,34 @@ def test_a_revisited_task_is_measured_against_its_latest_visit() -> None:
     assert reference_rates([*records(), again, last], 4)[4, "a"] == 1.0
     assert (3, "a") not in reference_rates([*records(), again, last], 4)  # while it is learned again it is no earlier task
     assert reference_rates([*records(), again, last], 4)[3, "b"] == 1.0
+
+
+def failing(*names: str) -> list[TaskFailure]:
+    return [TaskFailure(name, 17, 3, 'RuntimeError: the arm, "it" fell off (arm.py, line 3)') for name in names]
+
+
+def test_a_task_that_failed_is_in_failures_and_nowhere_else(tmp_path: Path) -> None:
+    """Task a fails after stage 1, where it was learned: it has no reference, so that nothing is said of its recovery."""
+    untrained, first, second = records()
+    first.episodes = []
+    first.add_rollouts("matrix", 100, Rollouts(episodes("b", "0011"), {}, [], failing("a")))
+    second.add_rollouts("recovery", 50, Rollouts([], {}, [], failing("a")))
+    assert (2, "a") not in reference_rates([untrained, first, second], 2)
+    write_tables(tmp_path, [untrained, first, second], [], 4, (99,))
+    matrix = {tuple(row.split(",")[:2]): row for row in (tmp_path / "success_matrix.csv").read_text().splitlines()[1:]}
+    assert ("1", "a") not in matrix and matrix["1", "b"].startswith("1,b,4,2,")
+    assert (tmp_path / "recovery.csv").read_text().count("\n") == 1
+    rows = read_table(tmp_path / "failures.csv", FailureRow)
+    assert [(row.stage, row.purpose, row.update, row.task, row.episode_seed, row.attempts) for row in rows] == [
+        (1, "matrix", 100, "a", 17, 3),
+        (2, "recovery", 50, "a", 17, 3),
+    ]
+    assert rows[0].error == failing("a")[0].error
+
+
+def test_without_failures_their_table_is_there_and_empty(tmp_path: Path) -> None:
+    write_tables(tmp_path, records(), [], 4, (99,))
+    assert (tmp_path / "failures.csv").read_text() == "stage,purpose,update,task,episode_seed,attempts,error\n"
 
 
 def test_written_tables_say_never_with_an_empty_cell(tmp_path: Path) -> None:

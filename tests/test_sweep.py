@@ -231,7 +231,7 @@ def test_the_table_by_which_a_run_is_finished_is_written_last(tmp_path: Path, mo
     written: list[str] = []
     monkeypatch.setattr(run_tables, "write_file", lambda path, content: written.append(path.name))
     write_tables(tmp_path, [], [], 1, (99,))
-    assert written[-1] == "success_matrix.csv" and len(written) == len(set(written)) == 7
+    assert written[-1] == "success_matrix.csv" and len(written) == len(set(written)) == 8
 
 
 def test_a_resumed_run_says_that_its_code_is_another(tmp_path: Path) -> None:
@@ -402,7 +402,7 @@ def test_published_results_alone_suffice_elsewhere(backend: Scripted, capsys: py
     words = "--methods replay --seeds 0 1 --results-dir results/toy"
     assert run(words) == 0
     published = Path("results/toy/replay/seed-1")
-    assert {path.name for path in published.iterdir()} <= set(sweep.PUBLISHED) and not (published / "episodes.csv").exists()
+    assert {path.name for path in published.iterdir()} <= {*sweep.PUBLISHED, "files.json"} and not (published / "episodes.csv").exists()
     shutil.rmtree("runs")
     capsys.readouterr()
     assert run(words) == 0
@@ -662,7 +662,7 @@ def test_an_interrupted_sweep_ends_its_jobs_and_says_how_to_go_on(backend: Scrip
         return jobs[-1]
 
     backend.behave = behave
-    assert run("--methods replay --seeds 0..1 --jobs 2") == 130
+    assert run("--methods replay --seeds 0..1 --jobs 2") == 75
     assert jobs[0].asked and not jobs[0].killed
     assert "go on with the same command: reconverge sweep --preset smoke" in capsys.readouterr().err
 
@@ -813,7 +813,7 @@ def test_a_sweep_that_is_stopped_leaves_no_process_and_its_job_resumes(blow: sig
     wait_for(lambda: (folder / "metrics.jsonl").exists(), process)
     process.send_signal(blow)
     _, said = process.communicate(timeout=60)
-    assert process.returncode == (-9 if blow == signal.SIGKILL else 130)
+    assert process.returncode == (-9 if blow == signal.SIGKILL else 75)
     assert blow == signal.SIGKILL or "go on with the same command: reconverge sweep" in said
     wait_for_release(folder)
     held = look(folder, make_job(read_config(folder / "config.yaml"), "smoke"))
@@ -838,7 +838,7 @@ def test_a_killed_job_is_resumed_and_a_failing_one_reported_beside_it(tmp_path: 
     shown, said = process.communicate(timeout=240)
     assert process.returncode == 2, shown + said
     assert f"resume  finetune/{steady}/seed-0" in said and f"start  finetune/{diverging}/seed-0" in said
-    assert re.search(rf"finetune/{re.escape(diverging)}/seed-0 +2 +\w+ is (nan|inf) at stage 1", shown)
+    assert re.search(rf"finetune/{re.escape(diverging)}/seed-0 +2 +the [a-z ]+ (is|are) (nan|inf|not finite) at stage 1", shown)
     assert re.search(rf"finetune/{steady} +1 of 1", shown)
     assert look(tmp_path / "results/finetune" / steady / "seed-0", toy_job(method="finetune")).state == "result"
     assert not (tmp_path / "results/finetune" / diverging).exists()

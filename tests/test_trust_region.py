@@ -3,6 +3,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from reconverge.envs.errors import TrainingDiverged
 from reconverge.policy.diagonal_trust_region import DiagonalTrustRegion
 from reconverge.policy.fisher import Rank1Fisher
 from reconverge.policy.trust_region import TrustRegion
@@ -129,5 +130,5 @@ def test_a_diagonal_region_is_carried_through_arrays() -> None:
 def test_parameters_that_are_not_finite_are_named_before_anything_moves() -> None:
     trust = region(1.0, 2)
     trust.add(fisher([1, 0], 1.0), torch.zeros(2))
-    with pytest.raises(FloatingPointError, match="not finite"):
+    with pytest.raises(TrainingDiverged, match="not finite"):
         trust.project(torch.tensor([float("nan"), 1.0], dtype=torch.float64), radius=0.1)

@@ -12,6 +12,7 @@ from reconverge.launch.commands.measure import Diagnose, Evaluate, Recover
 from reconverge.launch.commands.pages import Render, Report
 from reconverge.launch.commands.sweep import Sweep
 from reconverge.launch.commands.train import Train
+from reconverge.launch.commands.verify import Verify
 
 COMMANDS: dict[str, type[Command]] = {
     "train": Train,
@@ -24,4 +25,5 @@ COMMANDS: dict[str, type[Command]] = {
     "collect": Collect,
     "list": List,
     "doctor": Doctor,
+    "verify": Verify,
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from reconverge.envs.tasks import find_task
 from reconverge.launch.commands.command import Command, Run
 from reconverge.launch.progress import Progress
 from reconverge.launch.run_folder import RunFolder, holds_run
+from reconverge.launch.seal import renew
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,8 @@ class Report(Command):
         folders = runs_within(self.runs)
         if self.reference is not None and len(folders) == 1:
             raise ConfigError(f"--reference {self.reference} has nothing to compare: {folders[0].path} is a single run; name more, or leave it out")
+        if len(folders) > 1:
+            _warn_of_mixing(folders)
         output = self.output or (folders[0].report_html if len(folders) == 1 else Path("runs", "comparison.html"))
         report_on(folders, output, Progress("quiet"), self.reference)
         print(f"report: {output}")
@@ -83,6 +87,14 @@ class Report(Command):
             write_tables([folder.path for folder in folders], self.tables, self.reference)
             print(f"tables: {self.tables}")
         return 0
+
+
+def _warn_of_mixing(folders: list[RunFolder]) -> None:
+    from reconverge.eval.mixed_fingerprints import warning
+    from reconverge.eval.run_results import read_run
+
+    if said := warning([read_run(folder.path) for folder in folders]):
+        print(said, file=sys.stderr)
 
 
 def render_run(folder: RunFolder, progress: Progress, tasks: Collection[str] = (), stages: Collection[int] = ()) -> None:
@@ -100,7 +112,8 @@ def report_on(folders: list[RunFolder], output: Path, progress: Progress, refere
     with progress.phase("report"):
         if len(folders) == 1:
             write_report([folders[0].path], output)
-            write_summary_picture(folders[0].path)
+            picture = write_summary_picture(folders[0].path)
+            renew(folders[0].path, [path for path in (output, picture) if path.is_relative_to(folders[0].path)])
         else:
             write_report([folder.path for folder in folders], output, reference=reference)
 

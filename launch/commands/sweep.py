@@ -13,8 +13,9 @@ import tyro
 from reconverge.envs.errors import ConfigError
 from reconverge.launch.commands.command import Command, at_least, check_device
 from reconverge.launch.commands.tables import Columns, print_table
-from reconverge.launch.config import MethodName, RunConfig
+from reconverge.launch.config import METHOD_CHOICES, RunConfig
 from reconverge.launch.presets import find_preset
+from reconverge.launch.stop_request import Stopped
 
 if TYPE_CHECKING:
     from reconverge.launch.job import Job
@@ -39,7 +40,7 @@ class Sweep(Command):
 
     preset: str = "quickstart"
     """Configuration to start from; `reconverge list presets` shows them."""
-    methods: tuple[MethodName, ...] = ()
+    methods: Annotated[tuple[str, ...], tyro.conf.arg(metavar=f"[{METHOD_CHOICES} ...]")] = ()
     """Methods; that of the configuration when left out."""
     seeds: tuple[str, ...] = ()
     """Seeds: numbers and ranges such as `0..4 7`, both ends meant; that of the configuration when left out."""
@@ -78,7 +79,7 @@ class Sweep(Command):
         try:
             outcomes = sweep.run_here(entries, places, self.jobs, cost, self.overwrite, self.quiet)
         except KeyboardInterrupt:
-            raise KeyboardInterrupt(f"go on with the same command: {command_line}") from None
+            raise Stopped(f"go on with the same command: {command_line}") from None
         return self._conclude(entries, outcomes, places)
 
     def _planned(self) -> list[Job]:

@@ -24,7 +24,8 @@ def print_table(rows: Iterable[Mapping[str, Any]], columns: Columns, left: Colle
 
 
 def success_percent(row: Mapping[str, Any]) -> str:
-    return f"{100 * row['rate']:.0f}"
+    """Rate of valid episodes; a task whose simulator failed has none."""
+    return f"{100 * row['rate']:.0f}" if row["episodes"] else "failed"
 
 
 def expert_percent(row: Mapping[str, Any]) -> str:
@@ -32,4 +33,4 @@ def expert_percent(row: Mapping[str, Any]) -> str:
 
 
 def interval_percent(row: Mapping[str, Any]) -> str:
-    return f"{100 * row['wilson_low']:.0f} to {100 * row['wilson_high']:.0f}"
+    return "-" if not row["episodes"] else f"{100 * row['wilson_low']:.0f} to {100 * row['wilson_high']:.0f}"

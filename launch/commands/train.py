@@ -16,8 +16,10 @@ from reconverge.launch.commands.pages import render_run, report_on
 from reconverge.launch.commands.tables import Columns, expert_percent, interval_percent, print_table, success_percent
 from reconverge.launch.config import RunConfig, check
 from reconverge.launch.config_file import config_text
+from reconverge.launch.own_methods import check_method
 from reconverge.launch.progress import Progress
 from reconverge.launch.run_folder import RunFolder
+from reconverge.launch.stop_request import Stopped
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,7 @@ class Train(Command):
 
     def run(self, command_line: str) -> int:
         check(self.config)
+        check_method(self.config.method)
         if self.print_config:
             print(config_text(self.config), end="")
             return 0
@@ -63,7 +66,7 @@ class Train(Command):
             try:
                 self._train(folder, progress)
             except KeyboardInterrupt:
-                raise KeyboardInterrupt(f"go on with: reconverge train --resume {folder.path}") from None
+                raise Stopped(f"go on with: reconverge train --resume {folder.path}") from None
         _print_cost(progress)
         _print_outcome(folder)
         return 0
@@ -79,8 +82,11 @@ class Train(Command):
     def _train(self, folder: RunFolder, progress: Progress) -> None:
         from reconverge.launch.curriculum_run import train, write_cost
 
-        for change in folder.version_changes() if self.resume is not None else []:
+        changes = folder.version_changes() if self.resume is not None else []
+        for change in changes:
             progress.note(f"resuming with {change}: results may differ from those of an uninterrupted run")
+        if changes:
+            folder.note_resumption(changes)
         progress.note(f"run folder: {folder.path}")
         train(self.config, folder, progress)
         if self.config.video.render and self.config.video.episodes:
@@ -114,6 +120,7 @@ def _print_outcome(folder: RunFolder) -> None:
     """Success per task at the end, beside what it was just after learning and beside the expert's; then the run in a line."""
     from reconverge.eval import headlines
     from reconverge.eval.run_results import read_run
+    from reconverge.eval.task_failures import failure_sentences
 
     results = read_run(folder.path)
     ceilings = {ceiling.task: ceiling.rate for ceiling in results.ceilings}
@@ -133,6 +140,8 @@ def _print_outcome(folder: RunFolder) -> None:
         "episodes": "episodes",
     }
     print_table(rows, columns)
+    for sentence in failure_sentences(results):
+        print(sentence)
     success, forgetting = headlines.final_success(results), headlines.forgetting(results)
     print(f"mean success {100 * success.mean:.1f} % ({100 * success.low:.1f} to {100 * success.high:.1f})", end="")
     if results.method != "joint":

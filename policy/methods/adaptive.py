@@ -19,6 +19,7 @@ from reconverge.policy.hooks import Hook, Method
 from reconverge.policy.learner import Learner
 from reconverge.policy.methods.replay import WindowSource
 from reconverge.policy.methods.trust_region import trust_region
+from reconverge.policy.saved_arrays import take
 from reconverge.policy.update_budget import alignment, hard_budget, module_gains, modules_of, soft_budget
 
 
@@ -92,7 +93,7 @@ class UpdateBudget(Hook):
 
     def load_arrays(self, arrays: dict[str, np.ndarray]) -> None:
         if arrays:
-            self.move, self.curvature = (torch.from_numpy(arrays[name]) for name in ("move", "curvature"))
+            self.move, self.curvature = (take(arrays, name, (None,), "learner.safetensors") for name in ("move", "curvature"))
 
 
 def adaptive(config: TrainConfig) -> Method:

@@ -132,6 +132,13 @@ class StayTrue(Hook):
     def figures(self) -> dict[str, float]:
         return {"radius": self.config.radius, "beta": self.weight}
 
+    def underway(self) -> dict[str, np.ndarray]:
+        return {"beta": np.array([self.weight])}
+
+    def load_underway(self, learner: Learner, arrays: dict[str, np.ndarray]) -> None:
+        self.weight = float(arrays["beta"].item())
+        learner.loss_weights = (1.0, self.weight)
+
 
 def stay_near(config: TrustRegionConfig, size: int, device: torch.device | str = "cpu") -> Hook:
     """The hook that the configuration asks for; `size` is P."""

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -86,6 +87,16 @@ class VarianceReducedMeta(Hook):
         parameters.gradient.add_(correction)
         self.before = theta, parameters.gradient.clone()
         return losses
+
+    def underway(self) -> dict[str, np.ndarray]:
+        if self.before is None:
+            return {}
+        return {name: part.cpu().numpy() for name, part in zip(("theta", "direction"), self.before, strict=True)}
+
+    def load_underway(self, learner: Learner, arrays: dict[str, np.ndarray]) -> None:
+        if arrays:
+            theta, direction = (torch.from_numpy(arrays[name]).to(learner.averaged) for name in ("theta", "direction"))
+            self.before = theta, direction
 
 
 def batch_loss(learner: Learner, current: WindowBatch | None, replayed: WindowBatch | None, purpose: str) -> Loss:

@@ -1,0 +1,104 @@
+"""Which simulator made an episode, told without loading it: versions, and digests of the files that the physics and the success flags come from.
+
+    metaworld 3.1.1, mujoco 3.3.0, models 0f1e2d3c4b5a, code 5a4b3c2d1e0f, reward success only
+    gymnasium 1.4.0, environment Pendulum-v1
+    point-reach 1
+
+Two equal version numbers do not make two equal simulators: an edited XML file, a mesh of another checkout or a patched success test
+keep them. Two equal fingerprints do, up to the last bits, in which processors differ.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Iterable
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from reconverge.envs.point_reach import VERSION as POINT_REACH_VERSION
+from reconverge.envs.task import Task
+
+REWARD = "success only"
+"""The reward that Meta-World episodes carry here; it changes when a shaped one is used."""
+MODEL_SUFFIXES = (".xml", ".stl")
+"""Scenes and what they include, and the meshes that collide. Textures are for the eye."""
+DIGITS = 12
+
+
+def simulator_fingerprints(tasks: Iterable[Task]) -> dict[str, str]:
+    """Simulator -> its fingerprint, for every simulator of the tasks: `metaworld`, `point-reach`, or the name of a `gym:` task."""
+    return {_simulator(task): simulator_fingerprint(task) for task in tasks}
+
+
+def simulator_fingerprint(task: Task) -> str:
+    """The fingerprint of the simulator of one task; imports neither mujoco nor metaworld. A missing package is `absent`."""
+    if task.family == "metaworld":
+        return metaworld_fingerprint()
+    if task.family == "point-reach":
+        return POINT_REACH_VERSION
+    return gym_fingerprint(task.name.partition(":")[2])
+
+
+@cache
+def metaworld_fingerprint() -> str:
+    """Meta-World's and MuJoCo's; some 40 ms, once per process."""
+    models, code = metaworld_digests(_package_folder("metaworld"))
+    return f"{_versioned('metaworld')}, {_versioned('mujoco')}, models {models}, code {code}, reward {REWARD}"
+
+
+def metaworld_digests(package: Path | None) -> tuple[str, str]:
+    """Digests of the model files and of the Python files in a package's folder; `unknown` where there is none."""
+    if package is None:
+        return "unknown", "unknown"
+    return _digest(package / "assets", MODEL_SUFFIXES), _digest(package, (".py",))
+
+
+def gym_fingerprint(environment: str) -> str:
+    """Gymnasium's version, the environment and, where Gymnasium says which, the package that it comes from."""
+    parts = [_versioned("gymnasium"), f"environment {environment}"]
+    module = _registering_module(environment)
+    package = module.partition(".")[0]
+    if package not in ("", "gymnasium"):
+        parts.append(_versioned(package))
+    if module.startswith("gymnasium.envs.mujoco"):
+        parts.append(_versioned("mujoco"))
+    return ", ".join(parts)
+
+
+def _simulator(task: Task) -> str:
+    return task.name if task.family == "gym" else task.family
+
+
+def _registering_module(environment: str) -> str:
+    """The module of the environment's class; empty where Gymnasium is not loaded, as it is once the task is known, or does not say."""
+    gymnasium: Any = sys.modules.get("gymnasium")
+    spec = None if gymnasium is None else gymnasium.registry.get(environment.rpartition(":")[2])
+    entry: Any = None if spec is None else spec.entry_point
+    return entry.partition(":")[0] if isinstance(entry, str) else str(getattr(entry, "__module__", "") or "")
+
+
+def _digest(folder: Path, suffixes: tuple[str, ...]) -> str:
+    """SHA-256, shortened, over names and contents of the files with these suffixes, in the order of their names."""
+    found = hashlib.sha256()
+    for name, path in sorted((path.relative_to(folder).as_posix(), path) for path in folder.rglob("*") if path.suffix in suffixes):
+        content = path.read_bytes()
+        found.update(f"{name}\0{len(content)}\0".encode())
+        found.update(content)
+    return found.hexdigest()[:DIGITS]
+
+
+def _package_folder(name: str) -> Path | None:
+    spec = find_spec(name)
+    places = None if spec is None else spec.submodule_search_locations
+    return Path(places[0]) if places else None
+
+
+def _versioned(package: str) -> str:
+    try:
+        return f"{package} {version(package)}"
+    except PackageNotFoundError:
+        return f"{package} absent"

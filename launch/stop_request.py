@@ -1,0 +1,81 @@
+"""A wish to stop: SIGTERM, SIGINT (Ctrl-C) and SIGUSR1, which queues send ahead of their time limit.
+
+    held          an update, a file that is being written: the wish waits until `check`, between two updates
+    not held      nothing can be lost: the work is broken off where it is
+
+    first signal       what there is of a stage is saved, and the process leaves with exit code 75 (EX_TEMPFAIL, "try again")
+    second signal      leaves at once; the folder stays as the last save left it
+
+The handler itself saves nothing: it runs between any two instructions, in the middle of a write too.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+REQUEUE = 75
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+
+
+class Stopped(KeyboardInterrupt):
+    """The work was broken off on request and can be taken up again; the message says how."""
+
+
+class StopRequest:
+    """Listens while it is entered, in the main thread; elsewhere it does nothing."""
+
+    def __init__(self) -> None:
+        self.wanted = False
+        self._holds = 0
+        self._earlier: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> StopRequest:
+        try:
+            for number in SIGNALS:
+                self._earlier[number] = signal.signal(number, self._heard)
+        except ValueError:  # not in the main thread
+            self._earlier.clear()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._earlier.items():
+            signal.signal(number, handler)
+
+    def check(self) -> None:
+        """Raise Stopped if it was asked for."""
+        if self.wanted:
+            raise Stopped
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Let a wish wait until `check`, or until the end of this block."""
+        self._holds += 1
+        try:
+            yield
+        finally:
+            self._holds -= 1
+        if not self._holds:
+            self.check()
+
+    @contextmanager
+    def released(self) -> Iterator[None]:
+        """Within `held`, a part that may be broken off anywhere."""
+        holds, self._holds = self._holds, 0
+        try:
+            self.check()
+            yield
+        finally:
+            self._holds = holds
+
+    def _heard(self, number: int, frame: FrameType | None) -> None:
+        if self.wanted:
+            os._exit(128 + number)
+        self.wanted = True
+        os.write(2, b"\nreconverge: stopping; what there is of the stage is saved first, a second signal leaves at once\n")
+        if not self._holds:
+            raise Stopped

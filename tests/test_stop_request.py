@@ -1,0 +1,122 @@
+"""SIGTERM, SIGINT and SIGUSR1: what is held is finished first, what is not is broken off, a second signal leaves at once."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from forked_run import everything
+from test_curriculum_run import tiny
+from test_toy_world import run
+
+from reconverge.launch.cli import main
+from reconverge.launch.curriculum_run import CurriculumRun, train
+from reconverge.launch.progress import Progress
+from reconverge.launch.run_folder import RunFolder
+from reconverge.launch.stop_request import REQUEUE, SIGNALS, Stopped, StopRequest
+from reconverge.policy.learner import Learner
+from reconverge.replay.trajectory_generator import TrajectoryGenerator
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_what_is_held_is_finished_first(number: int) -> None:
+    done = []
+    with pytest.raises(Stopped), StopRequest() as stop, stop.held():
+        os.kill(os.getpid(), number)
+        done.append("the update")
+        stop.check()
+        done.append("another one")
+    assert done == ["the update"]
+    assert signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler)
+
+
+def test_what_is_not_held_is_broken_off() -> None:
+    with pytest.raises(Stopped), StopRequest() as stop, stop.held(), stop.released():
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(5)
+        pytest.fail("it went on")
+
+
+def test_a_wish_that_came_while_held_is_met_at_the_end_of_the_block_or_on_release() -> None:
+    for leave in ("end", "release"):
+        done = []
+        with pytest.raises(Stopped), StopRequest() as stop:
+            with stop.held():
+                os.kill(os.getpid(), signal.SIGTERM)
+                done.append("held")
+                if leave == "release":
+                    with stop.released():
+                        done.append("released")
+            done.append("after")
+        assert done == ["held"]
+
+
+def test_a_second_signal_leaves_at_once(tmp_path: Path) -> None:
+    script = """
+import time
+from reconverge.launch.stop_request import StopRequest
+with StopRequest() as stop, stop.held():
+    print("ready", flush=True)
+    time.sleep(60)
+"""
+    process = subprocess.Popen([sys.executable, "-c", script], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout is not None and process.stdout.readline() == b"ready\n"
+    process.send_signal(signal.SIGTERM)
+    time.sleep(0.2)
+    assert process.poll() is None
+    process.send_signal(signal.SIGTERM)
+    began = time.monotonic()
+    _, said = process.communicate(timeout=10)
+    assert time.monotonic() - began < 1 and process.returncode == 128 + signal.SIGTERM
+    assert b"a second signal leaves at once" in said
+
+
+def strike_in(place: str, number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the signal come from within, at the second time that `place` is reached: in the middle of what happens there."""
+    kind, name = {
+        "update": (Learner, "_clip_gradient"),
+        "recovery": (CurriculumRun, "_measure_recovery"),
+        "fisher": (Learner, "end_stage"),
+        "generator": (TrajectoryGenerator, "_measure"),
+        "evaluate": (CurriculumRun, "evaluate"),
+        "finish": (CurriculumRun, "_write_tables"),
+    }[place]
+    original, reached = getattr(kind, name), []
+
+    def struck(*given: object, **named: object) -> object:
+        reached.append(1)
+        if len(reached) == 2:
+            os.kill(os.getpid(), number)
+        return original(*given, **named)
+
+    monkeypatch.setattr(kind, name, struck)
+
+
+@pytest.mark.parametrize("place", ["update", "recovery", "fisher", "generator", "evaluate", "finish"])
+def test_stopped_in_any_loop_it_saves_and_goes_on_to_the_same_bits(place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = tiny(tmp_path, curriculum="point-reach:2")
+    expected = everything(run(tmp_path / "golden", config))
+    with monkeypatch.context() as patched, RunFolder.create(tmp_path / "stopped", config, "test") as folder:
+        strike_in(place, signal.SIGINT if place == "recovery" else signal.SIGTERM, patched)
+        with pytest.raises(Stopped):
+            train(config, folder, Progress("quiet"))
+    assert (folder.path / "files.json").exists()
+    with RunFolder.resume(folder.path) as folder:
+        train(config, folder, Progress("quiet"))
+    found = everything(folder.path)
+    assert [name for name in expected if found.get(name) != expected[name]] == [] and set(found) == set(expected)
+
+
+def test_a_stopped_command_says_how_to_go_on_and_leaves_with_75(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    strike_in("update", signal.SIGUSR1, monkeypatch)
+    in_process = ["--demonstrations.workers", "0", "--evaluation.workers", "0", "--threads", "1"]
+    assert main(["train", "--preset", "smoke", *in_process, "--output-dir", "run", "--quiet"]) == REQUEUE
+    assert capsys.readouterr().err.endswith("\nreconverge: stopped; go on with: reconverge train --resume run\n")

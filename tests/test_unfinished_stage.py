@@ -1,0 +1,240 @@
+"""A run that is broken off (within a stage, ahead of any change of the disk, by a full disk) goes on to the same bits."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from forked_run import before_change, die, everything, forked, start_or_resume
+from test_curriculum_run import tiny
+from test_toy_world import run
+
+from reconverge.envs.artifact import Artifact, write_artifact, write_file
+from reconverge.envs.errors import DamagedFile
+from reconverge.envs.seeding import numpy_stream
+from reconverge.launch.config import METHODS, RunConfig
+from reconverge.policy.learner import Learner
+
+
+class World:
+    """A tiny configuration, whose demonstrations lie there, and what an uninterrupted run of it ends with."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.config = folder, tiny(folder, curriculum="point-reach:2", save_minutes=0.001)
+        self.expected = everything(run(folder / "golden", self.config))
+
+    def break_off(self, name: str, work: Callable[[], object], after_s: float | None = None) -> int:
+        """Run in a child that `work` may bring to its end; then go on, and compare."""
+        path = self.folder / name
+
+        def child() -> None:
+            work()
+            start_or_resume(path, self.config)
+
+        code = forked(child, after_s)
+        start_or_resume(path, self.config)
+        found = everything(path)
+        assert {key for key in {**found, **self.expected} if found.get(key) != self.expected.get(key)} == set()
+        assert [path.name for path in path.rglob("*") if ".writing-" in path.name] == []
+        return code
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    return World(tmp_path_factory.mktemp("world"))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_goes_on_from_any_update(method: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Saved after every update, broken off ahead of one of them."""
+    form = "functional" if method == "trust-region" else "penalty"
+    config: RunConfig = tiny(tmp_path, method=method, curriculum="point-reach:2", save_minutes=0.0)
+    config = replace(config, train=replace(config.train, trust_region=replace(config.train.trust_region, form=form)))
+    expected = everything(run(tmp_path / "golden", config))
+    original, broken_off_at = Learner.update, int(numpy_stream("broken off", method).integers(3, 20))
+
+    def update(learner: Learner) -> object:
+        if (learner.stage, learner.update_index) == (2, broken_off_at):
+            raise RuntimeError("broken off")
+        return original(learner)
+
+    with monkeypatch.context() as patched, pytest.raises(RuntimeError, match="broken off"):
+        patched.setattr(Learner, "update", update)
+        run(tmp_path / "run", config)
+    saved = Artifact(tmp_path / "run" / "checkpoints" / "stage-02.learning").arrays("underway.safetensors")
+    assert saved["optimizer.done"].item() == broken_off_at
+    start_or_resume(tmp_path / "run", config)
+    assert everything(tmp_path / "run") == expected
+
+
+# killed
+
+
+def changes_of_a_run(world: World) -> int:
+    def count() -> None:
+        changes = before_change(-1, die)
+        start_or_resume(world.folder / "counted", world.config)
+        (world.folder / "changes").write_text(str(changes()))
+
+    assert forked(count) == 0
+    return int((world.folder / "changes").read_text())
+
+
+def test_killed_ahead_of_a_change_of_the_disk(world: World) -> None:
+    """Six changes, drawn among all that a run makes: files opened, flushed, renamed, removed."""
+    changes = changes_of_a_run(world)
+    for number in sorted(numpy_stream("changes").choice(changes, 6, replace=False) + 1):
+        assert world.break_off(f"change-{number}", lambda number=number: before_change(number, die)) == -9
+
+
+@pytest.mark.faults
+def test_killed_ahead_of_every_change_of_the_disk(world: World) -> None:
+    changes = changes_of_a_run(world)
+    for number in range(1, changes + 1):
+        assert world.break_off("every-change", lambda number=number: before_change(number, die)) == -9
+        shutil.rmtree(world.folder / "every-change")
+    print(f"killed ahead of each of {changes} changes of the disk: {changes} of {changes} runs ended with the same bits")
+
+
+@pytest.mark.parametrize("count", [2, pytest.param(50, marks=pytest.mark.faults)])
+def test_killed_at_random_moments(count: int, world: World, tmp_path: Path) -> None:
+    import time
+
+    began = time.monotonic()
+    start_or_resume(tmp_path / "timed", world.config)
+    lasts_s = time.monotonic() - began
+    moments = numpy_stream("moments", count).uniform(0, lasts_s, count)
+    codes = [world.break_off(f"moment-{count}-{index}", lambda: None, float(moment)) for index, moment in enumerate(moments)]
+    print(f"killed at {codes.count(-9)} random moments: {count} of {count} runs ended with the same bits")
+    assert set(codes) <= {0, -9} and -9 in codes
+
+
+def test_killed_again_and_again(world: World) -> None:
+    """Every attempt dies after 120 changes of the disk; it arrives all the same, for each gets further."""
+    path = world.folder / "again"
+    attempts = 0
+    while forked(lambda: (before_change(120, die), start_or_resume(path, world.config))) == -9:
+        attempts += 1
+        assert attempts < 60
+    assert everything(path) == world.expected and attempts > 1
+
+
+# a disk that fails
+
+
+@pytest.mark.parametrize("count", [4, pytest.param(None, marks=pytest.mark.faults)])
+def test_a_disk_that_takes_nothing_more_ends_the_run_and_loses_nothing(count: int | None, world: World) -> None:
+    """From some change on, every one fails as on a full disk; then there is room again."""
+    changes = changes_of_a_run(world)
+    numbers = range(1, changes + 1) if count is None else sorted(numpy_stream("full").choice(changes, count, replace=False) + 1)
+    for number in numbers:
+
+        def fill(number: int = number) -> None:
+            def refuse() -> None:
+                before_change(1, refuse)  # the next one too
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+            before_change(number, refuse)
+
+        assert world.break_off("full", fill) == 1
+        shutil.rmtree(world.folder / "full")
+
+
+@pytest.mark.parametrize("old", [False, True])
+def test_a_power_cut_leaves_the_old_or_the_new(old: bool, tmp_path: Path) -> None:
+    """At every change of the disk, what was not flushed is lost: no name may lead to a file without its content."""
+    before, after = {"a.json": {"n": 1}, "b.txt": "old"}, {"a.json": {"n": 2}, "b.txt": "new"}
+    place, file = tmp_path / "disk" / "artifact", tmp_path / "disk" / "table.csv"
+    if old:
+        write_artifact(place, before)
+        write_file(file, "old")
+    flushed = {path.stat().st_ino: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+
+    def cut(number: int) -> None:
+        """In a child: write, and lose the power ahead of the change."""
+        flush = os.fsync
+
+        def fsync(handle: int) -> None:
+            flush(handle)
+            flushed[os.fstat(handle).st_ino] = Path(f"/proc/self/fd/{handle}").read_bytes() if not os.path.isdir(f"/proc/self/fd/{handle}") else b""
+
+        os.fsync = fsync
+
+        def lose() -> None:
+            for path in (tmp_path / "disk").rglob("*"):
+                if path.is_file():
+                    path.write_bytes(flushed.get(path.stat().st_ino, b""))
+            os._exit(9)
+
+        before_change(number, lose)
+        write_artifact(place, after)
+        write_file(file, "new")
+
+    number, whole = 0, tmp_path / "whole"
+    if (tmp_path / "disk").exists():
+        shutil.copytree(tmp_path / "disk", whole)
+    while True:
+        number += 1
+        code = forked(lambda number=number: cut(number))
+        if place.exists():
+            found = Artifact(place).json("a.json")["n"], Artifact(place).text("b.txt")
+            assert found in {(1, "old"), (2, "new")}
+        else:
+            assert not old or list(place.parent.glob(".artifact.writing-*-old"))
+        assert not file.exists() or file.read_text() in ("old", "new")
+        if code == 0:
+            break
+    assert number > 8
+
+
+# damage
+
+
+def damage(file: Path) -> None:
+    data = np.frombuffer(file.read_bytes(), np.uint8).copy()
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data.tobytes())
+
+
+@pytest.mark.parametrize("stage", [0, 1, 2])
+def test_a_damaged_checkpoint_is_told_and_the_run_goes_on_from_the_one_before(stage: int, world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    from reconverge.launch.curriculum_run import train
+    from reconverge.launch.progress import Progress
+    from reconverge.launch.run_folder import RunFolder
+
+    path = world.folder / f"damaged-{stage}"
+    shutil.copytree(world.folder / "golden", path)
+    damage(path / "checkpoints" / f"stage-{stage:02d}" / "policy.safetensors")
+    with pytest.raises(DamagedFile):
+        Artifact(path / "checkpoints" / f"stage-{stage:02d}")
+    with RunFolder.resume(path) as folder:
+        train(world.config, folder, Progress("plain"))
+    damaged = path / "checkpoints" / f"stage-{stage:02d}" / "policy.safetensors"
+    assert f"going back to the stage before: {damaged} does not match its hash" in capsys.readouterr().err
+    assert everything(path) == world.expected
+
+
+def test_a_damaged_save_within_a_stage_is_passed_over(world: World) -> None:
+    path = world.folder / "damaged-save"
+    saved = path / "checkpoints" / "stage-01.learning" / "underway.safetensors"
+
+    def die_after_the_first_save() -> None:
+        original = Learner.update
+
+        def update(learner: Learner) -> object:
+            return die() if learner.update_index == 18 else original(learner)
+
+        Learner.update = update  # type: ignore[method-assign,assignment]
+        start_or_resume(path, world.config)
+
+    assert forked(die_after_the_first_save) == -9
+    damage(saved)
+    start_or_resume(path, world.config)
+    assert everything(path) == world.expected

@@ -1,0 +1,206 @@
+"""`verify`: a good run passes, and every kind of damage is found and named; the folder is never written in."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from test_toy_world import run, toy_config
+
+from reconverge.eval.config import EvaluationConfig, RecoveryConfig
+from reconverge.launch.cli import main
+from reconverge.launch.presets import find_preset
+from reconverge.launch.seal import SEAL
+from reconverge.launch.verification import Check, table_differences, verify
+
+TABLES = ("success_matrix.csv", "recovery_curves.csv", "recovery.csv", "ledger.csv", "fisher.csv", "metrics.jsonl", "episodes.csv", "ceilings.csv")
+RESULTS = Path(__file__).resolve().parent.parent / "results" / "cw10" / "replay" / "seed-0"
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A real run of two short stages, sealed."""
+    world, base = tmp_path_factory.mktemp("world"), find_preset("smoke")
+    config = toy_config(
+        world,
+        method="trust-region",
+        curriculum="point-reach:2",
+        train=replace(base.train, updates=20, log_every=5),
+        replay=replace(base.replay, windows_per_task=32, generator=replace(base.replay.generator, updates=3)),
+        demonstrations=replace(toy_config(world).demonstrations, episodes=5),
+        evaluation=EvaluationConfig(episodes=4, workers=0),
+        recovery=RecoveryConfig(episodes=3, grid=(2, 10)),
+    )
+    path = run(world / "run", config)
+    (path / "command.txt").write_text("reconverge train\n")
+    from reconverge.launch.seal import seal
+
+    seal(path)
+    return path
+
+
+@pytest.fixture
+def copied(made: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(made, tmp_path / "run"))
+
+
+@pytest.fixture
+def unsealed(copied: Path) -> Path:
+    (copied / SEAL).unlink()
+    return copied
+
+
+def wrong(path: Path) -> list[Check]:
+    return [check for check in verify(path) if check.outcome == "DIFFERS"]
+
+
+def said(path: Path) -> str:
+    return "\n".join(map(str, wrong(path)))
+
+
+def first_said(path: Path) -> str:
+    """The first finding alone, without the checks that come after it."""
+    return next((str(check) for check in verify(path) if check.outcome == "DIFFERS"), "nothing")
+
+
+def change_a_digit(path: Path) -> None:
+    """In the last line: the last digit of the first number that is not the stage."""
+    lines = path.read_text().splitlines()
+    place = max(index for index, letter in enumerate(lines[-1]) if letter.isdigit())
+    digit = "1" if lines[-1][place] == "0" else "0"
+    lines[-1] = lines[-1][:place] + digit + lines[-1][place + 1 :]
+    path.write_text("\n".join(lines) + "\n")
+
+
+def contents(folder: Path) -> dict[str, tuple[bytes, int]]:
+    return {str(path.relative_to(folder)): (path.read_bytes(), path.stat().st_mtime_ns) for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def test_a_good_run_passes_and_is_not_written_in(copied: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = contents(copied)
+    assert main(["verify", str(copied)]) == 0
+    shown = capsys.readouterr().out
+    assert "DIFFERS" not in shown and " 0 differ, 0 could not be made" in shown
+    assert all(f" {table}" in shown for table in TABLES)
+    assert contents(copied) == before
+
+
+def test_a_flipped_bit_in_any_file_is_found_and_the_file_named(copied: Path) -> None:
+    for name, (data, _) in contents(copied).items():
+        path = copied / name
+        place = len(data) // 2
+        path.write_bytes(data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :])
+        named = name if not name.startswith("checkpoints/") else Path(name).parent.name
+        assert named in first_said(copied), name
+        path.write_bytes(data)
+    assert not wrong(copied)
+
+
+def test_a_missing_file_is_found_and_named(copied: Path) -> None:
+    for name, (data, _) in contents(copied).items():
+        if name != SEAL:
+            (copied / name).unlink()
+            assert Path(name).name in first_said(copied), name
+            (copied / name).write_bytes(data)
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_a_changed_digit_is_found_without_a_seal(table: str, unsealed: Path) -> None:
+    change_a_digit(unsealed / table)
+    (first, *_) = [check for check in wrong(unsealed) if check.subject == table]
+    assert "found" in first.detail and "expected" in first.detail and "row" in first.detail
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_a_row_too_many_or_too_few_is_found_without_a_seal(table: str, unsealed: Path) -> None:
+    text = (unsealed / table).read_text()
+    last = text.splitlines()[-1]
+    (unsealed / table).write_text(f"{text}{last}\n")
+    assert "one too many" in said(unsealed) and table in said(unsealed)
+    (unsealed / table).write_text(text.removesuffix(f"{last}\n"))
+    assert "is missing" in said(unsealed) and table in said(unsealed)
+
+
+def test_without_checkpoints_the_episodes_still_give_the_tables(unsealed: Path) -> None:
+    shutil.rmtree(unsealed / "checkpoints")
+    assert not wrong(unsealed)
+    for table in ("success_matrix.csv", "recovery_curves.csv", "recovery.csv"):
+        text = (unsealed / table).read_text()
+        change_a_digit(unsealed / table)
+        assert table in said(unsealed)
+        (unsealed / table).write_text(text)
+
+
+def test_another_seed_a_double_episode_and_a_rate_above_one_are_named(unsealed: Path) -> None:
+    shutil.rmtree(unsealed / "checkpoints")
+    lines = (unsealed / "episodes.csv").read_text().splitlines()
+    cells = lines[1].split(",")
+    (unsealed / "episodes.csv").write_text("\n".join([lines[0], ",".join([*cells[:4], "77", *cells[5:]]), *lines[2:]]) + "\n")
+    assert "has seed 77, expected" in said(unsealed)
+    (unsealed / "episodes.csv").write_text("\n".join([*lines, lines[-1]]) + "\n")
+    assert "2 rows for" in said(unsealed) and "episodes, expected 4" in said(unsealed)
+    (unsealed / "episodes.csv").write_text("\n".join(lines) + "\n")
+    matrix = (unsealed / "success_matrix.csv").read_text().splitlines()
+    cells = matrix[-1].split(",")
+    (unsealed / "success_matrix.csv").write_text("\n".join([*matrix[:-1], ",".join([*cells[:4], "1.5", *cells[5:]])]) + "\n")
+    assert "column rate: '1.5'; a rate lies within [0, 1]" in said(unsealed)
+
+
+def test_a_table_that_nobody_listed_and_a_checkpoint_too_few_are_named(copied: Path) -> None:
+    (copied / "better.csv").write_text("a\n1\n")
+    (copied / "notes.txt").write_text("mine")
+    assert "better.csv came later" in said(copied) and "notes.txt" not in said(copied)
+    (copied / "better.csv").unlink()
+    shutil.rmtree(copied / "checkpoints" / "stage-02")
+    assert "the tables end with stage 2, the checkpoints with stage 1" in said(copied)
+
+
+def test_lines_of_a_stage_that_is_being_learned_are_no_damage(unsealed: Path) -> None:
+    shutil.rmtree(unsealed / "checkpoints" / "stage-02")
+    shown = {check.subject: check for check in verify(unsealed) if check.outcome == "ok"}
+    assert "belong to a stage that is not finished" in shown["metrics.jsonl"].detail
+
+
+def test_other_demonstrations_are_named(copied: Path, made: Path) -> None:
+    (store, *_) = sorted((made.parent / "demonstrations").glob("point-reach-0-*"))
+    path = store / "episodes.safetensors"
+    data = path.read_bytes()
+    path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    try:
+        assert f"{store.name}/episodes.safetensors does not match its hash" in said(copied)
+    finally:
+        path.write_bytes(data)
+
+
+def test_published_tables_are_checked_as_far_as_they_reach(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["verify", str(RESULTS)]) == 0
+    shown = capsys.readouterr().out
+    assert "neither weights nor" in shown and "single episodes and their seeds cannot be checked" in shown
+    copied = Path(shutil.copytree(RESULTS, tmp_path / "run"))
+    for table in ("success_matrix.csv", "recovery.csv", "recovery_curves.csv", "ceilings.csv"):
+        text = (copied / table).read_text()
+        change_a_digit(copied / table)
+        assert table in said(copied), table
+        (copied / table).write_text(text)
+
+
+def test_what_cannot_be_understood_is_a_finding(unsealed: Path) -> None:
+    shutil.rmtree(unsealed / "checkpoints")
+    for path in (path for path in unsealed.iterdir() if path.is_file() and path.suffix in (".csv", ".json", ".yaml", ".jsonl")):
+        data = path.read_bytes()
+        for hostile in (b"\xff\x00\n", b"stage,task\n1\n"):
+            path.write_bytes(hostile)
+            list(verify(unsealed))  # raises nothing
+        path.write_bytes(data)
+
+
+def test_differences_of_two_tables() -> None:
+    text = "stage,rate\n1,0.5\n2,0.8\n3,0.9\n"
+    assert table_differences(text.replace("0.8", "0.84"), text) == ["row 2, column rate: found 0.84, expected 0.8"]
+    assert table_differences(text.replace("2,0.8\n", ""), text) == ["row 2 is missing: 2,0.8"]
+    assert table_differences(text + "3,0.9\n", text) == ["row 4 is one too many: 3,0.9"]
+    assert table_differences(text.replace("rate", "rat"), text) == ["its columns are stage,rat, expected stage,rate"]
+    assert table_differences(text[:-1], text) == ["the same values in other bytes"]
+    assert table_differences('{"a": 1}\n{"a": 2}\n', '{"a": 1}\n{"a": 3}\n', with_header=False) == ["row 2, a: found 2, expected 3"]
