@@ -182,7 +182,7 @@ def _read_listed(folder: Path, name: str, size: int, digest: str) -> bytes:
         if found != size:
             raise DamagedFile(f"{folder / name} does not match its hash: it has {found} bytes instead of {size}; delete {folder} and redo it")
         content = read_bounded(folder / name, size)
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+    except (FileNotFoundError, ValueError) as error:  # ValueError: a NUL in the name. Other refusals of the system are no damage
         raise DamagedFile(f"{folder / name} is missing; delete {folder} and redo it") from error
     if _sha256(content) != digest:
         raise DamagedFile(f"{folder / name} does not match its hash; delete {folder} and redo it")

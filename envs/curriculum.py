@@ -8,6 +8,12 @@
         tasks: [hammer-v3, {task: push-v3, updates: 3000}, hammer-v3]
         updates: 1500               # per stage, optional; a stage's own value comes first
         demonstrations: 100         # likewise
+
+A stage may bring its own environment and expert (docs/own_task.md); a task's expert need be named once:
+
+        tasks:
+          - {task: gym:Reacher-v5, success: {info: reward_dist, at_least: -0.05}, expert: "python:my_experts:reach"}
+          - {task: gym:Reacher-v5, options: {frame_skip: 4}, success: {info: reward_dist, at_least: -0.05}, expert: "sb3:runs/experts/slow"}
 """
 
 from __future__ import annotations
@@ -21,8 +27,11 @@ from typing import Any
 import yaml
 
 from reconverge.envs.errors import CurriculumError, DamagedFile, UnknownName, shown
+from reconverge.envs.expert_source import ExpertSource, read_expert
+from reconverge.envs.gym_name import GYM_PREFIX, gym_name, read_gym_name
 from reconverge.envs.plain_yaml import read_yaml
 from reconverge.envs.seeding import numpy_stream
+from reconverge.envs.success_rule import read_rule
 from reconverge.envs.task import Task
 from reconverge.envs.tasks import find_task
 
@@ -47,7 +56,7 @@ CURRICULA: dict[str, tuple[str, ...]] = {
 }
 
 FILE_KEYS = ("name", "tasks", "updates", "demonstrations")
-STAGE_KEYS = ("task", "updates", "demonstrations")
+STAGE_KEYS = ("task", "updates", "demonstrations", "options", "success", "expert", "expert_digest", "trusted")
 MOST_STAGES = 1000
 LARGEST_NUMBER = 10**9
 
@@ -86,21 +95,26 @@ class Curriculum:
         return Curriculum(self.name, tuple(stages))
 
     def to_yaml(self) -> str:
-        """The text of a curriculum file that `load_curriculum` reads back."""
+        """The text of a curriculum file that `load_curriculum` reads back, with the digests of experts as they are now, and without `trusted`."""
         stages = [
-            {"task": stage.task.name, **{key: value for key in ("updates", "demonstrations") if (value := getattr(stage, key)) is not None}}
+            {
+                "task": stage.task.name,
+                **{key: value for key in ("updates", "demonstrations") if (value := getattr(stage, key)) is not None},
+                **_expert_keys(stage.task.expert),
+            }
             for stage in self.stages
         ]
         return yaml.safe_dump({"name": self.name, "tasks": stages}, sort_keys=False)
 
 
-def load_curriculum(name_or_file: str) -> Curriculum:
+def load_curriculum(name_or_file: str, trusting: bool = True) -> Curriculum:
     """A curriculum by name (`cw10`), prefix (`cw10:3`), order (`cw10:shuffle-7`) or file (`mine.yaml`).
 
-    Raises UnknownName for a name that does not exist, CurriculumError for anything else that cannot be run.
+    `trusting` heeds `trusted: true` in a file: false for one that somebody else may have written. Raises UnknownName for a name that does
+    not exist, MissingExpert or UntrustedExpert for an expert that cannot be used, CurriculumError for anything else that cannot be run.
     """
     if name_or_file.endswith((".yaml", ".yml")):
-        return _from_file(Path(name_or_file))
+        return _from_file(Path(name_or_file), trusting)
     name, _, suffix = name_or_file.partition(":")
     if name not in CURRICULA:
         raise UnknownName("curriculum", name, CURRICULA, "--curriculum (a file's name must end in .yaml)")
@@ -123,7 +137,11 @@ def _prefix_length(whole: str, prefix: str, most: int) -> int:
     return int(prefix)
 
 
-def _from_file(path: Path) -> Curriculum:
+def _expert_keys(expert: ExpertSource | None) -> dict[str, str]:
+    return {} if expert is None else {"expert": str(expert), "expert_digest": expert.digest}
+
+
+def _from_file(path: Path, trusting: bool) -> Curriculum:
     content = _parsed(path)
     if not isinstance(content, dict):
         raise CurriculumError(f"{path} must be a mapping with the keys {', '.join(FILE_KEYS)}")
@@ -137,6 +155,8 @@ def _from_file(path: Path) -> Curriculum:
     if not isinstance(name, str) or not name.strip():
         raise CurriculumError(f"{path}: 'name' must be text, not {shown(name)}")
     stages = [_stage_entry(entry, f"{path}, stage {number}") for number, entry in enumerate(entries, 1)]
+    if not trusting:
+        stages = [{key: value for key, value in stage.items() if key != "trusted"} for stage in stages]
     return _checked(name, stages, content, str(path))
 
 
@@ -158,16 +178,54 @@ def _checked(name: str, entries: Sequence[Mapping[str, Any]], defaults: Mapping[
         here = f"{place}, stage {number}"
         own = {key: _amount(entry, key, here) for key in fallback}
         amounts = {key: fallback[key] if own[key] is None else own[key] for key in fallback}
-        stages.append(Stage(number, _task(entry["task"], here), **amounts))
-    _check_sizes(stages, place)
+        stages.append(Stage(number, _task(entry, here), **amounts))
+    stages = _with_one_expert_each(stages, place)
+    check_sizes(stages, place)
     return Curriculum(name, tuple(stages))
 
 
-def _task(name: str, place: str) -> Task:
+def _task(entry: Mapping[str, Any], place: str) -> Task:
+    """The task of a stage: found by name, with the stage's options, rule of success and expert."""
     try:
-        return find_task(name)
+        task = find_task(_full_name(entry, place))
     except UnknownName as error:
         raise UnknownName(error.kind, error.name, error.known, place) from None
+    if "expert" in entry:
+        return replace(task, expert=read_expert(entry["expert"], place, entry.get("expert_digest"), entry.get("trusted", False)))
+    if unused := {"expert_digest", "trusted"} & set(entry):
+        raise CurriculumError(f"{place}: '{sorted(unused)[0]}' goes with 'expert', which is missing")
+    return task
+
+
+def _full_name(entry: Mapping[str, Any], place: str) -> str:
+    """The name that holds the stage's options and rule of success."""
+    name: str = entry["task"]
+    given = [key for key in ("options", "success") if key in entry]
+    if not given:
+        return name
+    if not name.startswith(GYM_PREFIX):
+        raise CurriculumError(f"{place}: '{given[0]}' is for Gymnasium environments, named gym:ID; '{name[:80]}' is none")
+    known = read_gym_name(name)
+    if ("options" in entry and known.options) or ("success" in entry and known.success is not None):
+        raise CurriculumError(f"{place}: '{given[0]}' is given twice, in the name '{name[:80]}' and beside it")
+    options, rule = known.arguments, known.success
+    if "options" in entry:
+        if not isinstance(entry["options"], dict):
+            raise CurriculumError(f"{place}: 'options' must be a mapping of arguments of gymnasium.make, not {shown(entry['options'])}")
+        options = entry["options"]
+    if "success" in entry:
+        rule = read_rule(entry["success"], place)
+    return str(gym_name(known.environment, options, rule, f"{place}, options"))
+
+
+def _with_one_expert_each(stages: Sequence[Stage], place: str) -> list[Stage]:
+    """A task that comes again has the expert that it was first given. Raises CurriculumError where it is given two."""
+    experts: dict[str, ExpertSource] = {}
+    for stage in stages:
+        if (expert := stage.task.expert) is not None and experts.setdefault(stage.task.name, expert) != expert:
+            first = experts[stage.task.name]
+            raise CurriculumError(f"{place}, stage {stage.number}: '{stage.task.name}' has two experts, '{first}' and '{expert}'; name one of them")
+    return [replace(stage, task=replace(stage.task, expert=experts.get(stage.task.name))) for stage in stages]
 
 
 def _amount(mapping: Mapping[str, Any], key: str, place: str) -> int | None:
@@ -185,7 +243,7 @@ def _check_keys(mapping: Mapping[Any, Any], known: Sequence[str], place: str) ->
             raise UnknownName("curriculum key", key if isinstance(key, str) else shown(key), known, place)
 
 
-def _check_sizes(stages: Sequence[Stage], place: str) -> None:
+def check_sizes(stages: Sequence[Stage], place: str) -> None:
     """One network serves all tasks, so their observations and actions must have the same sizes."""
     first = stages[0].task
     for task in (stage.task for stage in stages):

@@ -27,7 +27,8 @@ import numpy as np
 from reconverge.envs.demonstrations_config import DemonstrationConfig
 from reconverge.envs.episodes import Episode, EpisodeStore, episode_seed
 from reconverge.envs.errors import DamagedFile, ReconvergeError, UnsupportedEnvironment
-from reconverge.envs.experts import Expert, run_expert
+from reconverge.envs.experts import Expert, check_expert, run_expert
+from reconverge.envs.recorded_episodes import recorded_batches
 from reconverge.envs.simulator_fingerprint import simulator_fingerprint
 from reconverge.envs.simulators import Simulators
 from reconverge.envs.task import Task
@@ -85,7 +86,7 @@ def collect(
     progress: Progress | None = None,
     simulators: Simulators | None = None,
 ) -> Demonstrations:
-    """The first `episodes` successes of the task's expert, from `folder` if they are there already.
+    """The first `episodes` successes of the task's expert (acted out, or found among recorded episodes), from `folder` if they are there already.
 
     `progress` is called with (successes so far, episodes). `simulators` lends running workers; without it
     `config.workers` are started and ended here. Raises UnsupportedEnvironment for an expert that hardly ever succeeds, OtherSimulator
@@ -94,8 +95,10 @@ def collect(
     store = None if folder is None else EpisodeStore(folder / collection_name(task, config, episodes))
     if store is not None and (found := _stored(store, task)) is not None:
         return Demonstrations(task, found[0], found[1], len(found[0]))
+    check_expert(task)
     with Simulators(config.workers) as own:
-        batches = _attempted(task, config, store, simulators or own)
+        recorded = task.expert is not None and task.expert.recorded
+        batches = recorded_batches(task, config.hold_steps, BATCH) if recorded else _attempted(task, config, store, simulators or own)
         kept, attempts = _first_successes(task, episodes, batches, progress)
     if store is not None:
         _finish(store, task, kept, attempts)
@@ -116,6 +119,7 @@ def collect_from(expert: Expert, task: Task, config: DemonstrationConfig, episod
 def collection_name(task: Task, config: DemonstrationConfig, episodes: int) -> str:
     """Folder name: task, count and a digest of all that the episodes depend on, which the worker count is not."""
     depends = [FORMAT, task.name, task.horizon, episodes, config.hold_steps, config.seed, simulator_version(task)]
+    depends += [] if task.expert is None else [task.expert.identity]
     digest = hashlib.sha256(json.dumps(depends).encode()).hexdigest()[:12]
     return f"{task_file(task.name)}-{episodes}-{digest}"
 
@@ -146,7 +150,13 @@ def _first_successes(task: Task, wanted: int, batches: Iterator[list[Episode | N
     kept: list[Episode] = []
     attempts = 0
     while len(kept) < wanted:
-        for run in next(batches):
+        batch = next(batches, None)
+        if batch is None:
+            raise UnsupportedEnvironment(
+                f"expert '{task.expert}' holds {len(kept)} successful episodes of '{task.name}' among {attempts}, and {wanted} are wanted; "
+                f"ask for {max(1, len(kept))} or fewer (demonstrations)"
+            )
+        for run in batch:
             attempts += 1
             if run is not None:
                 kept.append(run)

@@ -1,15 +1,25 @@
-"""Who demonstrates: a scripted expert per task, or a trained stable-baselines3 policy."""
+"""Who demonstrates: a scripted expert per family of tasks, or the expert that the task's stage names.
+
+What is the user's own (a function, an archive) speaks the environment's own units of action; it is put into [-1, 1] here:
+
+    own       -2 ........ 0 ........ 2        the bounds of Pusher's action space
+    unit      -1 ........ 0 ........ 1        what every task here takes
+"""
 
 from __future__ import annotations
 
+import importlib
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
+from reconverge.envs.actor_network import ActorNetwork
 from reconverge.envs.episodes import Episode
-from reconverge.envs.errors import UnsupportedEnvironment
+from reconverge.envs.errors import UnsupportedEnvironment, shown
+from reconverge.envs.expert_source import MissingExpert
 from reconverge.envs.point_reach import PointReachExpert
 from reconverge.envs.task import Task
 from reconverge.envs.tasks import TaskEnv
@@ -23,18 +33,110 @@ class Expert(Protocol):
 
 
 def check_expert(task: Task) -> None:
-    """Raise UnsupportedEnvironment where there is no scripted expert; imports no simulator."""
-    if task.family not in _EXPERTS:
-        raise UnsupportedEnvironment(
-            f"task '{task.name}' has no scripted expert to learn from; "
-            "collect_from(Sb3Expert(model), ...) collects from a policy of your own in Python"
-        )
+    """Raise a ReconvergeError where nobody can demonstrate the task. Imports no simulator, but the module of a function of the user's."""
+    if task.expert is None:
+        if task.family not in _EXPERTS:
+            raise UnsupportedEnvironment(
+                f"task '{task.name}' has no scripted expert to learn from; name one in its stage, such as expert: \"python:my_experts:reach\", "
+                "or train one with reconverge train-expert and write expert: \"sb3:FOLDER\" (docs/own_task.md)"
+            )
+    elif not task.expert.recorded:
+        task.expert.require_unchanged()
+        if task.expert.is_archive:
+            task.expert.require_trusted()
+        elif task.expert.kind == "sb3":
+            _actor(task)
+        else:
+            _function(task)
 
 
 def expert_for(task: Task) -> Expert:
-    """The scripted expert of a task; raises UnsupportedEnvironment where there is none."""
+    """The expert that the task names, or the scripted one of its family. Raises a ReconvergeError where it cannot act."""
     check_expert(task)
-    return _EXPERTS[task.family](task)
+    if task.expert is None:
+        return _EXPERTS[task.family](task)
+    if task.expert.recorded:
+        raise UnsupportedEnvironment(f"'{task.expert}' holds recorded episodes, which cannot act in '{task.name}'")
+    if task.expert.is_archive:
+        return OwnUnits(task, _archive(task))
+    return _actor(task) if task.expert.kind == "sb3" else OwnUnits(task, _function(task))
+
+
+def to_unit(actions: np.ndarray, task: Task) -> np.ndarray:
+    """Actions (..., Da) in the environment's own units as float64 in [-1, 1]; what exceeds its bounds is clipped, as the environment would."""
+    own = np.asarray(actions, np.float64)
+    if task.action_bounds is not None:
+        low, high = (np.array(bound) for bound in task.action_bounds)
+        own = 2.0 * (own - low) / (high - low) - 1.0
+    return np.clip(own, -1.0, 1.0)
+
+
+class OwnUnits:
+    """A function of the user's, observation (Do,) -> action (Da,) in the environment's own units, as an expert."""
+
+    def __init__(self, task: Task, function: Callable[[np.ndarray], Any]) -> None:
+        self._task, self._function = task, function
+
+    def act(self, observation: np.ndarray) -> np.ndarray:
+        given = self._function(observation.copy())
+        try:
+            action = np.asarray(given, np.float64)
+        except (TypeError, ValueError) as error:
+            raise UnsupportedEnvironment(f"expert '{self._task.expert}' answered {shown(given)}; an action is expected") from error
+        if action.shape != (self._task.action_size,) or not np.isfinite(action).all():
+            raise UnsupportedEnvironment(
+                f"expert '{self._task.expert}' answered with an action of shape {action.shape}{'' if np.isfinite(action).all() else ', not finite'}; "
+                f"'{self._task.name}' takes {self._task.action_size} finite numbers"
+            )
+        return to_unit(action, self._task)
+
+
+def _function(task: Task) -> Callable[[np.ndarray], Any]:
+    """The function `MODULE:NAME`, imported by name like any code of the user's."""
+    source = task.expert
+    assert source is not None
+    module, _, name = source.place.partition(":")
+    try:
+        found: Any = importlib.import_module(module)
+        for part in name.split("."):
+            found = getattr(found, part)
+    except (ImportError, AttributeError) as error:
+        fix = "correct the name, or put its folder on PYTHONPATH"
+        raise MissingExpert(f"expert '{source}' of '{task.name}' cannot be imported ({error}); {fix}") from error
+    if not callable(found):
+        raise MissingExpert(f"expert '{source}' of '{task.name}' is {shown(found)}; a function from observation to action was expected")
+    function: Callable[[np.ndarray], Any] = found
+    return function
+
+
+def _actor(task: Task) -> ActorNetwork:
+    source = task.expert
+    assert source is not None
+    actor = ActorNetwork.load(Path(source.place))
+    if (actor.observation_size, actor.action_size) != (task.observation_size, task.action_size):
+        raise UnsupportedEnvironment(
+            f"expert '{source}' has {actor.observation_size} observations and {actor.action_size} actions, '{task.name}' has "
+            f"{task.observation_size} and {task.action_size}; train one for this environment"
+        )
+    return actor
+
+
+def _archive(task: Task) -> Callable[[np.ndarray], Any]:
+    """A policy from an archive of stable-baselines3, which is unpickled: only where the stage says that it is trusted."""
+    source = task.expert
+    assert source is not None
+    source.require_trusted()
+    # By name: nothing in this folder imports torch unless a stage asks for an archive.
+    algorithms = importlib.import_module("stable_baselines3")
+    saved, _, _ = importlib.import_module("stable_baselines3.common.save_util").load_from_zip_file(source.place, device="cpu")
+    # The archive does not name its algorithm; its settings tell.
+    marks = {"target_entropy": "SAC", "target_policy_noise": "TD3", "n_epochs": "PPO", "gae_lambda": "A2C"}
+    name = next((name for mark, name in marks.items() if mark in (saved or {})), None)
+    if name is None:
+        known = ", ".join(marks.values())
+        raise UnsupportedEnvironment(f"'{source}' is of none of the algorithms {known}; wrap it in a function: python:MODULE:FUNCTION")
+    model = getattr(algorithms, name).load(source.place, device="cpu")
+    return lambda observation: model.predict(observation.astype(np.float32), deterministic=True)[0]
 
 
 class MetaworldExpert:

@@ -1,7 +1,8 @@
 """Any Gymnasium environment with Box observations and bounded Box actions as a task, named `gym:<env-id>`.
 
 The id may name the module that registers it (`gym:my_package.tasks:Reach-v0`), which worker processes
-need. Success is what the environment reports as `info["success"]` or `info["is_success"]`.
+need. Success is what the environment reports as `info["success"]` or `info["is_success"]`, or what the rule in the task's
+name says of its other reports; options of the environment stand in the name too (`gym_name.py`).
 
 An episode is invalid from the first observation on that is not finite. In one that runs on MuJoCo that would come too late, for
 MuJoCo answers a NaN by silently starting over in mid-episode: there a warning of its, or a clock that does not advance, tells.
@@ -9,7 +10,9 @@ MuJoCo answers a NaN by silently starting over in mid-episode: there a warning o
 
 from __future__ import annotations
 
+import os
 import sys
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -17,9 +20,11 @@ import gymnasium
 import numpy as np
 from gymnasium.spaces import Box
 
-from reconverge.envs.errors import RenderingUnavailable, UnknownName, UnsupportedEnvironment
+from reconverge.envs.errors import RenderingUnavailable, UnknownName, UnsupportedEnvironment, shown
+from reconverge.envs.gym_name import GymName, read_gym_name
+from reconverge.envs.rendering import find_renderer
+from reconverge.envs.success_rule import RETURN, SuccessRule
 from reconverge.envs.task import ObservationLayout, Task
-from reconverge.envs.tasks import GYM_PREFIX
 
 DEFAULT_HORIZON = 200
 SUCCESS_KEYS = ("success", "is_success")
@@ -28,16 +33,19 @@ SUCCESS_KEYS = ("success", "is_success")
 @lru_cache(maxsize=256)
 def gym_task(name: str) -> Task:
     """The task `gym:<env-id>`; makes the environment once to see its spaces, horizon and success report."""
-    env = _made(name)
+    made_of = read_gym_name(name)
+    env = _made(made_of)
     try:
         observation_size, action_size = _sizes(env, name)
         horizon = (env.spec.max_episode_steps if env.spec else None) or DEFAULT_HORIZON
-        _check_reports_success(env, name, horizon)
+        _check_reports_success(env, made_of, horizon)
         seconds = float(getattr(env.unwrapped, "dt", 0.0) or 0.0)
+        bounds = _bounds(env)
     finally:
         env.close()
+    success = "the environment's own success flag" if made_of.success is None else made_of.success.in_words
     layout = ObservationLayout(frame=(0, observation_size))
-    return Task(name, "gym", observation_size, action_size, horizon, seconds, "the environment's own success flag", layout)
+    return Task(str(made_of), "gym", observation_size, action_size, horizon, seconds, success, layout, action_bounds=bounds)
 
 
 class GymEnv(gymnasium.Env[np.ndarray, np.ndarray]):
@@ -45,12 +53,13 @@ class GymEnv(gymnasium.Env[np.ndarray, np.ndarray]):
 
     def __init__(self, task: Task) -> None:
         self.task = task
-        self._env = _made(task.name)
+        self._made_of = read_gym_name(task.name)
+        self._env = _made(self._made_of)
         own = self._env.action_space
         assert isinstance(own, Box)
         self._low, self._high = own.low.astype(np.float64), own.high.astype(np.float64)
         self._action_type = own.dtype
-        self._steps, self._invalid, self._time = 0, False, 0.0
+        self._steps, self._return, self._invalid, self._time = 0, 0.0, False, 0.0
         self._drawing: gymnasium.Env[Any, Any] | None = None
         self.observation_space = Box(-np.inf, np.inf, (task.observation_size,), np.float64)
         self.action_space = Box(-1.0, 1.0, (task.action_size,), np.float64)
@@ -60,7 +69,7 @@ class GymEnv(gymnasium.Env[np.ndarray, np.ndarray]):
         if (data := _mujoco_data(self._env)) is not None:
             data.warning.number[:] = 0  # not every environment's reset clears those of the episode before
         observation, _ = self._env.reset(seed=seed or 0)
-        self._steps, self._time = 0, -np.inf
+        self._steps, self._return, self._time = 0, 0.0, -np.inf
         self._invalid = not self._sound(observation)
         return np.array(observation, np.float64), {}
 
@@ -71,9 +80,10 @@ class GymEnv(gymnasium.Env[np.ndarray, np.ndarray]):
         share = (np.clip(action, -1.0, 1.0) + 1.0) / 2.0
         observation, reward, terminated, truncated, info = self._env.step((self._low + share * (self._high - self._low)).astype(self._action_type))
         self._steps += 1
+        self._return += float(reward)
         self._invalid |= not self._sound(observation)
-        success = any(bool(info.get(key, False)) for key in SUCCESS_KEYS) and not self._invalid
         ended = bool(terminated or truncated or self._steps >= self.task.horizon)
+        success = reports_success(self._made_of.success, info, self._return, ended) and not self._invalid
         return np.array(observation, np.float64), float(reward), False, ended, {"success": success, "invalid": self._invalid}
 
     def _sound(self, observation: np.ndarray) -> bool:
@@ -93,11 +103,13 @@ class GymEnv(gymnasium.Env[np.ndarray, np.ndarray]):
         return np.empty(0) if state is None else np.array(state, np.float64).ravel()
 
     def draw(self, state: np.ndarray, width: int, height: int) -> np.ndarray:
-        """A picture, uint8 (height, width, 3), by the environment's own `rgb_array` rendering."""
+        """A picture, uint8 (height, width, 3), by the environment's own `rgb_array` rendering. Raises RenderingUnavailable without OpenGL."""
         if not len(state):
             raise RenderingUnavailable(f"'{self.task.name}' shows no physics state that could be drawn later; set video.render to false")
         if self._drawing is None:
-            self._drawing = _made(self.task.name, render_mode="rgb_array")
+            if _mujoco_data(self._env) is not None:
+                os.environ.setdefault("MUJOCO_GL", find_renderer())  # Gymnasium's own choice may load a driver that draws nothing
+            self._drawing = _made(self._made_of, render_mode="rgb_array")
         self._drawing.reset(seed=0)
         inner: Any = self._drawing.unwrapped
         if hasattr(inner, "data") and hasattr(inner, "set_state"):
@@ -112,16 +124,25 @@ class GymEnv(gymnasium.Env[np.ndarray, np.ndarray]):
             self._drawing.close()
 
 
-def _made(name: str, **options: Any) -> gymnasium.Env[Any, Any]:
+def reports_success(rule: SuccessRule | None, info: Mapping[str, Any], episode_return: float, ended: bool) -> bool:
+    """Whether a step succeeds by the rule, or without one by the environment's own flag."""
+    if rule is None:
+        return any(bool(info.get(key, False)) for key in SUCCESS_KEYS)
+    return rule.holds(info, episode_return, ended)
+
+
+def _made(name: GymName, **options: Any) -> gymnasium.Env[Any, Any]:
+    # What an environment makes of options that it does not know or cannot use is its own affair.
+    refusals = (gymnasium.error.Error, ImportError, *((TypeError, ValueError, OSError) if name.options else ()))
     try:
-        env = gymnasium.make(name.removeprefix(GYM_PREFIX), disable_env_checker=True, **options)
+        env = gymnasium.make(name.environment, disable_env_checker=True, **name.arguments, **options)
         if _mujoco_data(env) is not None:
             # Without a handler of one's own MuJoCo appends its warnings to a file in the working directory.
             sys.modules["mujoco"].set_mju_user_warning(_heard)
         return env
     except gymnasium.error.UnregisteredEnv as error:
-        raise UnknownName("Gymnasium environment", name.removeprefix(GYM_PREFIX), gymnasium.registry) from error
-    except (gymnasium.error.Error, ImportError) as error:
+        raise UnknownName("Gymnasium environment", name.environment, gymnasium.registry) from error
+    except refusals as error:
         raise UnsupportedEnvironment(f"'{name}' cannot be made: {error}") from error
 
 
@@ -145,18 +166,45 @@ def _sizes(env: gymnasium.Env[Any, Any], name: str) -> tuple[int, int]:
     return seen.shape[0], acted.shape[0]
 
 
-def _check_reports_success(env: gymnasium.Env[Any, Any], name: str, horizon: int) -> None:
-    """Act in the middle of the action range until a success flag is seen; some environments report it only at the end."""
+def _bounds(env: gymnasium.Env[Any, Any]) -> tuple[tuple[float, ...], tuple[float, ...]]:
     space = env.action_space
     assert isinstance(space, Box)
+    return tuple(float(value) for value in space.low), tuple(float(value) for value in space.high)
+
+
+def _check_reports_success(env: gymnasium.Env[Any, Any], name: GymName, horizon: int) -> None:
+    """Act in the middle of the action range until what decides on success is seen; some environments report it only at the end."""
+    space, rule = env.action_space, name.success
+    assert isinstance(space, Box)
+    if rule is not None and rule.quantity == RETURN:
+        return
+    wanted = SUCCESS_KEYS if rule is None else (rule.quantity,)
+    seen: set[str] = set()
     env.reset(seed=0)
     for _ in range(horizon):
         _, _, terminated, truncated, info = env.step(((space.low + space.high) / 2).astype(space.dtype))
-        if any(key in info for key in SUCCESS_KEYS):
+        seen |= {str(key) for key in info}
+        if found := [key for key in wanted if key in info]:
+            _check_number(name, info[found[0]])
             return
         if terminated or truncated:
             break
-    raise UnsupportedEnvironment(f"'{name}' reports neither info['success'] nor info['is_success']; wrap it in an environment that does")
+    reported = f"it reports {', '.join(sorted(seen))}" if seen else "its info is empty"
+    if rule is not None:
+        raise UnsupportedEnvironment(f"'{name}' reports no info['{rule.quantity}'], which its rule of success needs; {reported}")
+    raise UnsupportedEnvironment(
+        f"'{name}' reports neither info['success'] nor info['is_success']; say in its stage what success is, such as "
+        f"success: {{info: KEY, at_least: X}} or success: {{return_at_least: X}}; {reported}"
+    )
+
+
+def _check_number(name: GymName, value: Any) -> None:
+    if name.success is None or not name.success.relation:
+        return
+    try:
+        float(value)
+    except (TypeError, ValueError) as error:
+        raise UnsupportedEnvironment(f"'{name}': info['{name.success.quantity}'] is {shown(value)}, which no bound can be set to") from error
 
 
 def _resized(picture: np.ndarray, width: int, height: int) -> np.ndarray:

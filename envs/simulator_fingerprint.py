@@ -19,6 +19,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from reconverge.envs.gym_name import GYM_PREFIX, read_gym_name
 from reconverge.envs.point_reach import VERSION as POINT_REACH_VERSION
 from reconverge.envs.task import Task
 
@@ -40,7 +41,7 @@ def simulator_fingerprint(task: Task) -> str:
         return metaworld_fingerprint()
     if task.family == "point-reach":
         return POINT_REACH_VERSION
-    return gym_fingerprint(task.name.partition(":")[2])
+    return gym_fingerprint(task.name.removeprefix(GYM_PREFIX))
 
 
 @cache
@@ -59,8 +60,12 @@ def metaworld_digests(package: Path | None) -> tuple[str, str]:
 
 def gym_fingerprint(environment: str) -> str:
     """Gymnasium's version, the environment and, where Gymnasium says which, the package that it comes from."""
+    name = read_gym_name(environment)
     parts = [_versioned("gymnasium"), f"environment {environment}"]
-    module = _registering_module(environment)
+    # An option may name a file, such as the model to simulate.
+    files = [Path(value) for value in name.arguments.values() if isinstance(value, str) and Path(value).is_file()]
+    parts += [f"file {path.name} {hashlib.sha256(path.read_bytes()).hexdigest()[:DIGITS]}" for path in files]
+    module = _registering_module(name.environment)
     package = module.partition(".")[0]
     if package not in ("", "gymnasium"):
         parts.append(_versioned(package))

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from reconverge.envs.expert_source import ExpertSource
+
 
 @dataclass(frozen=True)
 class ObservationLayout:
@@ -42,6 +44,8 @@ class Task:
         observation_centre, observation_scale: the range in which observations are expected, (Do,) each,
             in the observation's units; None when unknown. The normaliser uses them, so that it need
             not change from stage to stage.
+        action_bounds: lowest and highest action, (Da,) each, in the simulator's own units; None where these are -1 and 1.
+        expert: who demonstrates it; None: the scripted expert of its family.
     """
 
     name: str
@@ -54,3 +58,5 @@ class Task:
     layout: ObservationLayout
     observation_centre: tuple[float, ...] | None = None
     observation_scale: tuple[float, ...] | None = None
+    action_bounds: tuple[tuple[float, ...], tuple[float, ...]] | None = None
+    expert: ExpertSource | None = None

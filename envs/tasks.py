@@ -12,11 +12,10 @@ from typing import Any, Protocol
 import numpy as np
 
 from reconverge.envs.errors import UnknownName
+from reconverge.envs.gym_name import GYM_PREFIX
 from reconverge.envs.point_reach import VERSION as POINT_REACH_VERSION
 from reconverge.envs.point_reach import PointReachEnv, point_reach_tasks
 from reconverge.envs.task import ObservationLayout, Task
-
-GYM_PREFIX = "gym:"
 
 # fmt: off
 METAWORLD_NAMES = (
@@ -75,7 +74,8 @@ def task_names() -> list[str]:
 def find_task(name: str) -> Task:
     """The task of an official name; `hammer` stands for `hammer-v3`.
 
-    Raises UnknownName with the nearest match, or UnsupportedEnvironment for a `gym:` name whose spaces do not fit.
+    Raises UnknownName with the nearest match; for a `gym:` name CurriculumError where its options or its rule of success cannot be read,
+    UnsupportedEnvironment where its spaces do not fit or it does not say what success is.
     """
     if name.startswith(GYM_PREFIX):
         from reconverge.envs.gym_env import gym_task

@@ -16,10 +16,11 @@ from matplotlib.colors import LinearSegmentedColormap, LogNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from reconverge.envs.gym_name import short_name
 from reconverge.eval import headlines, metrics
 from reconverge.eval.experiment import Experiment, MethodRow, final_rates
 from reconverge.eval.intervals import Interval
-from reconverge.eval.plots import HEAT, INK, MARKERS, MUTED, PAPER, SERIES, STYLE, WARM, short_name
+from reconverge.eval.plots import HEAT, INK, MARKERS, MUTED, PAPER, SERIES, STYLE, WARM
 from reconverge.eval.recovery_comparison import Cell, RecoveryCell
 from reconverge.eval.run_groups import RunGroup
 

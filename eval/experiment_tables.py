@@ -1,4 +1,4 @@
-"""The tables of an experiment as CSV files and its figures as PNG, to be committed or put into a paper.
+"""The tables of an experiment as CSV files and its figures as PNG and SVG, to be committed or put into a paper.
 
     table1.csv               success at the end, just learned, forgetting per method; beside the published values
     paired.csv               differences to the reference over common seeds
@@ -6,7 +6,8 @@
     recovery_cells.csv       per method, threshold and (earlier task, transition) over seeds
     wins.csv                 wins, ties, losses against the reference per threshold and count
     cost.csv                 minutes and bytes per method
-    methods.png  stages.png  tasks.png  recovery-N.png
+    table1.tex  recovery.tex the first and the third for LaTeX
+    methods.png  stages.png  tasks.png  recovery-N.png, each also as .svg
 
 Rates, shares and differences are in [-1, 1]; updates and bytes are counts. An empty entry was not measured, does not exist or, for a
 number of updates whose `..._never` or `size` is above zero, was not reached.
@@ -25,6 +26,7 @@ from reconverge.envs.artifact import write_file
 from reconverge.eval import plots
 from reconverge.eval.experiment import CostRow, Experiment, MethodRow, PairedRow, summarise
 from reconverge.eval.intervals import Interval
+from reconverge.eval.latex_tables import latex_tables
 from reconverge.eval.recovery_comparison import RecoveryCell, RecoverySummary, WinsRow
 from reconverge.eval.report import experiment_figures
 from reconverge.eval.run_results import read_run
@@ -37,8 +39,10 @@ def write_tables(runs: Sequence[Path], folder: Path, reference: str | None = Non
     """Write every table and figure of the experiment that `runs` are into `folder`; returns what was written."""
     experiment = summarise([read_run(Path(run)) for run in runs], reference)
     contents: dict[str, str | bytes] = {f"{name}.csv": csv_text(rows) for name, rows in experiment_rows(experiment).items()}
+    contents |= latex_tables(experiment)
     if any(run.stages_done for group in experiment.groups for run in group.runs):
-        contents |= {f"{name}.png": plots.png(figure) for name, figure in experiment_figures(experiment).items()}
+        for name, figure in experiment_figures(experiment).items():
+            contents |= {f"{name}.svg": plots.svg_file(figure), f"{name}.png": plots.png(figure)}
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in contents.items():
         write_file(folder / name, content)

@@ -19,6 +19,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from reconverge.envs.gym_name import short_name
 from reconverge.eval.cost import by_phase
 from reconverge.eval.recovery import Curve
 from reconverge.eval.run_results import RunResults
@@ -67,6 +68,11 @@ def svg(figure: Figure) -> str:
     return text[text.index("<svg") :]
 
 
+def svg_file(figure: Figure) -> str:
+    """The figure as the text of an SVG file."""
+    return f'<?xml version="1.0" encoding="utf-8"?>\n{svg(figure)}'
+
+
 def png(figure: Figure, dots_per_inch: int = 144) -> bytes:
     """The figure as the bytes of a PNG file."""
     stream = io.BytesIO()
@@ -74,11 +80,6 @@ def png(figure: Figure, dots_per_inch: int = 144) -> bytes:
         figure.set_dpi(dots_per_inch)
         FigureCanvasAgg(figure).print_png(stream, metadata={"Software": None})
     return stream.getvalue()
-
-
-def short_name(task: str) -> str:
-    """`hammer-v3` as it reads on an axis: `hammer`."""
-    return task.removesuffix("-v3")
 
 
 @mpl.rc_context(STYLE)

@@ -20,6 +20,7 @@ from matplotlib.figure import Figure
 
 from reconverge.envs.artifact import write_file
 from reconverge.envs.errors import RunFolderError
+from reconverge.envs.gym_name import short_name
 from reconverge.eval import experiment_plots, headlines, plots, wording
 from reconverge.eval.comparison import code_commits, run_row, torch_versions
 from reconverge.eval.cost import by_phase
@@ -373,7 +374,7 @@ def _inline(figure: Figure) -> Markup:
 def _template() -> jinja2.Template:
     loader = jinja2.FunctionLoader(lambda name: (files("reconverge.eval") / name).read_text(encoding="utf-8"))
     environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
-    environment.filters.update(percent=percent, points=points, size=size, duration=duration, short=plots.short_name)
+    environment.filters.update(percent=percent, points=points, size=size, duration=duration, short=short_name)
     environment.filters.update(updates=wording.updates, median=wording.median, median_bounds=wording.median_bounds, signed=wording.signed)
     environment.filters["interval"] = bounds
     environment.filters["points_interval"] = lambda interval: bounds(interval, points)

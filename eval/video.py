@@ -29,6 +29,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from reconverge.envs.bounded_file import MIB, read_bounded
 from reconverge.envs.errors import DamagedFile, RenderingUnavailable, RunFolderError
+from reconverge.envs.gym_name import short_name
 from reconverge.envs.plain_arrays import parse_arrays
 from reconverge.envs.task import Task
 from reconverge.envs.task_files import task_file, task_of_file
@@ -219,7 +220,7 @@ def _captioned_frames(clip: Clip, config: VideoConfig) -> Iterator[np.ndarray]:
     frames = clip.frames()
     for index in range(len(frames) + config.frames_per_second // 2):
         shown = min(index, len(frames) - 1)
-        cell = _cell_picture(frames[shown], clip.border(shown), f"{_short(clip.task)} · stage {clip.stage} · {clip.caption(shown)}")
+        cell = _cell_picture(frames[shown], clip.border(shown), f"{short_name(clip.task)} · stage {clip.stage} · {clip.caption(shown)}")
         yield np.asarray(cell)
 
 
@@ -295,7 +296,7 @@ def _empty_grid(columns: Sequence[str], tasks: Sequence[str], size: tuple[int, i
         pen.text((MARGIN + column * pitch[0] + (pitch[0] - GAP) // 2, HEADER // 2), label, font=_font(12), fill=TEXT_DIM, anchor="mm")
     for row, task in enumerate(tasks):
         middle = HEADER + row * pitch[1] + (pitch[1] - GAP) // 2
-        pen.text((MARGIN - 10, middle), _short(task), font=_font(12), fill=TEXT, anchor="rm")
+        pen.text((MARGIN - 10, middle), short_name(task), font=_font(12), fill=TEXT, anchor="rm")
         for column in range(len(columns)):
             x, y = _corner((column, row), size)
             pen.rectangle((x, y, x + pitch[0] - GAP - 1, y + pitch[1] - GAP - 1), fill=CELL_DARK)
@@ -375,11 +376,7 @@ def _cell_name(stage: int, task: str) -> str:
 def _stage_label(stage: int, curriculum: Sequence[str]) -> str:
     if stage == 0:
         return "untrained"
-    return f"{stage} · {_short(curriculum[stage - 1])}" if stage <= len(curriculum) else f"stage {stage}"
-
-
-def _short(task: str) -> str:
-    return task.removesuffix("-v3")
+    return f"{stage} · {short_name(curriculum[stage - 1])}" if stage <= len(curriculum) else f"stage {stage}"
 
 
 def _even(pixels: int) -> int:

@@ -6,13 +6,15 @@
       source.safetensors                  the generator and its windows, or the stored windows
       record.json                         the stage's rows of every table, seconds per phase
 
-A stage is short and its randomness a pure function of (seed, stage, update), so a killed run starts the broken
-stage again from the checkpoint before it, and arrives at the same weights bit for bit.
+Randomness is a pure function of (seed, stage, update), so a run that goes on from here arrives at the same weights bit for bit;
+`unfinished_stage` says what is kept within a stage.
 """
 
 from __future__ import annotations
 
+import itertools
 import re
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,7 @@ from reconverge.envs.errors import DamagedFile, RunFolderError
 from reconverge.launch.assembly import Assembly
 from reconverge.launch.run_folder import RunFolder
 from reconverge.launch.run_tables import StageRecord
+from reconverge.launch.stage_plan import StagePlan
 from reconverge.policy.diffusion_policy import arrays_of
 from reconverge.policy.saved_arrays import fill
 
@@ -65,6 +68,12 @@ def finished_stages(checkpoints: Path) -> list[int]:
     """Stages with a checkpoint, in order."""
     found = (re.fullmatch(r"stage-(\d+)", path.name) for path in checkpoints.glob("stage-*"))
     return sorted(int(match[1]) for match in found if match)
+
+
+def stages_in_order(folder: RunFolder, plans: Sequence[StagePlan]) -> list[int]:
+    """The stages from which a run can be told without a gap: the untrained policy and the planned stages, up to the first without a checkpoint."""
+    planned = (0, *(plan.number for plan in plans))
+    return list(itertools.takewhile(lambda stage: folder.checkpoint(stage).is_dir(), planned))
 
 
 def checkpoint_of(folder: RunFolder, stage: int | None) -> Path:

@@ -185,8 +185,9 @@ def _termination_as_interrupt() -> typing.Iterator[None]:
 
 
 def _overview() -> str:
-    commands = "\n".join(f"  {name:<10}{kind.summary}" for name, kind in COMMANDS.items())
-    presets = "\n".join(f"  {name:<12}{preset.description}" for name, preset in PRESETS.items())
+    width = max(map(len, COMMANDS)) + 2
+    commands = "\n".join(f"  {name:<{width}}{kind.summary}" for name, kind in COMMANDS.items())
+    presets = "\n".join(f"  {name:<14}{preset.description}" for name, preset in PRESETS.items())
     return f"""usage: reconverge COMMAND [OPTIONS]
 
 Train one robot policy on a curriculum of tasks, watch what it forgets, and measure how fast it comes back.

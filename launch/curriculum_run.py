@@ -31,7 +31,7 @@ from reconverge.envs.task import Task
 from reconverge.envs.task_files import task_file
 from reconverge.eval.rollout import Recording, evaluation_starts, planned_steps, rollout
 from reconverge.launch.assembly import Assembly, assemble, make_windows
-from reconverge.launch.checkpoint import finished_stages, load_checkpoint, read_record, save_checkpoint
+from reconverge.launch.checkpoint import load_checkpoint, read_record, save_checkpoint, stages_in_order
 from reconverge.launch.config import RunConfig
 from reconverge.launch.progress import Progress
 from reconverge.launch.run_folder import RunFolder
@@ -66,9 +66,10 @@ class CurriculumRun:
 
     def run(self) -> None:
         self._write_curriculum()
-        self.demonstrations = self.collect_demonstrations()
         self.folder.keep_facts("simulators", simulator_fingerprints(self.tasks))
+        self.demonstrations = self.collect_demonstrations()
         self.folder.keep_facts("demonstrations", {task.name: data_digest(found) for task, found in self.demonstrations.items()})
+        self._write_ceilings()
         self.assembly = assemble(self.config, self.tasks, self.demonstrations[self.tasks[0]], self.simulators)
         policy = self.assembly.learner.policy
         self.folder.describe_policy(policy.parameter_count, self.config.policy.denoiser)
@@ -94,8 +95,6 @@ class CurriculumRun:
 
                 collected[task] = collect_task(task, count, self.config, self.simulators, show)
                 tick.at(before + count)
-        rows = [{"task": task.name, **_ceiling(found)} for task, found in collected.items()]
-        write_csv(self.folder.ceilings_csv, CEILING_COLUMNS, rows)
         return collected
 
     def begin(self) -> None:
@@ -201,7 +200,7 @@ class CurriculumRun:
         if self.folder.checkpoints.exists():
             sweep_drafts(self.folder.checkpoints)
         seconds: dict[str, float] = {}
-        for stage in finished_stages(self.folder.checkpoints):
+        for stage in stages_in_order(self.folder, self.plans):
             try:
                 record, seconds = read_record(self.folder.checkpoint(stage))
             except DamagedFile as damage:
@@ -222,7 +221,14 @@ class CurriculumRun:
             for name, spent in seconds.items():
                 self.progress.seconds[name] = self.progress.seconds.get(name, 0.0) + spent
             self._write_tables()
+            if following is not None:
+                self._note_versions()
             self.progress.note("this run is finished already" if following is None else self._resumed_at(last, final))
+
+    def _note_versions(self) -> None:
+        if changes := self.folder.version_changes():
+            self.progress.note(f"going on with {', '.join(changes)}: results may differ from those of an uninterrupted run")
+            self.folder.note_resumption(changes)
 
     def _resumed_at(self, last: int, final: int) -> str:
         after = f"resumed after stage {last} of {final}"
@@ -233,6 +239,7 @@ class CurriculumRun:
         return f"{after}, at update {self.unfinished.underway['optimizer.done'].item()} of stage {self.unfinished.record.stage}"
 
     def _save_learning(self, record: StageRecord) -> None:
+        self.assembly.learner.check_finite()
         with self.progress.phase("checkpoint"):
             save_learning(self.folder, self.assembly.learner, record, self.progress.seconds)
 
@@ -274,7 +281,7 @@ class CurriculumRun:
         policy, starts = self.assembly.learner.acting_policy(), evaluation_starts(earlier, self.config.recovery.episodes)
         with self.stop.released(), self.progress.phase("recovery", planned_steps(starts)) as tick:
             done = rollout(policy, starts, self.simulators, stop_at_success=True, tick=tick, timer=self.progress.part)
-            record.add_rollouts("recovery", update, done)
+        record.add_rollouts("recovery", update, done)
 
     def _seen_before(self, plan: StagePlan) -> list[Task]:
         return list(dict.fromkeys(task for other in self.plans if other.number < plan.number for task in other.tasks))
@@ -304,6 +311,10 @@ class CurriculumRun:
             kept.append(("all demonstrations", size, True))
         kept += [(entry.item, entry.bytes, entry.past_task_data) for entry in (source.ledger() if source is not None else [])]
         return [{"stage": plan.number, "item": item, "bytes": size, "past_task_data": past} for item, size, past in kept]
+
+    def _write_ceilings(self) -> None:
+        rows = [{"task": task.name, **_ceiling(found)} for task, found in self.demonstrations.items()]
+        write_csv(self.folder.ceilings_csv, CEILING_COLUMNS, rows)
 
     def _write_curriculum(self) -> None:
         resolved = self.curriculum.resolved(self.config.train.updates, self.config.demonstrations.episodes)

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from reconverge.envs.demonstrations import Demonstrations
+from reconverge.envs.demonstrations import Demonstrations, data_digest
 from reconverge.envs.errors import ConfigError
 from reconverge.envs.simulators import Simulators
 from reconverge.envs.task import Task
@@ -64,6 +64,7 @@ def diagnose(folder: RunFolder, progress: Progress, settings: DiagnosisSettings,
     chosen = [stage for stage in finished_stages(folder.checkpoints) if stage > 0 and (not stages or stage in stages)]
     plans = {plan.number: plan for plan in plan_stages(config, run_curriculum(folder, config))}
     demonstrations = _demonstrations(config, list(plans.values()), progress)
+    folder.keep_facts("demonstrations", {task.name: data_digest(found) for task, found in demonstrations.items()})
 
     tables: Tables = {name: [] for name in COLUMNS}
     optima: list[Tensor] = []

@@ -16,7 +16,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from reconverge.envs.curriculum import Curriculum
+from reconverge.envs.curriculum import Curriculum, Stage
 from reconverge.envs.errors import DamagedFile, ReconvergeError
 from reconverge.envs.plain_json import read_json_object
 from reconverge.envs.tasks import simulator_version
@@ -110,9 +110,15 @@ def content(config: RunConfig, curriculum: Curriculum, versions: Mapping[str, st
     """All that the results of a run depend on, flat: settings, stages, simulators in these package versions, and another package's method."""
     settings = {key: value for key, value in flat(config).items() if key not in LEFT_OUT}
     stages = curriculum.resolved(config.train.updates, config.demonstrations.episodes).stages
-    budgets = {f"stage {stage.number}": f"{stage.task.name}, {stage.updates} updates, {stage.demonstrations} demonstrations" for stage in stages}
+    budgets = {f"stage {stage.number}": _in_words(stage) for stage in stages}
     brought = {} if method_package is None else {"method package": method_package}
     return {**settings, **budgets, **brought, "simulators": _simulators(curriculum, versions)}
+
+
+def _in_words(stage: Stage) -> str:
+    """A stage with its budgets and, where it names an expert of its own, what that expert is."""
+    expert = "" if stage.task.expert is None else f", expert {stage.task.expert.identity}"
+    return f"{stage.task.name}, {stage.updates} updates, {stage.demonstrations} demonstrations{expert}"
 
 
 def address(content: Mapping[str, Any]) -> str:

@@ -74,6 +74,13 @@ class Tick:
         return "  ".join(parts)
 
 
+class _Unwatched(Console):
+    """A console whose reader may go away: what is shown is then shown to nobody, and the run goes on."""
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+
+
 class Progress:
     """Where a run is. Stages are announced, phases are entered, notes are printed between.
 
@@ -90,7 +97,7 @@ class Progress:
     def __init__(self, mode: Mode = "plain", stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic) -> None:
         self.mode = mode
         self.seconds: dict[str, float] = {}
-        self._console = Console(file=stream or sys.stderr, highlight=False, soft_wrap=True)
+        self._console = _Unwatched(file=stream or sys.stderr, highlight=False, soft_wrap=True)
         self._clock = clock
         self._stage = ""
         self._open: list[Tick] = []

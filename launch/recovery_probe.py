@@ -14,12 +14,14 @@ from typing import Any
 import torch
 
 from reconverge.envs.artifact import write_file
+from reconverge.envs.demonstrations import data_digest
 from reconverge.envs.errors import ConfigError, RunFolderError
+from reconverge.envs.simulator_fingerprint import simulator_fingerprints
 from reconverge.envs.simulators import SimulatorFailure, Simulators
 from reconverge.eval.recovery import Curve, recovery_updates
 from reconverge.eval.rollout import evaluation_starts, rollout
 from reconverge.launch.assembly import make_windows
-from reconverge.launch.checkpoint import checkpoint_of, finished_stages, read_record
+from reconverge.launch.checkpoint import checkpoint_of, read_record, stages_in_order
 from reconverge.launch.config import RunConfig
 from reconverge.launch.curriculum_run import collect_task, read_probes, restore_learner
 from reconverge.launch.progress import Progress
@@ -45,7 +47,9 @@ def recover(folder: RunFolder, progress: Progress, updates: int | None = None, e
     checkpoint_of(folder, None)
     if config.method == "single":
         raise RunFolderError(f"{folder.path} has a policy of its own for every task; nothing is forgotten, so there is nothing to recover")
-    records = [read_record(folder.checkpoint(stage))[0] for stage in finished_stages(folder.checkpoints)]
+    curriculum = run_curriculum(folder, config)
+    folder.keep_facts("simulators", simulator_fingerprints(curriculum.tasks))
+    records = [read_record(folder.checkpoint(stage))[0] for stage in stages_in_order(folder, plan_stages(config, curriculum))]
     references = {cell: rate for cell, rate in reference_rates(records, count).items() if rate > 0}
     _refuse_nothing_to_probe(folder, records, references)
 
@@ -87,6 +91,7 @@ class _Probe:
         self.schedule = next(plan.updates for plan in plans if self.task in plan.tasks)
         self.learner = restore_learner(config, folder, stage).learner
         demonstrations = collect_task(self.task, demonstration_budgets(plans)[self.task], config, simulators)
+        folder.keep_facts("demonstrations", {name: data_digest(demonstrations)})
         self.windows = make_windows(demonstrations, self.learner.policy.task_index(self.task), config.policy)
 
     def run(self, reference: float, updates: int, episodes: int) -> list[Row]:
@@ -104,6 +109,7 @@ class _Probe:
         return rows
 
     def _measure(self, update: int, episodes: int, reference: float) -> Row:
+        self.learner.check_finite()
         done = rollout(self.learner.acting_policy(), evaluation_starts([self.task], episodes), self.simulators, stop_at_success=True).require_all()
         return probe_curve_row(self.stage, self.task.name, update, done.results, reference)
 

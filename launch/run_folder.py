@@ -25,7 +25,7 @@ from reconverge.launch.config_file import HEADER, Difference, config_text, diffe
 from reconverge.launch.fingerprint import fingerprint, git_commit, package_versions
 from reconverge.launch.own_methods import method_package
 from reconverge.launch.run_lock import RunLock
-from reconverge.launch.seal import seal, unseal
+from reconverge.launch.seal import Sealed, seal, unseal
 
 FREE_ON_RESUME = ("save_minutes", "demonstrations.workers", "demonstrations.folder", "evaluation.workers", "video.render")
 """Settings on which no result depends; a resumed run may change them."""
@@ -44,6 +44,7 @@ class RunFolder:
     def __init__(self, path: Path, lock: RunLock | None = None) -> None:
         self.path = path
         self._lock = lock
+        self._sealed: Sealed = {}
 
     @classmethod
     def create(cls, path: Path, config: RunConfig, command: str, overwrite: bool = False) -> RunFolder:
@@ -79,7 +80,7 @@ class RunFolder:
             )
         _check_room(path)
         folder = cls(path, RunLock(path))
-        unseal(path)
+        folder._sealed = unseal(path)
         return folder
 
     @classmethod
@@ -104,15 +105,15 @@ class RunFolder:
         Raises RunFolderError when the run began with other ones; it names them.
         """
         fingerprint = self._read_fingerprint()
-        begun = fingerprint.get(name)
-        if begun is None:
-            self._write_json(self.fingerprint_json, {**fingerprint, name: facts})
-        elif begun != facts:
-            changed = [key for key in {**begun, **facts} if begun.get(key) != facts.get(key)]
+        begun = fingerprint.get(name, {})
+        changed = [key for key, fact in facts.items() if begun.get(key, fact) != fact]
+        if changed:
             raise RunFolderError(
                 f"{self.path} began with other {name} than are here now ({', '.join(changed)}); its tables would mix the two. "
                 "Put back what it began with, or start afresh in another --output-dir"
             )
+        if facts.keys() - begun.keys():
+            self._write_json(self.fingerprint_json, {**fingerprint, name: {**begun, **facts}})
 
     def note_resumption(self, changes: list[str]) -> None:
         """Keep in the fingerprint that the run went on under other versions: from there on it is no longer exact."""
@@ -145,10 +146,12 @@ class RunFolder:
     def close(self) -> None:
         """Seal the folder and let other processes in."""
         if self._lock is not None:
-            if holds_run(self.path):
-                with contextlib.suppress(OSError):  # a full disk: the folder stays as good as before, without a seal
-                    seal(self.path)
-            self._lock.release()
+            try:
+                if holds_run(self.path):
+                    with contextlib.suppress(OSError):  # a full disk: the folder stays as good as before, without a seal
+                        seal(self.path, self._sealed)
+            finally:
+                self._lock.release()
 
     def __enter__(self) -> RunFolder:
         return self

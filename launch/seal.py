@@ -15,14 +15,23 @@ from pathlib import Path
 from typing import Any
 
 from reconverge.envs.artifact import write_file
-from reconverge.envs.plain_json import read_json
+from reconverge.envs.errors import DamagedFile
+from reconverge.envs.plain_json import read_json, read_json_object
 
 SEAL = "files.json"
 HASHED_THEMSELVES = "checkpoints"
 
+Sealed = dict[str, tuple[dict[str, Any], int]]
+"""File -> what the seal said of it, and when it was last written, in ns."""
 
-def seal(folder: Path) -> None:
-    files = {str(path.relative_to(folder)): _entry(path) for path in sealed_files(folder)}
+
+def seal(folder: Path, before: Sealed | None = None) -> None:
+    """Hash every file; one that nobody has written since `unseal` gave `before` keeps the hash that it had, whatever it holds."""
+    files = {}
+    for path in sealed_files(folder):
+        name = str(path.relative_to(folder))
+        known, written_ns = (before or {}).get(name, ({}, -1))
+        files[name] = known if path.stat().st_mtime_ns == written_ns else _entry(path)
     write_file(folder / SEAL, json.dumps({"version": 1, "files": files}, indent=1) + "\n")
 
 
@@ -36,8 +45,15 @@ def renew(folder: Path, written: Iterable[Path]) -> None:
     write_file(folder / SEAL, json.dumps(listed, indent=1) + "\n")
 
 
-def unseal(folder: Path) -> None:
+def unseal(folder: Path) -> Sealed:
+    """Break the seal; returns what it said of the files that are there, for `seal`."""
+    try:
+        listed = read_json_object(folder / SEAL)["files"]
+        found: Sealed = {name: (dict(entry), (folder / name).stat().st_mtime_ns) for name, entry in listed.items() if (folder / name).is_file()}
+    except (OSError, DamagedFile, KeyError, TypeError, ValueError, AttributeError):
+        found = {}
     (folder / SEAL).unlink(missing_ok=True)
+    return found
 
 
 def broken_seals(folder: Path, listed: dict[str, Any]) -> list[str]:

@@ -46,4 +46,6 @@ def demonstration_budgets(plans: Sequence[StagePlan]) -> dict[Task, int]:
 
 def run_curriculum(folder: RunFolder, config: RunConfig) -> Curriculum:
     """The curriculum of a run: as it was when the run began, whatever has become of the user's file since."""
-    return load_curriculum(str(folder.curriculum_yaml) if folder.curriculum_yaml.exists() else config.curriculum)
+    if folder.curriculum_yaml.exists():
+        return load_curriculum(str(folder.curriculum_yaml), trusting=False)  # the folder may be somebody else's
+    return load_curriculum(config.curriculum)

@@ -4,15 +4,18 @@
     not held      nothing can be lost: the work is broken off where it is
 
     first signal       what there is of a stage is saved, and the process leaves with exit code 75 (EX_TEMPFAIL, "try again")
-    second signal      leaves at once; the folder stays as the last save left it
+    second signal      leaves at once; the folder stays as the last save left it. One within a second of the first counts as the
+                       same: wrappers send theirs to the process and to its group
 
 The handler itself saves nothing: it runs between any two instructions, in the middle of a write too.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -20,6 +23,7 @@ from typing import Any
 
 REQUEUE = 75
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+SAME_S = 1.0
 
 
 class Stopped(KeyboardInterrupt):
@@ -31,13 +35,15 @@ class StopRequest:
 
     def __init__(self) -> None:
         self.wanted = False
+        self._wanted_since_s = 0.0
         self._holds = 0
         self._earlier: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> StopRequest:
         try:
             for number in SIGNALS:
-                self._earlier[number] = signal.signal(number, self._heard)
+                if signal.getsignal(number) not in (signal.SIG_IGN, None):  # ignored by who started this, or taken by a library
+                    self._earlier[number] = signal.signal(number, self._heard)
         except ValueError:  # not in the main thread
             self._earlier.clear()
         return self
@@ -74,8 +80,11 @@ class StopRequest:
 
     def _heard(self, number: int, frame: FrameType | None) -> None:
         if self.wanted:
-            os._exit(128 + number)
-        self.wanted = True
-        os.write(2, b"\nreconverge: stopping; what there is of the stage is saved first, a second signal leaves at once\n")
+            if time.monotonic() - self._wanted_since_s > SAME_S:
+                os._exit(128 + number)
+            return
+        self.wanted, self._wanted_since_s = True, time.monotonic()
+        with contextlib.suppress(OSError):  # nobody may be reading any more
+            os.write(2, b"\nreconverge: stopping; what there is of the stage is saved first, a second signal leaves at once\n")
         if not self._holds:
             raise Stopped

@@ -12,6 +12,7 @@ Randomness is a pure function of (seed, stage, update), so going on from a save 
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -64,6 +65,8 @@ def read_unfinished(folder: RunFolder, stage: int, note: Callable[[str], None]) 
         if path.exists():
             try:
                 record, seconds = read_record(path)
+                if record.stage != stage:
+                    raise DamagedFile(f"{path} holds a record of stage {record.stage}; delete the folder")
                 artifact = Artifact(path)
                 underway = artifact.arrays("underway.safetensors") if "underway.safetensors" in artifact else None
                 return UnfinishedStage(record, seconds, underway, path)
@@ -79,4 +82,8 @@ def drop_unfinished(folder: RunFolder, stage: int) -> None:
 
 
 def drop(path: Path) -> None:
-    shutil.rmtree(path, ignore_errors=True)  # what is left of it is damaged, hence passed over
+    """Delete a save: first out of sight, so that nobody meets half of it."""
+    if path.exists():
+        gone = path.with_name(f".{path.name}.writing-{os.getpid()}")
+        os.rename(path, gone)
+        shutil.rmtree(gone, ignore_errors=True)

@@ -24,7 +24,7 @@ from typing import Any, Literal
 from reconverge.envs.artifact import MANIFEST, VERSION, Artifact
 from reconverge.envs.bounded_file import MIB, read_bounded
 from reconverge.envs.errors import DamagedFile, ReconvergeError
-from reconverge.envs.plain_json import parse_json, read_json, read_json_object
+from reconverge.envs.plain_json import LARGEST_RECORD, parse_json, read_json, read_json_object
 from reconverge.launch.checkpoint import finished_stages, read_record
 from reconverge.launch.config import RunConfig
 from reconverge.launch.run_folder import RunFolder
@@ -141,7 +141,7 @@ class _Run:
     def probes(self) -> list[Row]:
         """The probes' curves: as `recover` kept them, or as the tables say where only those were published."""
         if self.has("probes.json"):
-            return list(read_json(self.path / "probes.json"))
+            return list(read_json(self.path / "probes.json", LARGEST_RECORD))
         reference = {(row["stage"], row["task"]): float(row["reference_rate"]) for row in self.rows("recovery.csv") if row["kind"] == "probe"}
         points = [row for row in self.rows("recovery_curves.csv") if row["kind"] == "probe"]
         return [{**_numbered(row), "reference_rate": reference.get((row["stage"], row["task"]), 0.0)} for row in points]

@@ -16,13 +16,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from diffusers import DDPMScheduler
 from torch import Tensor
 
 from reconverge.policy.config import SamplerName
+from reconverge.policy.noise_schedule import alphas_bar
 from reconverge.policy.samplers import Denoise, Target, make_sampler
-
-_PREDICTION_TYPE = {"noise": "epsilon", "velocity": "v_prediction"}
 
 
 class Diffusion:
@@ -33,10 +31,9 @@ class Diffusion:
         if not 1 <= sampling_steps <= timesteps:
             raise ValueError(f"sampling_steps must be in 1..{timesteps} (the diffusion timesteps), got {sampling_steps}")
         self.timesteps, self.clip = timesteps, clip
-        schedule = {"num_train_timesteps": timesteps, "beta_schedule": "squaredcos_cap_v2", "prediction_type": _PREDICTION_TYPE[target]}
-        self._sampler = make_sampler(sampler, schedule, sampling_steps, clip, target)
-        alphas_bar = DDPMScheduler(**schedule).alphas_cumprod
-        self._signal, self._noise = alphas_bar.sqrt(), (1 - alphas_bar).sqrt()
+        self._sampler = make_sampler(sampler, timesteps, sampling_steps, clip, target)
+        level = alphas_bar(timesteps)
+        self._signal, self._noise = level.sqrt(), (1 - level).sqrt()
 
     def draw(self, shape: tuple[int, ...], generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Timesteps (B,) uniform in 0..N-1 and standard normal noise of `shape`."""
@@ -57,6 +54,10 @@ class Diffusion:
         Row b draws from streams[b] alone, at the start and (`ddpm`) on the way, so it does not depend on its company.
         """
         noise = torch.stack([torch.randn(shape, generator=stream) for stream in streams]).to(device)
+        return self.denoised(denoise, noise, streams)
+
+    def denoised(self, denoise: Denoise, noise: Tensor, streams: Sequence[torch.Generator] = ()) -> Tensor:
+        """The sample that begins with standard normal `noise` (B, ...). Only `ddpm` draws more on the way, row b from streams[b]."""
         return self._sampler(denoise, noise, streams).clamp(-self.clip, self.clip)
 
     def _scales(self, like: Tensor, timestep: Tensor) -> tuple[Tensor, Tensor]:

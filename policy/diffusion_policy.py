@@ -86,13 +86,15 @@ class DiffusionPolicy(nn.Module):
 
     def condition(self, observations: Tensor, task: Tensor) -> Tensor:
         """(B, To, Do) in the task's units and (B,) task indices -> (B, C), the denoiser's condition."""
+        return self.condition_told(observations, nn.functional.one_hot(task, len(self.tasks)) if self.config.task_conditioned else None)
+
+    def condition_told(self, observations: Tensor, told: Tensor | None) -> Tensor:
+        """The same from the tasks as one-hot vectors (B, T), or None for a policy that is not told."""
         seen = self.normalizer(observations)
         if relative_size(self.positions, self.config.relative_scales_m):
             seen = torch.cat([seen, relative_positions(observations, self.positions, self.config.relative_scales_m)], dim=-1)
         seen = seen.flatten(1)
-        if not self.config.task_conditioned:
-            return seen
-        return torch.cat([seen, nn.functional.one_hot(task, len(self.tasks)).to(seen.dtype)], dim=-1)
+        return seen if told is None else torch.cat([seen, told.to(seen.dtype)], dim=-1)
 
     def predict_noise(self, noisy: Tensor, timestep: Tensor, condition: Tensor) -> Tensor:
         return self.denoiser(noisy, timestep, condition)
@@ -203,9 +205,9 @@ class DiffusionPolicy(nn.Module):
         write_artifact(folder, {"policy.safetensors": arrays_of(self.state_dict()), "policy.json": self.description()})
 
     @classmethod
-    def load(cls, folder: Path, device: str | torch.device = "cpu") -> DiffusionPolicy:
+    def load(cls, folder: Path | str, device: str | torch.device = "cpu") -> DiffusionPolicy:
         """Read what `save` wrote; raises DamagedFile when a file is missing or changed, or when what it holds is no policy's finite weights."""
-        return cls.from_artifact(Artifact(folder)).to(device)
+        return cls.from_artifact(Artifact(Path(folder))).to(device)
 
     @classmethod
     def from_artifact(cls, artifact: Artifact) -> DiffusionPolicy:

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from reconverge.envs.errors import DamagedFile
 from reconverge.policy.config import OptimizerConfig
 from reconverge.policy.flat_parameters import FlatParameters
 from reconverge.policy.saved_arrays import take
@@ -50,7 +51,10 @@ class StageOptimizer:
         return {**moments, "done": np.array([self.done])}
 
     def load_arrays(self, arrays: dict[str, np.ndarray]) -> None:
-        self.done = int(arrays["done"].item())
+        done = arrays.get("done", np.empty(0))
+        if done.shape != (1,) or done.dtype.kind != "i" or not 0 <= done[0] <= self.updates:
+            raise DamagedFile(f"underway.safetensors counts {done.tolist()} updates of {self.updates}; delete the folder and redo the stage")
+        self.done = int(done[0])
         if self.done:
             size = tuple(self._theta.shape)
             moments = {name: take(arrays, name, size, "underway.safetensors").to(self._theta.device) for name in MOMENTS}

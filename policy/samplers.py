@@ -8,21 +8,22 @@ and a scheduler works its coefficients out anew in every step, from tensors of o
 
 with x0 and eps as the network's prediction implies them. Here the coefficients are plain numbers, made once by the same
 operations in the same precision, and the arithmetic on x is in the same order: the samples are diffusers' own to the
-last bit (tests/test_diffusion.py). `ddpm` goes through diffusers' scheduler.
+last bit (tests/test_diffusion.py). `ddpm` goes through diffusers' scheduler, which is imported for it alone.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import torch
-from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler
 from torch import Tensor
 
 from reconverge.policy.config import SamplerName
+from reconverge.policy.noise_schedule import alphas_bar, ddim_timesteps, dpm_sigmas, dpm_timesteps
 
 Target = Literal["noise", "velocity"]
+_PREDICTION_TYPE = {"noise": "epsilon", "velocity": "v_prediction"}
 Denoise = Callable[[Tensor, Tensor], Tensor]  # (x_t (B, ...), t (1,) of all rows) -> predicted target
 
 
@@ -31,15 +32,15 @@ class Sampler(Protocol):
         """From standard normal `sample` (B, ...) to clean samples; row b may draw from streams[b]."""
 
 
-def make_sampler(name: SamplerName, schedule: dict[str, Any], steps: int, clip: float, target: Target) -> Sampler:
-    """`schedule` holds the arguments of diffusers' schedulers; `clip` bounds the predicted clean sample (not in dpm-solver++)."""
+def make_sampler(name: SamplerName, timesteps: int, steps: int, clip: float, target: Target) -> Sampler:
+    """A sampler of `steps` steps over a schedule of `timesteps`; `clip` bounds the predicted clean sample (not in dpm-solver++)."""
     match name:
         case "ddim":
-            return DDIM(schedule, steps, clip, target)
+            return DDIM(timesteps, steps, clip, target)
         case "dpm-solver++":
-            return DPMSolver(schedule, steps, target)
+            return DPMSolver(timesteps, steps, target)
         case "ddpm":
-            return DDPM(schedule, steps, clip)
+            return DDPM(timesteps, steps, clip, target)
 
 
 class _Level(NamedTuple):
@@ -60,14 +61,13 @@ class _Level(NamedTuple):
 class DDIM:
     """Without added noise."""
 
-    def __init__(self, schedule: dict[str, Any], steps: int, clip: float, target: Target) -> None:
-        scheduler = DDIMScheduler(**schedule)
-        scheduler.set_timesteps(steps)
-        stride, self.clip, self.target = scheduler.config.num_train_timesteps // steps, clip, target
+    def __init__(self, timesteps: int, steps: int, clip: float, target: Target) -> None:
+        self.clip, self.target = clip, target
+        schedule, clean, stride = alphas_bar(timesteps), torch.tensor(1.0), timesteps // steps
         self.levels: list[tuple[_Level, float, float]] = []
-        for timestep in scheduler.timesteps.tolist():
-            now = scheduler.alphas_cumprod[timestep]
-            after = scheduler.alphas_cumprod[timestep - stride] if timestep >= stride else scheduler.final_alpha_cumprod
+        for timestep in ddim_timesteps(timesteps, steps):
+            now = schedule[timestep]
+            after = schedule[timestep - stride] if timestep >= stride else clean
             level = _Level(timestep, float(now**0.5), float((1 - now) ** 0.5))
             self.levels.append((level, float(after**0.5), float((1 - after) ** 0.5)))
 
@@ -81,16 +81,15 @@ class DDIM:
 class DPMSolver:
     """DPM-Solver++ of second order; its first and its last step are of first order, where c is 0."""
 
-    def __init__(self, schedule: dict[str, Any], steps: int, target: Target) -> None:
-        scheduler = DPMSolverMultistepScheduler(**schedule, algorithm_type="dpmsolver++", timestep_spacing="leading")
-        scheduler.set_timesteps(steps)
+    def __init__(self, timesteps: int, steps: int, target: Target) -> None:
         self.target = target
         # In diffusers' terms: sigma is noise / signal, lambda the log of its inverse, h and h0 are steps in lambda.
-        signal = 1 / (scheduler.sigmas**2 + 1) ** 0.5
-        noise = scheduler.sigmas * signal
+        sigmas = dpm_sigmas(timesteps, steps)
+        signal = 1 / (sigmas**2 + 1) ** 0.5
+        noise = sigmas * signal
         log_ratio = torch.log(signal) - torch.log(noise)
         self.levels: list[tuple[_Level, float, float, float, float]] = []
-        for now, timestep in enumerate(scheduler.timesteps.tolist()):
+        for now, timestep in enumerate(dpm_timesteps(timesteps, steps)):
             h = log_ratio[now + 1] - log_ratio[now]
             a, b = noise[now + 1] / noise[now], signal[now + 1] * (torch.exp(-h) - 1.0)
             first_order = now in (0, steps - 1)
@@ -112,7 +111,10 @@ class DPMSolver:
 class DDPM:
     """Adds noise on the way."""
 
-    def __init__(self, schedule: dict[str, Any], steps: int, clip: float) -> None:
+    def __init__(self, timesteps: int, steps: int, clip: float, target: Target) -> None:
+        from diffusers import DDPMScheduler
+
+        schedule = {"num_train_timesteps": timesteps, "beta_schedule": "squaredcos_cap_v2", "prediction_type": _PREDICTION_TYPE[target]}
         self.scheduler, self.steps = DDPMScheduler(**schedule, clip_sample=True, clip_sample_range=clip), steps
 
     def __call__(self, denoise: Denoise, sample: Tensor, streams: Sequence[torch.Generator]) -> Tensor:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss, one_hot
 
+from reconverge.envs.errors import TrainingDiverged
 from reconverge.envs.seeding import Word
 from reconverge.policy.config import OptimizerConfig, ResidualMLPConfig
 from reconverge.policy.denoiser import ResidualMLP, sinusoidal_features
@@ -85,7 +86,7 @@ class TrajectoryGenerator(nn.Module):
         """Learn `task` from its windows (W, To, Do) at `times` (W,), and keep the earlier tasks.
 
         `earlier` holds (task, observations, times) of generated windows of the tasks learned before; they
-        make up half of every batch.
+        make up half of every batch. Raises TrainingDiverged where the weights are not finite in the end.
         """
         self._measure(task, observations, times)
         pools = [self._standardise(task, observations, times)]
@@ -106,6 +107,8 @@ class TrajectoryGenerator(nn.Module):
             optimizer.step()
             averaged.lerp_(parameters.values, 1 - min(EMA_DECAY, update / (update + 10)))  # the first updates are not remembered
             tick(1)
+        if not bool(averaged.isfinite().all()):
+            raise TrainingDiverged(f"the generator's weights are not finite after learning task {task} in stage {streams.stage}")
         parameters.values.copy_(averaged)
 
     def _measure(self, task: int, observations: Tensor, times: Tensor) -> None:

@@ -4,6 +4,7 @@ from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler
 
 from reconverge.policy.config import SamplerName
 from reconverge.policy.diffusion import Diffusion
+from reconverge.policy.noise_schedule import alphas_bar, ddim_timesteps, dpm_sigmas, dpm_timesteps
 from reconverge.policy.samplers import Target
 
 
@@ -72,3 +73,17 @@ def test_draws_cover_all_timesteps() -> None:
     timestep, noise = Diffusion(10, "ddim", 5, 1.0).draw((4000, 2), torch.Generator().manual_seed(0))
     assert timestep.unique().tolist() == list(range(10))
     assert abs(float(noise.mean())) < 0.05 and abs(float(noise.std()) - 1) < 0.05
+
+
+@pytest.mark.parametrize("timesteps", [2, 20, 50, 100, 1000])
+def test_the_schedule_is_that_of_diffusers_bit_for_bit(timesteps: int) -> None:
+    common = {"beta_schedule": "squaredcos_cap_v2"}
+    ddim = DDIMScheduler(timesteps, **common)
+    assert torch.equal(alphas_bar(timesteps), ddim.alphas_cumprod)
+    for steps in range(1, min(timesteps, 60) + 1):
+        ddim.set_timesteps(steps)
+        dpm = DPMSolverMultistepScheduler(timesteps, algorithm_type="dpmsolver++", timestep_spacing="leading", **common)
+        dpm.set_timesteps(steps)
+        assert ddim_timesteps(timesteps, steps) == ddim.timesteps.tolist()
+        assert dpm_timesteps(timesteps, steps) == dpm.timesteps.tolist()
+        assert torch.equal(dpm_sigmas(timesteps, steps), dpm.sigmas)

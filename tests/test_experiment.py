@@ -270,7 +270,8 @@ def test_tables_and_figures_are_files(tmp_path: Path) -> None:
     write_tables(folders, tmp_path / "tables")
     names = {path.name for path in (tmp_path / "tables").iterdir()}
     tables = {f"{name}.csv" for name in ("table1", "paired", "recovery_summary", "recovery_cells", "wins", "cost")}
-    assert names == tables | {f"{name}.png" for name in ("methods", "stages", "tasks", "recovery-1", "recovery-2")}
+    figures = {f"{name}.{kind}" for name in ("methods", "stages", "tasks", "recovery-1", "recovery-2") for kind in ("png", "svg")}
+    assert names == tables | figures | {"table1.tex", "recovery.tex"}
     first = rows_of(tmp_path / "tables" / "table1.csv")
     assert [row["method"] for row in first] == ["replay", "trust-region"]
     assert first[1]["published_success"] == "0.883" and first[0]["interval_over"] == "seeds"

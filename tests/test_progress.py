@@ -10,6 +10,19 @@ from reconverge.launch import progress as progress_module
 from reconverge.launch.progress import Mode, Progress, clock_text
 
 
+class Gone(io.StringIO):
+    """A stream whose reader has gone away."""
+
+    def write(self, text: str) -> int:
+        raise BrokenPipeError
+
+
+def test_a_reader_that_goes_away_does_not_end_the_run() -> None:
+    progress = Progress("plain", Gone())
+    for _ in range(3):
+        progress.note("to nobody")
+
+
 class Clock:
     """A clock that is set by hand."""
 

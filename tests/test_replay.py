@@ -1,10 +1,12 @@
 """The window code, the trajectory generator and the two sources."""
 
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from small_policy import DO, random_windows, small_policy
 
+from reconverge.envs.errors import TrainingDiverged
 from reconverge.envs.task import ObservationLayout
 from reconverge.policy.diffusion_policy import DiffusionPolicy
 from reconverge.policy.random_streams import RandomStreams
@@ -75,6 +77,13 @@ def test_generated_windows_follow_the_task_and_the_time() -> None:
 def test_numbers_that_never_vary_come_out_exactly() -> None:
     observations, _ = trained_generator().generate(0, 50, "a")
     assert torch.allclose(observations[..., 4], torch.tensor(0.7), atol=1e-6)
+
+
+def test_a_generator_that_diverges_is_not_kept() -> None:
+    generator = TrajectoryGenerator(GeneratorConfig(width=8, blocks=1, updates=5, learning_rate=1e30), WindowCode(STACKED, window=2), 2, seed=0)
+    windows = stacked_windows(16)
+    with pytest.raises(TrainingDiverged, match="the generator's weights are not finite after learning task 0 in stage 1"):
+        generator.learn(0, windows.all().observations, windows.times, [], RandomStreams(0, 1))
 
 
 def test_generation_is_a_function_of_its_words() -> None:

@@ -17,10 +17,12 @@ from pathlib import Path
 import pytest
 
 from reconverge.envs.errors import RunFolderError
+from reconverge.envs.plain_json import read_json
 from reconverge.launch import run_lock
 from reconverge.launch.config import RunConfig
 from reconverge.launch.run_folder import RunFolder, holds_run
 from reconverge.launch.run_lock import RunLock
+from reconverge.launch.seal import broken_seals
 
 HERE = socket.gethostname()
 CONFIG = RunConfig(curriculum="point-reach:3")
@@ -212,6 +214,30 @@ def test_a_killed_run_can_be_resumed_at_once(tmp_path: Path) -> None:
             RunFolder.resume(tmp_path / "run")
         process.kill()
     RunFolder.resume(tmp_path / "run", CONFIG).close()
+
+
+def test_a_seal_does_not_vouch_for_what_was_damaged_meanwhile(run: Path) -> None:
+    untouched = run / "rollouts" / "stage-01" / "a.safetensors"
+    untouched.parent.mkdir(parents=True)
+    untouched.write_bytes(b"states")
+    with RunFolder.resume(run):
+        pass
+    when = untouched.stat().st_mtime_ns
+    untouched.write_bytes(b"stateS")
+    os.utime(untouched, ns=(when, when))
+    with RunFolder.resume(run) as folder:
+        folder.command_txt.write_text("written by this one\n")
+    assert broken_seals(run, read_json(run / "files.json")["files"]) == ["rollouts/stage-01/a.safetensors does not match its hash"]
+
+
+def test_facts_of_a_run_are_kept_and_other_ones_refused_by_name(run: Path) -> None:
+    with RunFolder.resume(run) as folder:
+        folder.keep_facts("demonstrations", {"a": "1", "b": "2"})
+        folder.keep_facts("demonstrations", {"a": "1"})
+        folder.keep_facts("demonstrations", {"c": "3"})
+        with pytest.raises(RunFolderError, match=r"began with other demonstrations than are here now \(b\)"):
+            folder.keep_facts("demonstrations", {"a": "1", "b": "3"})
+    assert read_json(run / "fingerprint.json")["demonstrations"] == {"a": "1", "b": "2", "c": "3"}
 
 
 def test_a_deleted_folder_ends_the_heartbeat_quietly(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,14 @@ from reconverge.launch.run_folder import RunFolder
 from reconverge.launch.stop_request import REQUEUE, SIGNALS, Stopped, StopRequest
 from reconverge.policy.learner import Learner
 from reconverge.replay.trajectory_generator import TrajectoryGenerator
+
+
+@pytest.fixture(autouse=True)
+def in_the_foreground() -> Iterator[None]:
+    """A test run in the background may ignore SIGINT."""
+    earlier = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, earlier)
 
 
 @pytest.mark.parametrize("number", SIGNALS)
@@ -68,6 +77,8 @@ with StopRequest() as stop, stop.held():
     assert process.stdout is not None and process.stdout.readline() == b"ready\n"
     process.send_signal(signal.SIGTERM)
     time.sleep(0.2)
+    process.send_signal(signal.SIGTERM)  # the same one, by another way
+    time.sleep(1.2)
     assert process.poll() is None
     process.send_signal(signal.SIGTERM)
     began = time.monotonic()

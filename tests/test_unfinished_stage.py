@@ -221,6 +221,14 @@ def test_a_damaged_checkpoint_is_told_and_the_run_goes_on_from_the_one_before(st
     assert everything(path) == world.expected
 
 
+def test_a_missing_checkpoint_is_made_again_and_no_table_skips_its_stage(world: World) -> None:
+    path = world.folder / "gap"
+    shutil.copytree(world.folder / "golden", path)
+    shutil.rmtree(path / "checkpoints" / "stage-01")
+    start_or_resume(path, world.config)
+    assert everything(path) == world.expected
+
+
 def test_a_damaged_save_within_a_stage_is_passed_over(world: World) -> None:
     path = world.folder / "damaged-save"
     saved = path / "checkpoints" / "stage-01.learning" / "underway.safetensors"

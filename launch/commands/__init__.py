@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from reconverge.launch.commands.collect import Collect
 from reconverge.launch.commands.command import Command
+from reconverge.launch.commands.expert import TrainExpert
+from reconverge.launch.commands.export import Export
+from reconverge.launch.commands.export_demonstrations import ExportDemonstrations
 from reconverge.launch.commands.inform import Doctor, List
 from reconverge.launch.commands.measure import Diagnose, Evaluate, Recover
 from reconverge.launch.commands.pages import Render, Report
@@ -22,7 +25,10 @@ COMMANDS: dict[str, type[Command]] = {
     "diagnose": Diagnose,
     "render": Render,
     "report": Report,
+    "export": Export,
+    "export-demonstrations": ExportDemonstrations,
     "collect": Collect,
+    "train-expert": TrainExpert,
     "list": List,
     "doctor": Doctor,
     "verify": Verify,

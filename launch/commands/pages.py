@@ -66,7 +66,7 @@ class Report(Command):
     output: Path | None = None
     """The page; RUN/report.html for one run, runs/comparison.html for several, when left out."""
     tables: Path | None = None
-    """Also write the tables as CSV and the figures as PNG into this folder."""
+    """Also write the tables as CSV and LaTeX and the figures as PNG and SVG into this folder."""
     reference: str | None = None
     """Method, or label of a group on the page, that the others are compared with; replay, or else the first, when left out."""
 

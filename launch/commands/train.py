@@ -82,11 +82,6 @@ class Train(Command):
     def _train(self, folder: RunFolder, progress: Progress) -> None:
         from reconverge.launch.curriculum_run import train, write_cost
 
-        changes = folder.version_changes() if self.resume is not None else []
-        for change in changes:
-            progress.note(f"resuming with {change}: results may differ from those of an uninterrupted run")
-        if changes:
-            folder.note_resumption(changes)
         progress.note(f"run folder: {folder.path}")
         train(self.config, folder, progress)
         if self.config.video.render and self.config.video.episodes:

@@ -18,6 +18,7 @@ from reconverge.policy.diagonal_trust_region import DiagonalTrustRegion
 from reconverge.policy.fisher import DrawLosses, Draws, denoising_draws, denoising_losses, diagonal_fisher, rank1_fisher
 from reconverge.policy.hooks import Hook, Method
 from reconverge.policy.learner import Learner
+from reconverge.policy.saved_arrays import take
 from reconverge.policy.trust_region import TrustRegion
 
 
@@ -136,7 +137,7 @@ class StayTrue(Hook):
         return {"beta": np.array([self.weight])}
 
     def load_underway(self, learner: Learner, arrays: dict[str, np.ndarray]) -> None:
-        self.weight = float(arrays["beta"].item())
+        self.weight = float(take(arrays, "beta", (1,), "underway.safetensors"))
         learner.loss_weights = (1.0, self.weight)
 
 

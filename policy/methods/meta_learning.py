@@ -24,6 +24,7 @@ from reconverge.policy.config import TrainConfig
 from reconverge.policy.hooks import Hook, Losses, Method
 from reconverge.policy.learner import Learner
 from reconverge.policy.methods.replay import WindowSource
+from reconverge.policy.saved_arrays import take
 from reconverge.policy.windows import WindowBatch
 
 Loss = Callable[[], Losses]  # of a fixed batch, at whatever the parameters are when it is called
@@ -95,7 +96,8 @@ class VarianceReducedMeta(Hook):
 
     def load_underway(self, learner: Learner, arrays: dict[str, np.ndarray]) -> None:
         if arrays:
-            theta, direction = (torch.from_numpy(arrays[name]).to(learner.averaged) for name in ("theta", "direction"))
+            size = tuple(learner.averaged.shape)
+            theta, direction = (take(arrays, name, size, "underway.safetensors").to(learner.averaged) for name in ("theta", "direction"))
             self.before = theta, direction
 
 

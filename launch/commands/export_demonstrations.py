@@ -1,0 +1,86 @@
+"""`reconverge export-demonstrations`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal
+
+import tyro
+
+from reconverge.envs.curriculum import load_curriculum
+from reconverge.envs.demonstrations_config import DemonstrationConfig
+from reconverge.envs.task import Task
+from reconverge.envs.tasks import find_task, task_names
+from reconverge.launch.commands.command import Command
+from reconverge.launch.config import RunConfig, check
+from reconverge.launch.progress import Progress
+
+
+@dataclass(frozen=True)
+class ExportDemonstrations(Command):
+    """Write demonstrations in the layout of another library: one LeRobot data set of all tasks, or a Minari data set per task.
+
+    They are collected first where they are not there yet.
+
+    Examples:
+      reconverge export-demonstrations cw10:3 --format lerobot --output-dir runs/exports/cw10-3
+      reconverge export-demonstrations hammer --format minari --output-dir runs/exports/minari --episodes 50
+    """
+
+    summary: ClassVar[str] = "demonstrations for LeRobot or Minari"
+
+    curriculum: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="CURRICULUM_OR_TASK")]
+    """Name of a curriculum, a YAML file, or one task."""
+    format: Literal["lerobot", "minari"]
+    """`lerobot` for its layout v3.0 in Parquet (pip install 'reconverge[lerobot]'), `minari` for HDF5 (pip install 'reconverge[minari]')."""
+    output_dir: Path
+    """Folder to write; it must be new or empty."""
+    episodes: int = DemonstrationConfig.episodes
+    """Successful episodes per task, unless the curriculum gives its own."""
+    hold_steps: int = DemonstrationConfig.hold_steps
+    """Steps kept after the first success."""
+    seed: int = DemonstrationConfig.seed
+    """Seed of the expert's episodes."""
+    workers: int = DemonstrationConfig.workers
+    """Simulator processes. The demonstrations do not depend on it."""
+    folder: Path = Path(DemonstrationConfig.folder)
+    """Where collected demonstrations are kept."""
+    quiet: bool = False
+    """Show no progress."""
+
+    def run(self, command_line: str) -> int:
+        config = DemonstrationConfig(self.episodes, self.hold_steps, self.seed, self.workers, str(self.folder))
+        check(RunConfig(demonstrations=config))
+        wanted = self._wanted()
+        from reconverge.launch.demonstration_folder import refuse_filled
+
+        refuse_filled(self.output_dir)  # before anything is collected
+        from reconverge.envs.demonstrations import collect
+
+        found = []
+        with Progress.in_terminal(self.quiet) as progress:
+            for number, (task, count) in enumerate(wanted.items(), 1):
+                progress.stage(number, len(wanted), task.name)
+                with progress.phase("demonstrations", count) as tick:
+                    found.append(collect(task, config, count, self.folder, tick.at))
+        if self.format == "lerobot":
+            from reconverge.launch.lerobot_export import write_lerobot
+
+            write_lerobot(found, self.output_dir)
+            print(f"LeRobot data set: {self.output_dir}")
+        else:
+            from reconverge.launch.minari_export import write_minari
+
+            for name in write_minari(found, self.output_dir):
+                print(f'MINARI_DATASETS_PATH={self.output_dir}: minari.load_dataset("{name}")')
+        return 0
+
+    def _wanted(self) -> dict[Task, int]:
+        """Task -> how many of its episodes; of a task that comes back in a curriculum the most that a stage wants."""
+        if self.curriculum in task_names() or f"{self.curriculum}-v3" in task_names():
+            return {find_task(self.curriculum): self.episodes}
+        wanted: dict[Task, int] = {}
+        for stage in load_curriculum(self.curriculum).stages:
+            wanted[stage.task] = max(wanted.get(stage.task, 0), stage.demonstrations or self.episodes)
+        return wanted

@@ -1,0 +1,88 @@
+"""Demonstrations as Minari data sets, one per task. Needs Minari: pip install 'reconverge[minari]'.
+
+    FOLDER/reconverge/hammer-v3-expert-v0/data/    set MINARI_DATASETS_PATH=FOLDER, then minari.load_dataset("reconverge/hammer-v3-expert-v0")
+
+An episode's reward is 1 in a step that reports success and 0 in any other; `infos["success"]` has the reset's entry in front, as Minari wants it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import re
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from reconverge.envs.demonstrations import Demonstrations
+from reconverge.envs.episodes import Episode
+from reconverge.envs.errors import ConfigError
+from reconverge.envs.task import Task
+from reconverge.envs.task_files import task_file
+from reconverge.launch.demonstration_folder import own_actions, written_whole
+
+
+def write_minari(found: Sequence[Demonstrations], folder: Path) -> list[str]:
+    """The ids of the data sets. Raises ConfigError without Minari, RunFolderError where `folder` holds something."""
+    try:
+        minari: Any = importlib.import_module("minari")
+        buffer: Any = importlib.import_module("minari.data_collector").EpisodeBuffer
+    except ImportError as error:
+        raise ConfigError("--format minari needs Minari with HDF5; install it with: pip install 'reconverge[minari]'") from error
+    ids = [minari_id(of_task.task) for of_task in found]
+    with written_whole(folder) as draft, _datasets_in(draft), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about the environment, author and scores that are not named
+        for name, of_task in zip(ids, found, strict=True):
+            episodes = [buffer(id=number, **_contents(of_task.task, episode)) for number, episode in enumerate(of_task.episodes)]
+            minari.create_dataset_from_buffers(
+                name, episodes, action_space=_action_space(of_task.task), observation_space=_observation_space(of_task.task),
+                algorithm_name="expert", data_format="hdf5",
+                description=f"{of_task.task.name}: {of_task.task.success}. The {of_task.successes} successes of {of_task.attempts} attempts.",
+            )  # fmt: skip
+    return ids
+
+
+def minari_id(task: Task) -> str:
+    """The data set of a task. Minari's names have letters, digits, dots and dashes only, so the marks of `task_file` become dots."""
+    return f"reconverge/{re.sub('[%~]', '.', task_file(task.name))}-expert-v0"
+
+
+def _contents(task: Task, episode: Episode) -> dict[str, Any]:
+    steps = len(episode.actions)
+    last = [step == steps - 1 for step in range(steps)]
+    return {
+        "seed": episode.seed, "observations": episode.observations.astype(np.float32), "actions": own_actions(task, episode.actions),
+        "rewards": episode.success.astype(float).tolist(), "terminations": [False] * steps, "truncations": last,
+        "infos": {"success": np.concatenate([[False], episode.success.astype(bool)])},
+    }  # fmt: skip
+
+
+def _observation_space(task: Task) -> Any:
+    from gymnasium.spaces import Box
+
+    return Box(-np.inf, np.inf, (task.observation_size,), np.float32)
+
+
+def _action_space(task: Task) -> Any:
+    from gymnasium.spaces import Box
+
+    low, high = task.action_bounds or ((-1.0,) * task.action_size, (1.0,) * task.action_size)
+    return Box(np.asarray(low, np.float32), np.asarray(high, np.float32), dtype=np.float32)
+
+
+@contextlib.contextmanager
+def _datasets_in(folder: Path) -> Iterator[None]:
+    """Minari takes the place of its data sets from the environment only."""
+    before = os.environ.get("MINARI_DATASETS_PATH")
+    os.environ["MINARI_DATASETS_PATH"] = str(folder.resolve())
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["MINARI_DATASETS_PATH"]
+        else:
+            os.environ["MINARI_DATASETS_PATH"] = before

@@ -1,0 +1,146 @@
+"""Demonstrations for other libraries: written, and read back, by their own readers where these are installed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from reconverge.envs.demonstrations import Demonstrations
+from reconverge.envs.episodes import Episode
+from reconverge.envs.errors import ConfigError, RunFolderError
+from reconverge.envs.plain_json import read_json
+from reconverge.envs.tasks import find_task
+from reconverge.launch.cli import main
+from reconverge.launch.demonstration_folder import own_actions
+from reconverge.launch.lerobot_export import write_lerobot
+from reconverge.launch.minari_export import minari_id, write_minari
+
+TASKS = [find_task("point-reach-0"), find_task("point-reach-1")]
+
+
+@pytest.fixture
+def found() -> list[Demonstrations]:
+    """Two tasks, three episodes of 4, 5 and 6 steps each; the last two steps succeed."""
+    random = np.random.default_rng(0)
+
+    def episode(name: str, seed: int, steps: int) -> Episode:
+        observations = random.normal(size=(steps + 1, 4)).astype(np.float32)
+        return Episode(name, seed, observations, random.uniform(-1, 1, (steps, 2)).astype(np.float32), np.arange(steps) >= steps - 2)
+
+    return [Demonstrations(task, [episode(task.name, 10 * number + steps, steps) for steps in (4, 5, 6)], 5, 3) for number, task in enumerate(TASKS)]
+
+
+def episodes_of(found: list[Demonstrations]) -> list[Episode]:
+    return [episode for of_task in found for episode in of_task.episodes]
+
+
+def test_lerobot_frames_are_those_of_the_episodes(found: list[Demonstrations], tmp_path: Path) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    write_lerobot(found, tmp_path / "set")
+    frames = parquet.read_table(tmp_path / "set" / "data" / "chunk-000" / "file-000.parquet").to_pydict()
+    rows = parquet.read_table(tmp_path / "set" / "meta" / "episodes" / "chunk-000" / "file-000.parquet").to_pylist()
+    assert frames["index"] == list(range(30)) and [row["seed"] for row in rows] == [4, 5, 6, 14, 15, 16]
+    for row, episode in zip(rows, episodes_of(found), strict=True):
+        part = slice(row["dataset_from_index"], row["dataset_to_index"])
+        assert row["length"] == len(episode.actions) and row["tasks"] == [episode.task]
+        assert np.array_equal(np.array(frames["observation.state"][part], np.float32), episode.observations[:-1])
+        assert np.array_equal(np.array(frames["action"][part], np.float32), episode.actions)
+        assert frames["next.success"][part] == episode.success.tolist()
+        assert frames["frame_index"][part] == list(range(row["length"])) and set(frames["episode_index"][part]) == {row["episode_index"]}
+        assert np.allclose(row["stats/action/mean"], episode.actions.mean(0)) and row["stats/action/count"] == [row["length"]]
+    tasks = parquet.read_table(tmp_path / "set" / "meta" / "tasks.parquet").to_pydict()
+    assert tasks == {"task_index": [0, 1], "task": ["point-reach-0", "point-reach-1"]}
+
+
+def test_lerobot_info_describes_every_column(found: list[Demonstrations], tmp_path: Path) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    write_lerobot(found, tmp_path / "set")
+    info, stats = read_json(tmp_path / "set" / "meta" / "info.json"), read_json(tmp_path / "set" / "meta" / "stats.json")
+    columns = set(parquet.read_table(tmp_path / "set" / info["data_path"].format(chunk_index=0, file_index=0)).column_names)
+    assert set(info["features"]) == set(stats) == columns
+    assert (info["codebase_version"], info["total_episodes"], info["total_frames"], info["total_tasks"]) == ("v3.0", 6, 30, 2)
+    assert info["splits"] == {"train": "0:6"} and info["fps"] == round(1 / TASKS[0].control_dt_s)
+
+
+def test_lerobot_files_are_cut_between_episodes(found: list[Demonstrations], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    monkeypatch.setattr("reconverge.launch.lerobot_export.MOST_FRAMES", 9)
+    write_lerobot(found, tmp_path / "set")
+    files = sorted((tmp_path / "set" / "data").rglob("*.parquet"))
+    assert [len(parquet.read_table(file)) for file in files] == [9, 6, 9, 6]
+
+
+def test_the_reader_of_this_package_reads_lerobot_back(found: list[Demonstrations], tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow.parquet")
+    reader = pytest.importorskip("reconverge.envs.lerobot_episodes")
+    write_lerobot(found, tmp_path / "set")
+    for read, episode in zip(reader.lerobot_episodes(str(tmp_path / "set")), episodes_of(found), strict=True):
+        steps = len(read.actions)
+        assert np.array_equal(read.observations[:steps], episode.observations[:steps]) and np.array_equal(read.actions, episode.actions[:steps])
+        assert read.success is not None and read.success.tolist() == episode.success.tolist()[:steps]
+
+
+def test_minari_reads_back_what_was_written(found: list[Demonstrations], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    minari = pytest.importorskip("minari")
+    pytest.importorskip("h5py")
+    ids = write_minari(found, tmp_path / "sets")
+    assert ids == ["reconverge/point-reach-0-expert-v0", "reconverge/point-reach-1-expert-v0"]
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "sets"))
+    for name, of_task in zip(ids, found, strict=True):
+        for read, episode in zip(minari.load_dataset(name).iterate_episodes(), of_task.episodes, strict=True):
+            assert np.array_equal(read.observations, episode.observations) and np.array_equal(read.actions, episode.actions)
+            assert read.rewards.tolist() == episode.success.astype(float).tolist() and read.truncations.tolist()[-1]
+            assert np.array_equal(read.infos["success"][1:], episode.success)
+
+
+def test_the_reader_of_this_package_reads_minari_back(found: list[Demonstrations], tmp_path: Path) -> None:
+    for name in ("minari", "h5py"):
+        pytest.importorskip(name)
+    reader = pytest.importorskip("reconverge.envs.minari_episodes")
+    write_minari(found, tmp_path / "sets")
+    for of_task in found:
+        place = str(tmp_path / "sets" / minari_id(of_task.task))
+        for read, episode in zip(reader.minari_episodes(place, of_task.task), of_task.episodes, strict=True):
+            assert np.allclose(read.observations, episode.observations) and np.allclose(read.actions, episode.actions)
+            assert read.success is not None and read.success.tolist() == episode.success.tolist()
+
+
+def test_actions_leave_in_the_simulators_own_units() -> None:
+    task = replace(TASKS[0], action_bounds=((-2.0, 0.0), (2.0, 1.0)))
+    assert own_actions(task, np.array([[-1.0, -1.0], [1.0, 0.0]])).tolist() == [[-2.0, 0.0], [2.0, 0.5]]
+
+
+@pytest.mark.parametrize(("write", "package"), [(write_lerobot, "pyarrow"), (write_minari, "minari")])
+def test_without_the_package_the_line_that_installs_it_is_said(write, package: str, found, tmp_path: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    import importlib
+
+    def absent(name: str) -> object:
+        raise ImportError(name)
+
+    monkeypatch.setattr(importlib, "import_module", absent)
+    with pytest.raises(ConfigError, match="pip install 'reconverge"):
+        write(found, tmp_path / "set")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_holds_something_is_left_alone(found: list[Demonstrations], tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow.parquet")
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "mine").write_text("x")
+    with pytest.raises(RunFolderError, match="not empty"):
+        write_lerobot(found, tmp_path / "set")
+    assert [path.name for path in tmp_path.rglob("*")] == ["set", "mine"]
+
+
+def test_the_command_collects_and_writes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("pyarrow.parquet")
+    rest = ["--episodes", "2", "--workers", "0", "--quiet", "--folder", str(tmp_path / "kept"), "--output-dir", str(tmp_path / "set")]
+    assert main(["export-demonstrations", "point-reach:2", "--format", "lerobot", *rest]) == 0
+    assert "LeRobot data set" in capsys.readouterr().out
+    assert read_json(tmp_path / "set" / "meta" / "info.json")["total_episodes"] == 4
+    assert main(["export-demonstrations", "point-reach-1", "--format", "lerobot", *rest]) == 2
+    assert main(["export-demonstrations", "cw11", "--format", "lerobot", *rest]) == 2
+    assert "did you mean 'cw10'?" in capsys.readouterr().err

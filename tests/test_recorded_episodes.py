@@ -1,0 +1,204 @@
+"""Recorded episodes as demonstrations: Minari's files and LeRobot's, filtered by success, refused where they do not fit."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import slider_world
+
+from reconverge.envs.demonstrations import collect
+from reconverge.envs.demonstrations_config import DemonstrationConfig
+from reconverge.envs.errors import DamagedFile, ReconvergeError, UnsupportedEnvironment
+from reconverge.envs.expert_source import MissingExpert
+from reconverge.envs.own_task import own_task
+from reconverge.envs.recorded_episodes import as_episode
+from reconverge.envs.recording import Recording
+from reconverge.envs.task import Task
+
+ENV = "slider_world:OwnSlider-v0"
+CONFIG = DemonstrationConfig(workers=0, hold_steps=2)
+Played = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+
+
+def play(seed: int, diligent: bool = True) -> Played:
+    """Observations (T+1, 1), actions in own units (T, 1), gaps (T+1,), rewards (T,) of an episode that pushes, or idles."""
+    env = slider_world.Slider()
+    observations, gaps, actions, rewards = [env.reset(seed=seed)[0]], [9.0], [], []
+    for _ in range(25):
+        actions.append(slider_world.push(observations[-1]) if diligent else np.zeros(1))
+        observation, reward, _, _, info = env.step(actions[-1])
+        observations.append(observation)
+        gaps.append(info["gap"])
+        rewards.append(reward)
+    return np.array(observations), np.array(actions), np.array(gaps), np.array(rewards)
+
+
+EPISODES = [play(seed, diligent=seed % 3 != 1) for seed in range(9)]
+"""Every third one, from the second on, fails."""
+
+
+def task_for(source: str, success: dict | None = None) -> Task:
+    return own_task(ENV, success=success or {"info": "gap", "at_most": 0.1}, expert=source)
+
+
+# The step that both share --------------------------------------------------------------------------------------------------------
+
+
+def test_a_recording_is_cut_after_its_success_and_put_into_units() -> None:
+    success = np.array([False, False, True, True, True, True])
+    recording = Recording(4, np.arange(7.0)[:, None], np.full((6, 1), 6.0), success)
+    episode = as_episode(recording, _plain(), hold_steps=1)
+    assert episode is not None and episode.seed == 4
+    np.testing.assert_array_equal(episode.actions, np.ones((4, 1), np.float32))
+    np.testing.assert_array_equal(episode.observations[:, 0], [0, 1, 2, 3, 4])
+    np.testing.assert_array_equal(episode.success, [False, False, True, True])
+
+
+def test_without_the_last_observation_the_last_action_is_left_out_and_its_success_kept() -> None:
+    recording = Recording(0, np.zeros((4, 1)), np.zeros((4, 1)), np.array([False, False, False, True]))
+    episode = as_episode(recording, _plain(), hold_steps=5)
+    assert episode is not None and episode.success.tolist() == [False, False, True] and len(episode.observations) == 4
+
+
+def test_data_that_say_nothing_of_success_are_taken_whole() -> None:
+    episode = as_episode(Recording(0, np.zeros((5, 1)), np.zeros((4, 1)), None), _plain(), hold_steps=0)
+    assert episode is not None and episode.success.tolist() == [False, False, False, True]
+    assert as_episode(Recording(0, np.zeros((5, 1)), np.zeros((4, 1)), np.zeros(4, bool)), _plain(), 0) is None
+
+
+def test_a_recording_of_another_environment_is_refused() -> None:
+    with pytest.raises(UnsupportedEnvironment, match=r"episode 3, has observations of shape \(5, 2\)"):
+        as_episode(Recording(3, np.zeros((5, 2)), np.zeros((4, 1)), None), _plain(), 0)
+    with pytest.raises(DamagedFile, match="not finite"):
+        as_episode(Recording(3, np.full((5, 1), np.nan), np.zeros((4, 1)), None), _plain(), 0)
+
+
+def _plain() -> Task:
+    return own_task(ENV, success={"info": "gap", "at_most": 0.1})
+
+
+# Minari --------------------------------------------------------------------------------------------------------------------------
+
+
+def write_minari(folder: Path, infos: bool = True, kind: str = "hdf5") -> Path:
+    h5py = pytest.importorskip("h5py")
+    (folder / "data").mkdir(parents=True)
+    (folder / "data" / "metadata.json").write_text(json.dumps({"data_format": kind, "total_episodes": len(EPISODES)}))
+    with h5py.File(folder / "data" / "main_data.hdf5", "w") as file:
+        for number, (observations, actions, gaps, rewards) in enumerate(EPISODES):
+            group = file.create_group(f"episode_{number}")
+            group["observations"], group["actions"], group["rewards"] = observations, actions, rewards
+            if infos:
+                group["infos/gap"] = gaps
+    return folder
+
+
+def test_a_minari_set_teaches_with_the_tasks_own_rule(tmp_path: Path) -> None:
+    write_minari(tmp_path / "set")
+    found = collect(task_for(f"minari:{tmp_path / 'set'}"), CONFIG, 6, tmp_path / "kept")
+    assert [episode.seed for episode in found.episodes] == [0, 2, 3, 5, 6, 8] and found.attempts == 9
+    for episode in found.episodes:
+        assert int(episode.success.argmax()) + 1 + CONFIG.hold_steps == len(episode.actions) and np.abs(episode.actions).max() == 1.0
+    again = collect(task_for(f"minari:{tmp_path / 'set'}"), CONFIG, 6, tmp_path / "kept")
+    np.testing.assert_array_equal(again.episodes[3].observations, found.episodes[3].observations)
+    with pytest.raises(UnsupportedEnvironment, match=r"holds 6 successful episodes.*among 9, and 7 are wanted; ask for 6 or fewer"):
+        collect(task_for(f"minari:{tmp_path / 'set'}"), CONFIG, 7)
+
+
+def test_a_return_judges_recorded_rewards(tmp_path: Path) -> None:
+    write_minari(tmp_path / "set", infos=False)
+    middle = float(np.median([rewards.sum() for *_, rewards in EPISODES]))
+    found = collect(task_for(f"minari:{tmp_path / 'set'}", {"return_at_least": middle}), CONFIG, 5)
+    assert [episode.seed for episode in found.episodes] == [n for n, (*_, rewards) in enumerate(EPISODES) if rewards.sum() >= middle]
+
+
+def test_a_minari_set_that_says_nothing_is_taken_whole(tmp_path: Path) -> None:
+    write_minari(tmp_path / "set", infos=False)
+    assert len(collect(task_for(f"minari:{tmp_path / 'set'}"), CONFIG, 9).episodes) == 9
+
+
+def test_the_id_of_a_minari_set_is_looked_up_on_this_machine(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
+    write_minari(tmp_path / "mine" / "slider-v0")
+    assert len(collect(task_for("minari:mine/slider-v0"), CONFIG, 3).episodes) == 3
+    with pytest.raises(MissingExpert, match="minari download"):
+        task_for("minari:mine/slider-v1")
+
+
+def test_a_minari_set_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
+    for name, kind, says in (("arrow", "arrow", "only hdf5"), ("cut", "hdf5", "cannot be read")):
+        folder = write_minari(tmp_path / name, kind=kind)
+        if name == "cut":
+            (folder / "data" / "main_data.hdf5").write_bytes((folder / "data" / "main_data.hdf5").read_bytes()[:900])
+        with pytest.raises(ReconvergeError, match=says):
+            collect(task_for(f"minari:{folder}"), CONFIG, 3)
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")  # Minari's own temporary folder
+def test_what_minari_itself_wrote_is_read(tmp_path: Path, monkeypatch) -> None:
+    minari = pytest.importorskip("minari")
+    pytest.importorskip("h5py")
+    pytest.importorskip("jax")  # Minari's recorder needs it
+    gymnasium = pytest.importorskip("gymnasium")
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
+    collector = minari.DataCollector(gymnasium.make("OwnSlider-v0"), record_infos=True)
+    for seed in range(4):
+        observation, ended = collector.reset(seed=seed)[0], False
+        while not ended:
+            observation, _, terminated, truncated, _ = collector.step(slider_world.push(observation).astype(np.float32))
+            ended = terminated or truncated
+    facts: dict = {"algorithm_name": "push", "author": "t", "author_email": "t@example.org", "code_permalink": "none", "description": "none"}
+    facts["eval_env"] = gymnasium.spec("OwnSlider-v0")
+    collector.create_dataset("mine/slider-v0", **facts)
+    collector.close()
+    found = collect(task_for("minari:mine/slider-v0"), CONFIG, 4)
+    for episode, (observations, actions, _, _) in zip(found.episodes, [play(seed) for seed in range(4)], strict=True):
+        np.testing.assert_allclose(episode.observations, observations[: len(episode.observations)], atol=1e-6)
+        np.testing.assert_allclose(episode.actions, (actions[: len(episode.actions)] + 2) / 4 - 1, atol=1e-6)
+
+
+# LeRobot -------------------------------------------------------------------------------------------------------------------------
+
+
+def write_lerobot(folder: Path, success: bool = True, version: str = "v3.0") -> Path:
+    pa, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    (folder / "meta").mkdir(parents=True)
+    (folder / "data" / "chunk-000").mkdir(parents=True)
+    (folder / "meta" / "info.json").write_text(json.dumps({"codebase_version": version, "total_episodes": len(EPISODES)}))
+    for file, numbers in enumerate((range(5), range(5, 9))):
+        rows: dict[str, list] = {name: [] for name in ("observation.state", "action", "episode_index", "frame_index", "next.success")}
+        for number in numbers:
+            observations, actions, gaps, _ = EPISODES[number]
+            rows["observation.state"] += observations[:-1].tolist()
+            rows["action"] += actions.tolist()
+            rows["episode_index"] += [number] * len(actions)
+            rows["frame_index"] += list(range(len(actions)))
+            rows["next.success"] += (gaps[1:] < 0.1).tolist()
+        if not success:
+            del rows["next.success"]
+        parquet.write_table(pa.table(rows), folder / "data" / "chunk-000" / f"file-{file:03d}.parquet")
+    return folder
+
+
+def test_a_lerobot_set_teaches_where_it_says_success(tmp_path: Path) -> None:
+    write_lerobot(tmp_path / "set")
+    found = collect(task_for(f"lerobot:{tmp_path / 'set'}"), CONFIG, 6)
+    assert [episode.seed for episode in found.episodes] == [0, 2, 3, 5, 6, 8]
+    expected = EPISODES[5][0][: len(found.episodes[3].observations)]
+    np.testing.assert_array_equal(found.episodes[3].observations, np.float32(expected))
+
+
+def test_a_lerobot_set_that_says_nothing_is_taken_whole(tmp_path: Path) -> None:
+    write_lerobot(tmp_path / "set", success=False)
+    found = collect(task_for(f"lerobot:{tmp_path / 'set'}"), CONFIG, 9)
+    assert all(len(episode.actions) == 24 and episode.success.tolist() == [False] * 23 + [True] for episode in found.episodes)
+
+
+def test_a_lerobot_set_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
+    old, cut = write_lerobot(tmp_path / "old", version="v2.1"), write_lerobot(tmp_path / "cut")
+    with pytest.raises(UnsupportedEnvironment, match=r"of version 'v2\.1'; convert it"):
+        collect(task_for(f"lerobot:{old}"), CONFIG, 3)
+    (cut / "data" / "chunk-000" / "file-000.parquet").write_bytes(b"PAR1 nothing")
+    with pytest.raises(DamagedFile, match="cannot be read"):
+        collect(task_for(f"lerobot:{cut}"), CONFIG, 3)
