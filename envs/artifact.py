@@ -28,7 +28,7 @@ from safetensors.numpy import save as save_arrays
 from reconverge.envs.bounded_file import read_bounded
 from reconverge.envs.errors import DamagedFile, shown
 from reconverge.envs.plain_arrays import parse_arrays
-from reconverge.envs.plain_json import LARGEST_RECORD, parse_json, read_json
+from reconverge.envs.plain_json import LARGEST_TEXT, parse_json, read_json
 
 Arrays = Mapping[str, np.ndarray]
 MANIFEST = "manifest.json"
@@ -80,9 +80,9 @@ class Artifact:
     def arrays(self, name: str) -> dict[str, np.ndarray]:
         return parse_arrays(self.bytes(name), str(self.folder / name))
 
-    def json(self, name: str) -> Any:
-        """The value of a record, in which a figure that was not measured may be NaN."""
-        return parse_json(self.bytes(name), str(self.folder / name), LARGEST_RECORD, unmeasured=True)
+    def json(self, name: str, most_bytes: int = LARGEST_TEXT) -> Any:
+        """The value of a JSON file, in which a figure that was not measured may be NaN."""
+        return parse_json(self.bytes(name), str(self.folder / name), most_bytes, unmeasured=True)
 
     def text(self, name: str) -> str:
         try:

@@ -21,6 +21,7 @@ from typing import Any
 
 from reconverge.envs.artifact import Artifact, write_artifact
 from reconverge.envs.errors import DamagedFile, RunFolderError
+from reconverge.envs.plain_json import LARGEST_RECORD
 from reconverge.launch.assembly import Assembly
 from reconverge.launch.run_folder import RunFolder
 from reconverge.launch.run_tables import StageRecord
@@ -56,7 +57,7 @@ def load_checkpoint(folder: Path, assembly: Assembly, stage: int) -> None:
 
 def read_record(folder: Path) -> tuple[StageRecord, dict[str, float]]:
     """A stage's rows and the seconds spent per phase up to its end."""
-    content = Artifact(folder).json("record.json")
+    content = Artifact(folder).json("record.json", LARGEST_RECORD)
     try:
         seconds = {str(phase): float(spent) for phase, spent in content["seconds"].items()}
         return StageRecord.of(content["record"]), seconds

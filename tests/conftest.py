@@ -1,8 +1,14 @@
 """One thread per test process: the tests run side by side, and torch's threads would wait for each other."""
 
+import contextlib
+import signal
+
 import torch
 from hypothesis import settings
 
 torch.set_num_threads(1)
 settings.register_profile("reconverge", deadline=None, derandomize=True, print_blob=True)
 settings.load_profile("reconverge")
+with contextlib.suppress(ValueError):  # not in the main thread
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as in the background; some tests interrupt themselves
+        signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,14 +21,6 @@ from reconverge.launch.run_folder import RunFolder
 from reconverge.launch.stop_request import REQUEUE, SIGNALS, Stopped, StopRequest
 from reconverge.policy.learner import Learner
 from reconverge.replay.trajectory_generator import TrajectoryGenerator
-
-
-@pytest.fixture(autouse=True)
-def in_the_foreground() -> Iterator[None]:
-    """A test run in the background may ignore SIGINT."""
-    earlier = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, earlier)
 
 
 @pytest.mark.parametrize("number", SIGNALS)
