@@ -196,9 +196,8 @@ class CurriculumRun:
 
     def _restore(self) -> None:
         """Take up the run after the last stage whose checkpoint, like those of all stages before it, is as it was written."""
-        sweep_drafts(self.folder.path)
-        if self.folder.checkpoints.exists():
-            sweep_drafts(self.folder.checkpoints)
+        for place in (self.folder.path, self.folder.checkpoints, *self.folder.rollouts.glob("stage-*")):
+            sweep_drafts(place)
         seconds: dict[str, float] = {}
         for stage in stages_in_order(self.folder, self.plans):
             try:
