@@ -13,12 +13,13 @@ memory: what was checked is what is used, whatever happens to the file afterward
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -42,11 +43,7 @@ def write_artifact(folder: Path, files: Mapping[str, Arrays | str | bytes | dict
     The suffix of a name chooses its form: `.safetensors` takes arrays, `.json` a JSON value, anything
     else text or bytes. The parent folder is created when missing.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    draft = folder.with_name(f".{folder.name}.writing-{os.getpid()}")
-    shutil.rmtree(draft, ignore_errors=True)
-    draft.mkdir()
-    try:
+    with written_whole(folder) as draft:
         manifest: dict[str, Any] = {"version": VERSION, "files": {}}
         for name, content in files.items():
             data = _encode(name, content)
@@ -54,6 +51,17 @@ def write_artifact(folder: Path, files: Mapping[str, Arrays | str | bytes | dict
             write_durably(draft / name, data)
         write_durably(draft / MANIFEST, json.dumps(manifest, indent=1).encode())
         _flush_folder(draft)
+
+
+@contextlib.contextmanager
+def written_whole(folder: Path) -> Iterator[Path]:
+    """A hidden draft beside `folder` to write in; it takes the name in one rename when all went well, and is gone when not."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    draft = folder.with_name(f".{folder.name}.writing-{os.getpid()}")
+    shutil.rmtree(draft, ignore_errors=True)
+    draft.mkdir()
+    try:
+        yield draft
         swap_into_place(draft, folder)
     except BaseException:
         shutil.rmtree(draft, ignore_errors=True)

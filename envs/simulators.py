@@ -50,7 +50,7 @@ class SimulatorFailure(ReconvergeError, RuntimeError):
 
 
 class NotFiniteAction(ReconvergeError, ValueError):
-    """An action of NaN or infinity, which no simulator is given."""
+    """An action of NaN or infinity, which no simulator is given: no task fails for that, it is the policy that is broken."""
 
 
 @dataclass(frozen=True)
@@ -246,4 +246,7 @@ class Simulators:
         finite = np.isfinite(actions).all(axis=(1, 2))
         if not finite.all():
             task, seed = self._starts[rows[np.argmin(finite)]]
-            raise NotFiniteAction(f"an action for task '{task.name}', episode seed {seed}, is not finite; no simulator was given it")
+            raise NotFiniteAction(
+                f"the policy's action for task '{task.name}', episode seed {seed}, is not finite: its weights hold NaN or infinity; "
+                "evaluate the checkpoint of an earlier stage, or train anew with a lower --train.optimizer.learning-rate"
+            )

@@ -24,7 +24,7 @@ import numpy as np
 import torch
 
 from reconverge.envs.episodes import Episode, episode_seed
-from reconverge.envs.simulators import EpisodeStart, NotFiniteAction, SimulatorFailure, Simulators, TaskFailure
+from reconverge.envs.simulators import EpisodeStart, SimulatorFailure, Simulators, TaskFailure
 from reconverge.envs.task import Task
 from reconverge.policy.diffusion_policy import DiffusionPolicy
 from reconverge.policy.random_streams import torch_stream
@@ -145,7 +145,7 @@ def rollout(
 class _Group:
     """Episodes in lock-step. Axes: n episodes, Th the longest horizon, To observations of a window.
 
-    success (n, Th), steps (n,), invalid (n,), failed (n,) and active (n,) say how far each episode is, history (n, To, Do) what it has seen.
+    success (n, Th), steps (n,), invalid (n,) and active (n,) say how far each episode is, history (n, To, Do) what it has seen.
     """
 
     def __init__(self, policy: DiffusionPolicy, starts: Sequence[EpisodeStart], simulators: Simulators, stop_at_success: bool, timer: Timer) -> None:
@@ -156,7 +156,6 @@ class _Group:
         self.success = np.zeros((len(starts), self.horizons.max()), dtype=bool)
         self.steps = np.zeros(len(starts), dtype=int)
         self.invalid, self.active = np.zeros(len(starts), dtype=bool), np.ones(len(starts), dtype=bool)
-        self.failed = np.zeros(len(starts), dtype=bool)
         self.seen: list[list[np.ndarray]] = []
         self.done: list[list[np.ndarray]] = []
 
@@ -189,26 +188,13 @@ class _Group:
         streams = [torch_stream("evaluation noise", self.starts[row].task.name, self.starts[row].seed, chunk) for row in filled]
         seen = torch.from_numpy(self.history[filled]).float().to(self.policy.device)
         predicted = self.policy.sample_chunk(seen, self.labels[filled].to(self.policy.device), streams)
-        actions = self.policy.executed(predicted)[: len(rows)].cpu().numpy().astype(np.float64)
-        self._refuse_not_finite(rows, actions)
-        return actions
-
-    def _refuse_not_finite(self, rows: np.ndarray, actions: np.ndarray) -> None:
-        """The observations were finite, so it is the policy that is broken: no task fails for that, and no simulator is asked again."""
-        finite = np.isfinite(actions).all(axis=(1, 2))
-        if not finite.all():
-            task, seed = self.starts[rows[np.argmin(finite)]]
-            raise NotFiniteAction(
-                f"the policy's action for task '{task.name}', episode seed {seed}, is not finite: its weights hold NaN or infinity; "
-                "evaluate the checkpoint of an earlier stage, or train anew with a lower --train.optimizer.learning-rate"
-            )
+        return self.policy.executed(predicted)[: len(rows)].cpu().numpy().astype(np.float64)
 
     def _leave_failed_out(self) -> None:
         """Let the episodes of the tasks that the simulators gave up end here."""
         if self.simulators.failures:
             failed = {failure.task for failure in self.simulators.failures}
-            self.failed = np.array([start.task.name in failed for start in self.starts])
-            self.active &= ~self.failed
+            self.active &= np.array([start.task.name not in failed for start in self.starts])
 
     def _step(self, rows: np.ndarray, actions: np.ndarray) -> None:
         result = self.simulators.step(rows, actions)
@@ -237,12 +223,11 @@ class _Group:
         return [
             _result(start, self.success[row, : self.steps[row]], bool(self.invalid[row]))
             for row, start in enumerate(self.starts)
-            if not self.failed[row]
         ]
 
     def traces(self) -> list[Episode]:
         """The valid episodes as they went; empty unless they were traced."""
-        valid = [row for row in range(len(self.seen)) if not self.invalid[row] and not self.failed[row]]
+        valid = [row for row in range(len(self.seen)) if self.done[row] and not self.invalid[row]]
         return [
             Episode(
                 self.starts[row].task.name,

@@ -296,7 +296,7 @@ def _empty_grid(columns: Sequence[str], tasks: Sequence[str], size: tuple[int, i
         pen.text((MARGIN + column * pitch[0] + (pitch[0] - GAP) // 2, HEADER // 2), label, font=_font(12), fill=TEXT_DIM, anchor="mm")
     for row, task in enumerate(tasks):
         middle = HEADER + row * pitch[1] + (pitch[1] - GAP) // 2
-        pen.text((MARGIN - 10, middle), short_name(task), font=_font(12), fill=TEXT, anchor="rm")
+        pen.text((MARGIN - 10, middle), short_name(task).replace(" ", "\n"), font=_font(12), fill=TEXT, anchor="rm", align="right")
         for column in range(len(columns)):
             x, y = _corner((column, row), size)
             pen.rectangle((x, y, x + pitch[0] - GAP - 1, y + pitch[1] - GAP - 1), fill=CELL_DARK)

@@ -57,12 +57,18 @@ def load_checkpoint(folder: Path, assembly: Assembly, stage: int) -> None:
 
 def read_record(folder: Path) -> tuple[StageRecord, dict[str, float]]:
     """A stage's rows and the seconds spent per phase up to its end."""
-    content = Artifact(folder).json("record.json", LARGEST_RECORD)
+    return record_in(Artifact(folder))
+
+
+def record_in(artifact: Artifact) -> tuple[StageRecord, dict[str, float]]:
+    """The same of an artifact that is open already."""
+    content = artifact.json("record.json", LARGEST_RECORD)
     try:
         seconds = {str(phase): float(spent) for phase, spent in content["seconds"].items()}
         return StageRecord.of(content["record"]), seconds
     except (TypeError, KeyError, ValueError, AttributeError) as error:
-        raise DamagedFile(f"{folder / 'record.json'} was written by another version of reconverge ({error}); start the run afresh") from error
+        place = artifact.folder / "record.json"
+        raise DamagedFile(f"{place} was written by another version of reconverge ({error}); start the run afresh") from error
 
 
 def finished_stages(checkpoints: Path) -> list[int]:

@@ -107,10 +107,8 @@ class CurriculumRun:
     def run_stage(self, plan: StagePlan) -> None:
         """Train one stage, consolidate, evaluate, keep; or go on where the stage was broken off."""
         self.progress.stage(plan.number, len(self.curriculum.stages), plan.title)
-        record, found = StageRecord(plan.number, [task.name for task in plan.tasks], plan.updates), self.unfinished
-        self.unfinished = None
-        if found is not None and found.record.stage == plan.number:
-            record = found.record
+        found, self.unfinished = self.unfinished, None
+        record = StageRecord(plan.number, [task.name for task in plan.tasks], plan.updates) if found is None else found.record
         if found is None or found.underway is not None:
             windows = self._windows(plan)
             self.learn(plan, windows, record, None if found is None else found.underway)

@@ -1,35 +1,25 @@
-"""What the writers of foreign data sets share: a folder that is whole or not there, and actions in the simulator's own units."""
+"""What the writers of foreign data sets share: a folder of their own, and actions in the simulator's own units."""
 
 from __future__ import annotations
 
 import contextlib
-import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
-from reconverge.envs.artifact import swap_into_place
+from reconverge.envs.artifact import written_whole
 from reconverge.envs.errors import RunFolderError
 from reconverge.envs.task import Task
 
 
 @contextlib.contextmanager
-def written_whole(folder: Path) -> Iterator[Path]:
-    """A draft beside `folder` to write in, which takes its name when all went well. Raises RunFolderError where `folder` holds something."""
+def new_folder(folder: Path) -> Iterator[Path]:
+    """A draft of `folder`, which appears whole. Raises RunFolderError, before and after the writing, where `folder` holds something."""
     refuse_filled(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    draft = folder.with_name(f".{folder.name}.writing-{os.getpid()}")
-    shutil.rmtree(draft, ignore_errors=True)
-    draft.mkdir()
-    try:
+    with written_whole(folder) as draft:
         yield draft
         refuse_filled(folder)
-        swap_into_place(draft, folder)
-    except BaseException:
-        shutil.rmtree(draft, ignore_errors=True)
-        raise
 
 
 def refuse_filled(folder: Path) -> None:

@@ -26,14 +26,15 @@ from reconverge.launch.bounded_check import NoAnswer, in_a_process, in_a_thread
 from reconverge.launch.config import RunConfig
 from reconverge.launch.fingerprint import machine, package_versions, usable_cores
 from reconverge.launch.machine_limits import can_start_threads, existing, free_bytes, free_memory, granted_cores, open_file_limits, try_to_write
+from reconverge.launch.run_folder import LEAST_FREE_BYTES
 
 QUICK_LIMIT_S = 5.0
 RENDERER_LIMIT_S = 10.0
 TRIAL_LIMIT_S = 30.0
 RUNS = Path("runs")
 """Where runs go unless another folder is given; relative to the working directory."""
-LEAST_ROOM, COMFORTABLE_ROOM = 200e6, 2e9
-"""Bytes on disk: what one run needs, and what an experiment of several takes."""
+COMFORTABLE_ROOM = 2e9
+"""Bytes on disk that an experiment of several runs takes."""
 LEAST_MEMORY, COMFORTABLE_MEMORY = 1e9, 3e9
 LEAST_OPEN_FILES, ADVISED_OPEN_FILES = 256, 4096
 LEAST_THREADS = 32
@@ -183,8 +184,8 @@ def _room() -> list[Finding]:
 def _room_in(subject: str, folder: Path, flag: str) -> Finding:
     free = free_bytes(folder)
     found = f"{free / 1e9:.1f} GB free on the volume of {existing(folder)}"
-    if free < LEAST_ROOM:
-        return Finding(subject, f"{found}; a run needs {LEAST_ROOM / 1e6:.0f} MB", f"make room there, or choose another folder with {flag}")
+    if free < LEAST_FREE_BYTES:
+        return Finding(subject, f"{found}; a run needs {LEAST_FREE_BYTES / 1e6:.0f} MB", f"make room there, or choose another folder with {flag}")
     return Finding(subject, found if free >= COMFORTABLE_ROOM else f"{found}: enough for few runs", note=free < COMFORTABLE_ROOM)
 
 

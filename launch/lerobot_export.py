@@ -25,7 +25,7 @@ from reconverge.envs.artifact import write_durably
 from reconverge.envs.demonstrations import Demonstrations
 from reconverge.envs.episodes import Episode
 from reconverge.envs.errors import ConfigError
-from reconverge.launch.demonstration_folder import own_actions, written_whole
+from reconverge.launch.demonstration_folder import new_folder, own_actions
 
 VERSION = "v3.0"
 FILES_PER_CHUNK = 1000
@@ -42,7 +42,7 @@ def write_lerobot(found: Sequence[Demonstrations], folder: Path) -> None:
         parquet: Any = importlib.import_module("pyarrow.parquet")
     except ImportError as error:
         raise ConfigError("--format lerobot needs pyarrow; install it with: pip install 'reconverge[lerobot]'") from error
-    with written_whole(folder) as draft:
+    with new_folder(folder) as draft:
         _write(parquet, found, draft)
 
 

@@ -23,7 +23,7 @@ from reconverge.envs.episodes import Episode
 from reconverge.envs.errors import ConfigError
 from reconverge.envs.task import Task
 from reconverge.envs.task_files import task_file
-from reconverge.launch.demonstration_folder import own_actions, written_whole
+from reconverge.launch.demonstration_folder import new_folder, own_actions
 
 
 def write_minari(found: Sequence[Demonstrations], folder: Path) -> list[str]:
@@ -34,7 +34,7 @@ def write_minari(found: Sequence[Demonstrations], folder: Path) -> list[str]:
     except ImportError as error:
         raise ConfigError("--format minari needs Minari with HDF5; install it with: pip install 'reconverge[minari]'") from error
     ids = [minari_id(of_task.task) for of_task in found]
-    with written_whole(folder) as draft, _datasets_in(draft), warnings.catch_warnings():
+    with new_folder(folder) as draft, _datasets_in(draft), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about the environment, author and scores that are not named
         for name, of_task in zip(ids, found, strict=True):
             episodes = [buffer(id=number, **_contents(of_task.task, episode)) for number, episode in enumerate(of_task.episodes)]

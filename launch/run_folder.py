@@ -23,6 +23,7 @@ from reconverge.envs.plain_json import read_json_object
 from reconverge.launch.config import RunConfig, check
 from reconverge.launch.config_file import HEADER, Difference, config_text, differences, read_config
 from reconverge.launch.fingerprint import fingerprint, git_commit, package_versions
+from reconverge.launch.machine_limits import free_bytes
 from reconverge.launch.own_methods import method_package
 from reconverge.launch.run_lock import RunLock
 from reconverge.launch.seal import Sealed, seal, unseal
@@ -244,7 +245,7 @@ def holds_run(path: Path) -> bool:
 
 
 def _check_room(path: Path) -> None:
-    free = shutil.disk_usage(path).free
+    free = free_bytes(path)
     if free < LEAST_FREE_BYTES:
         raise RunFolderError(
             f"the volume of {path} has {free / 1e6:.0f} MB left; a run needs {LEAST_FREE_BYTES / 1e6:.0f}. "

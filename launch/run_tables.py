@@ -161,29 +161,41 @@ def reference_rates(records: Sequence[StageRecord], episodes_per_point: int) -> 
 
 
 def write_tables(folder: Path, records: Sequence[StageRecord], probes: Sequence[Row], episodes_per_point: int, thresholds: Sequence[int]) -> None:
-    """Write every table of the run folder that follows from the stages so far and the probe curves.
+    """Write every table of the run folder that follows from the stages so far and the probe curves."""
+    for name, text in table_texts(records, probes, episodes_per_point, thresholds).items():
+        write_file(folder / name, text)
+
+
+def table_texts(records: Sequence[StageRecord], probes: Sequence[Row], episodes_per_point: int, thresholds: Sequence[int]) -> dict[str, str]:
+    """File name -> text of each of those tables.
 
     The success matrix comes last: by its stages a run counts as finished, with which all other tables must be there.
     """
     episodes = [row for record in records for row in record.episodes]
     curves = [*online_curves(records, episodes_per_point), *probes]
     recovered = recoveries(curves, reference_rates(records, episodes_per_point), thresholds)
-    write_csv(folder / "episodes.csv", EPISODE_COLUMNS, episodes)
-    write_csv(folder / "failures.csv", FAILURE_COLUMNS, [row for record in records for row in record.failures])
-    write_csv(folder / "recovery_curves.csv", CURVE_COLUMNS, curves)
-    write_csv(folder / "recovery.csv", RECOVERY_COLUMNS, recovered)
-    write_csv(folder / "ledger.csv", LEDGER_COLUMNS, [row for record in records for row in record.ledger])
-    write_csv(folder / "fisher.csv", FISHER_COLUMNS, [row for record in records for row in record.fisher])
-    write_file(folder / "metrics.jsonl", "".join(json.dumps(row) + "\n" for record in records for row in record.training))
-    write_csv(folder / "success_matrix.csv", MATRIX_COLUMNS, success_rates(episodes))
+    return {
+        "episodes.csv": csv_text(EPISODE_COLUMNS, episodes),
+        "failures.csv": csv_text(FAILURE_COLUMNS, [row for record in records for row in record.failures]),
+        "recovery_curves.csv": csv_text(CURVE_COLUMNS, curves),
+        "recovery.csv": csv_text(RECOVERY_COLUMNS, recovered),
+        "ledger.csv": csv_text(LEDGER_COLUMNS, [row for record in records for row in record.ledger]),
+        "fisher.csv": csv_text(FISHER_COLUMNS, [row for record in records for row in record.fisher]),
+        "metrics.jsonl": "".join(json.dumps(row) + "\n" for record in records for row in record.training),
+        "success_matrix.csv": csv_text(MATRIX_COLUMNS, success_rates(episodes)),
+    }
 
 
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
+    write_file(path, csv_text(columns, rows))
+
+
+def csv_text(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, lineterminator="\n", extrasaction="ignore")
     writer.writeheader()
     writer.writerows({key: _cell(value) for key, value in row.items()} for row in rows)
-    write_file(path, text.getvalue())
+    return text.getvalue()
 
 
 def _cell(value: Any) -> Any:

@@ -85,6 +85,6 @@ class StopRequest:
             return
         self.wanted, self._wanted_since_s = True, time.monotonic()
         with contextlib.suppress(OSError):  # nobody may be reading any more
-            os.write(2, b"\nreconverge: stopping; what there is of the stage is saved first, a second signal leaves at once\n")
+            os.write(2, b"\nreconverge: stopping; what there is is saved first, a second signal leaves at once\n")
         if not self._holds:
             raise Stopped

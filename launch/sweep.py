@@ -9,8 +9,6 @@ Nothing but the folders is remembered, so a sweep that was killed is simply star
 
 from __future__ import annotations
 
-import os
-import shutil
 import signal
 import tempfile
 import time
@@ -19,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from reconverge.envs.artifact import swap_into_place, write_file
+from reconverge.envs.artifact import write_file, written_whole
 from reconverge.envs.errors import RunFolderError
 from reconverge.eval import headlines
 from reconverge.eval.intervals import mean_interval
@@ -342,18 +340,11 @@ def run_here(
 
 def publish(run: Path, target: Path) -> None:
     """Copy the tables of a finished run; `target` appears whole, in one rename, and what was there steps aside first."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    draft = target.with_name(f".{target.name}.writing-{os.getpid()}")
-    shutil.rmtree(draft, ignore_errors=True)
-    draft.mkdir()
-    try:
+    with written_whole(target) as draft:
         for name in PUBLISHED:
             if (run / name).exists():
                 write_file(draft / name, (run / name).read_bytes())
         seal(draft)
-        swap_into_place(draft, target)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
 
 
 def last_words(code: int, log: Path, start: int = 0) -> str:

@@ -24,7 +24,7 @@ import numpy as np
 from reconverge.envs.artifact import Artifact, write_artifact
 from reconverge.envs.errors import DamagedFile
 from reconverge.launch.assembly import Assembly
-from reconverge.launch.checkpoint import read_record, save_checkpoint
+from reconverge.launch.checkpoint import record_in, save_checkpoint
 from reconverge.launch.run_folder import RunFolder
 from reconverge.launch.run_tables import StageRecord
 from reconverge.policy.learner import Learner
@@ -64,10 +64,10 @@ def read_unfinished(folder: RunFolder, stage: int, note: Callable[[str], None]) 
     for path in (folder.consolidated(stage), folder.learning(stage)):
         if path.exists():
             try:
-                record, seconds = read_record(path)
+                artifact = Artifact(path)
+                record, seconds = record_in(artifact)
                 if record.stage != stage:
                     raise DamagedFile(f"{path} holds a record of stage {record.stage}; delete the folder")
-                artifact = Artifact(path)
                 underway = artifact.arrays("underway.safetensors") if "underway.safetensors" in artifact else None
                 return UnfinishedStage(record, seconds, underway, path)
             except DamagedFile as damage:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import csv
 import io
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -21,10 +20,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from reconverge.envs.artifact import MANIFEST, VERSION, Artifact
-from reconverge.envs.bounded_file import MIB, read_bounded
+from reconverge.envs.artifact import MANIFEST, Artifact
+from reconverge.envs.bounded_file import read_bounded
 from reconverge.envs.errors import DamagedFile, ReconvergeError
 from reconverge.envs.plain_json import LARGEST_RECORD, parse_json, read_json, read_json_object
+from reconverge.eval.run_results import LARGEST_TABLE
 from reconverge.launch.checkpoint import finished_stages, read_record
 from reconverge.launch.config import RunConfig
 from reconverge.launch.run_folder import RunFolder
@@ -33,16 +33,15 @@ from reconverge.launch.run_tables import (
     MATRIX_COLUMNS,
     RECOVERY_COLUMNS,
     StageRecord,
+    csv_text,
     rate_columns,
     recoveries,
     success_rates,
-    write_csv,
-    write_tables,
+    table_texts,
 )  # fmt: skip
 from reconverge.launch.seal import SEAL, broken_seals, sealed_files
 from reconverge.launch.stage_plan import StagePlan, demonstration_budgets, plan_stages, run_curriculum
 
-LARGEST_TABLE = 64 * MIB
 SHOWN = 3
 """Differences of one table that are printed; of more only the number is given."""
 TABLE_SUFFIXES = (".csv", ".json", ".jsonl", ".yaml")
@@ -192,7 +191,7 @@ def _checkpoints(run: _Run) -> Iterator[Check]:
         name = f"checkpoint {folder.name.removeprefix('stage-')}"
         try:
             artifact = Artifact(folder)
-            _check_manifest(folder, artifact)
+            _refuse_unlisted(folder)
         except (ReconvergeError, OSError) as error:
             yield Check(name, "DIFFERS", str(error))
         else:
@@ -200,11 +199,9 @@ def _checkpoints(run: _Run) -> Iterator[Check]:
             yield Check(name, "ok", f"{len(artifact.names)} files, {size / 1e6:.1f} MB, match their hashes")
 
 
-def _check_manifest(folder: Path, artifact: Artifact) -> None:
-    """Raise DamagedFile unless the manifest is of the known version and lists all that is there."""
-    if read_json_object(folder / MANIFEST).get("version") != VERSION:
-        raise DamagedFile(f"{folder / MANIFEST} is of another version than {VERSION}")
-    unlisted = {path.name for path in folder.iterdir()} - {*artifact.names, MANIFEST}
+def _refuse_unlisted(folder: Path) -> None:
+    """Raise DamagedFile unless the manifest of a sound artifact lists all that is there."""
+    unlisted = {path.name for path in folder.iterdir()} - {*read_json_object(folder / MANIFEST)["files"], MANIFEST}
     if unlisted:
         raise DamagedFile(f"{folder} holds files that its {MANIFEST} does not list: {', '.join(sorted(unlisted))}")
 
@@ -226,7 +223,7 @@ def _demonstrations(run: _Run) -> Iterator[Check]:
             continue
         try:
             episodes, facts = store.read()
-            _check_manifest(store.folder, Artifact(store.folder))
+            _refuse_unlisted(store.folder)
         except ReconvergeError as error:
             yield Check("demonstrations", "DIFFERS", str(error))
             continue
@@ -241,7 +238,7 @@ def _demonstrations(run: _Run) -> Iterator[Check]:
         yield Check("demonstrations", "not checked", f"those of {absent} tasks are not below {root}")
     elif ceilings and run.has("ceilings.csv"):
         rows = [{"attempts": row.pop("episodes"), **row} for row in ceilings]
-        yield _compared(run, "ceilings.csv", _table_text(CEILING_COLUMNS, rows), "the demonstrations")
+        yield _compared(run, "ceilings.csv", csv_text(CEILING_COLUMNS, rows), "the demonstrations")
 
 
 # Tables ----------------------------------------------------------------------------------------------------------------------------------------
@@ -349,7 +346,7 @@ def _from_episodes(run: _Run) -> Iterator[Check]:
         return
     episodes = [asdict(row) for row in read_table(run.path / "episodes.csv", EpisodeRow)]
     if run.config is None:
-        yield _compared(run, "success_matrix.csv", _table_text(MATRIX_COLUMNS, success_rates(episodes)), "the rows of episodes.csv")
+        yield _compared(run, "success_matrix.csv", csv_text(MATRIX_COLUMNS, success_rates(episodes)), "the rows of episodes.csv")
         return
     of_stage = {plan.number: plan for plan in run.plans}
     records = []
@@ -366,7 +363,7 @@ def _from_counts(run: _Run) -> Iterator[Check]:
     for name, columns, whole in (("success_matrix.csv", MATRIX_COLUMNS, "episodes"), ("ceilings.csv", CEILING_COLUMNS, "attempts")):
         if run.has(name):
             rows = [{**row, **_rated(row, whole)} for row in run.rows(name)]
-            yield _compared(run, name, _table_text(columns, rows), "its own counts")
+            yield _compared(run, name, csv_text(columns, rows), "its own counts")
     if not (run.has("recovery.csv") and run.has("recovery_curves.csv")):
         yield Check("recovery.csv", "not checked", "it or recovery_curves.csv is not here")
         return
@@ -379,7 +376,7 @@ def _from_counts(run: _Run) -> Iterator[Check]:
         if (row["kind"], row["stage"], row["task"]) in reference
     ]
     thresholds = list(dict.fromkeys(int(row["threshold"]) for row in found)) if run.config is None else list(run.config.recovery.thresholds)
-    yield _compared(run, "recovery.csv", _table_text(RECOVERY_COLUMNS, recoveries(curves, {}, thresholds)), "its curves")
+    yield _compared(run, "recovery.csv", csv_text(RECOVERY_COLUMNS, recoveries(curves, {}, thresholds)), "its curves")
 
 
 def _other_starts(run: _Run, found: Sequence[dict[str, str]]) -> Iterator[str]:
@@ -427,9 +424,7 @@ def _written_anew(run: _Run, records: Sequence[StageRecord]) -> dict[str, str]:
     """File name -> text of every table that follows from the records, by the functions that wrote the run's own."""
     assert run.config is not None
     settings = run.config.recovery
-    with tempfile.TemporaryDirectory(prefix="reconverge-verify-") as place:
-        write_tables(Path(place), records, run.probes(), settings.episodes, settings.thresholds)
-        return {path.name: path.read_text() for path in sorted(Path(place).iterdir())}
+    return dict(sorted(table_texts(records, run.probes(), settings.episodes, settings.thresholds).items()))
 
 
 def _compared(run: _Run, name: str, expected: str, source: str) -> Check:
@@ -486,12 +481,6 @@ def _listed(subject: str, wrong: Sequence[str]) -> Iterator[Check]:
         yield Check(subject, "DIFFERS", words)
     if len(wrong) > SHOWN:
         yield Check(subject, "DIFFERS", f"and {len(wrong) - SHOWN} more of this kind")
-
-
-def _table_text(columns: Sequence[str], rows: Sequence[Row]) -> str:
-    with tempfile.TemporaryDirectory(prefix="reconverge-verify-") as place:
-        write_csv(Path(place) / "table.csv", columns, rows)
-        return (Path(place) / "table.csv").read_text()
 
 
 def _rated(row: dict[str, Any], whole: str = "episodes") -> Row:

@@ -105,8 +105,9 @@ class Learner:
         # step
         gradient_norm, learning_rate = self._clip_gradient(), self.optimizer.learning_rate
         finite = gradient_norm.isfinite()
-        self._broken |= ~finite
-        if not self._on_gpu and not finite:
+        if self._on_gpu:
+            self._broken |= ~finite
+        elif not finite:
             raise diverged(self, penalty)
         before = self.parameters.values.clone() if self._adjusting else self.parameters.values
         self.optimizer.step(finite if self._on_gpu else None)

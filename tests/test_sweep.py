@@ -483,14 +483,16 @@ def test_a_results_folder_that_cannot_be_written_is_noticed_first(backend: Scrip
 def test_tables_that_cannot_be_copied_fail_their_job_alone(
     other_was_faster: bool, backend: Scripted, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    swap_into_place = artifact.swap_into_place
+
     def swap(draft: Path, folder: Path) -> None:
         if folder.name == "seed-0":
             if other_was_faster:
                 write_result(folder, toy(method="replay"))
             raise OSError(39, "Directory not empty")
-        artifact.swap_into_place(draft, folder)
+        swap_into_place(draft, folder)
 
-    monkeypatch.setattr(sweep, "swap_into_place", swap)
+    monkeypatch.setattr(artifact, "swap_into_place", swap)
     for _ in range(2):  # the second time all are trained
         assert run("--methods replay --seeds 0..1 --results-dir results") == (0 if other_was_faster else 2)
         assert len(backend.orders) == 2 and look(Path("results/replay/seed-1"), toy_job(method="replay", seed=1)).state == "result"
@@ -507,7 +509,7 @@ def test_a_copy_that_is_killed_leaves_the_old_or_the_new_tables(tmp_path: Path, 
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(sweep, "swap_into_place", killed)
+        patch.setattr(artifact, "swap_into_place", killed)
         patch.setattr(shutil, "rmtree", lambda *_, **__: None)
         with pytest.raises(KeyboardInterrupt):
             publish(run, target)

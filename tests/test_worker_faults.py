@@ -20,6 +20,7 @@ import torch
 from faulty_reach import FAULTY
 
 from reconverge.envs.errors import ReconvergeError
+from reconverge.envs.simulator_worker import Step
 from reconverge.envs.simulators import EpisodeStart, NotFiniteAction, SimulatorFailure, Simulators
 from reconverge.envs.task import Task
 from reconverge.envs.tasks import find_task
@@ -271,9 +272,9 @@ def test_a_policy_of_nan_is_named_and_no_simulator_is_asked() -> None:
     asked: list[object] = []
 
     class Counted(Simulators):
-        def step(self, rows, actions):  # type: ignore[no-untyped-def]
-            asked.append(actions)
-            return super().step(rows, actions)
+        def _ask(self, requests):  # type: ignore[no-untyped-def]
+            asked.extend(request for request in requests if isinstance(request, Step))
+            return super()._ask(requests)
 
     with pytest.raises(NotFiniteAction, match=r"the policy's action for task 'point-reach-0'.*its weights hold NaN"):
         rollout(broken, evaluation_starts(SOUND, 2), Counted(0))

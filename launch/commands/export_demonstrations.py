@@ -15,6 +15,7 @@ from reconverge.envs.tasks import find_task, task_names
 from reconverge.launch.commands.command import Command
 from reconverge.launch.config import RunConfig, check
 from reconverge.launch.progress import Progress
+from reconverge.launch.stage_plan import demonstration_budgets, plan_stages
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class ExportDemonstrations(Command):
     def run(self, command_line: str) -> int:
         config = DemonstrationConfig(self.episodes, self.hold_steps, self.seed, self.workers, str(self.folder))
         check(RunConfig(demonstrations=config))
-        wanted = self._wanted()
+        wanted = self._wanted(RunConfig(demonstrations=config))
         from reconverge.launch.demonstration_folder import refuse_filled
 
         refuse_filled(self.output_dir)  # before anything is collected
@@ -76,11 +77,8 @@ class ExportDemonstrations(Command):
                 print(f'MINARI_DATASETS_PATH={self.output_dir}: minari.load_dataset("{name}")')
         return 0
 
-    def _wanted(self) -> dict[Task, int]:
+    def _wanted(self, config: RunConfig) -> dict[Task, int]:
         """Task -> how many of its episodes; of a task that comes back in a curriculum the most that a stage wants."""
         if self.curriculum in task_names() or f"{self.curriculum}-v3" in task_names():
             return {find_task(self.curriculum): self.episodes}
-        wanted: dict[Task, int] = {}
-        for stage in load_curriculum(self.curriculum).stages:
-            wanted[stage.task] = max(wanted.get(stage.task, 0), stage.demonstrations or self.episodes)
-        return wanted
+        return demonstration_budgets(plan_stages(config, load_curriculum(self.curriculum)))
