@@ -55,10 +55,15 @@ class TrainingDiverged(ReconvergeError, ArithmeticError):
     """A loss, a gradient, a penalty or an estimate is no longer finite; `found` says which, and where."""
 
     def __init__(self, found: str) -> None:
+        self.found = found
         super().__init__(
             f"{found}; the last checkpoint is intact. "
             "Start anew with a lower --train.optimizer.learning-rate or --train.trust-region.strength"
         )
+
+
+class LossLeapt(TrainingDiverged):
+    """A loss or gradient is finite and far beyond anything before."""
 
 
 class RenderingUnavailable(ReconvergeError):

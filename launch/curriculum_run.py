@@ -23,7 +23,7 @@ from safetensors.numpy import save as save_arrays
 
 from reconverge.envs.artifact import sweep_drafts, write_file
 from reconverge.envs.demonstrations import Demonstrations, collect, data_digest
-from reconverge.envs.errors import DamagedFile
+from reconverge.envs.errors import DamagedFile, LossLeapt
 from reconverge.envs.plain_json import LARGEST_RECORD, read_json
 from reconverge.envs.simulator_fingerprint import simulator_fingerprints
 from reconverge.envs.simulators import Simulators
@@ -39,6 +39,7 @@ from reconverge.launch.run_tables import CEILING_COLUMNS, FISHER_COLUMNS, StageR
 from reconverge.launch.stage_plan import StagePlan, demonstration_budgets, plan_stages, run_curriculum
 from reconverge.launch.stop_request import Stopped, StopRequest
 from reconverge.launch.unfinished_stage import UnfinishedStage, drop_unfinished, read_unfinished, save_consolidated, save_learning
+from reconverge.policy.divergence import leap
 from reconverge.policy.random_streams import RandomStreams
 from reconverge.policy.windows import WindowTable
 
@@ -111,7 +112,11 @@ class CurriculumRun:
         record = StageRecord(plan.number, [task.name for task in plan.tasks], plan.updates) if found is None else found.record
         if found is None or found.underway is not None:
             windows = self._windows(plan)
-            self.learn(plan, windows, record, None if found is None else found.underway)
+            try:
+                self.learn(plan, windows, record, None if found is None else found.underway)
+            except LossLeapt as leapt:
+                record = self._begin_again(plan, leapt)
+                self.learn(plan, windows, record)
             self.consolidate(plan, windows, record)
             with self.stop.held(), self.progress.phase("checkpoint"):
                 save_consolidated(self.folder, self.assembly, record, self.progress.seconds)
@@ -139,8 +144,9 @@ class CurriculumRun:
             for update in range(start + 1, plan.updates + 1):
                 figures = learner.update()
                 if update % config.train.log_every == 0 or update == plan.updates:
-                    learner.check_finite()
-                    log({"stage": plan.number, "update": update, **figures.row(), **learner.method.figures()})
+                    log({"stage": plan.number, "update": update, **learner.log_row(figures)})
+                    if (found := leap(record.training)) is not None:
+                        raise LossLeapt(f"{found} at stage {plan.number}, update {update}")
                 if update in grid:
                     self._measure_recovery(record, update, earlier)
                 if time.monotonic() - saved_s > 60 * config.save_minutes:
@@ -222,10 +228,18 @@ class CurriculumRun:
                 self._note_versions()
             self.progress.note("this run is finished already" if following is None else self._resumed_at(last, final))
 
+    def _begin_again(self, plan: StagePlan, leapt: LossLeapt) -> StageRecord:
+        """Back to the end of the stage before: a fault of the machine is undone to the last bit; what the settings cause comes again, and stops."""
+        self.progress.note(f"{leapt.found}: the stage is begun again, once")
+        self.folder.note_in_fingerprint("begun_again", [leapt.found])
+        drop_unfinished(self.folder, plan.number)
+        load_checkpoint(self.folder.checkpoint(plan.number - 1), self.assembly, plan.number - 1)
+        return StageRecord(plan.number, [task.name for task in plan.tasks], plan.updates)
+
     def _note_versions(self) -> None:
         if changes := self.folder.version_changes():
             self.progress.note(f"going on with {', '.join(changes)}: results may differ from those of an uninterrupted run")
-            self.folder.note_resumption(changes)
+            self.folder.note_in_fingerprint("resumed_with", changes)
 
     def _resumed_at(self, last: int, final: int) -> str:
         after = f"resumed after stage {last} of {final}"

@@ -116,10 +116,10 @@ class RunFolder:
         if facts.keys() - begun.keys():
             self._write_json(self.fingerprint_json, {**fingerprint, name: {**begun, **facts}})
 
-    def note_resumption(self, changes: list[str]) -> None:
-        """Keep in the fingerprint that the run went on under other versions: from there on it is no longer exact."""
+    def note_in_fingerprint(self, name: str, lines: list[str]) -> None:
+        """Add to what is told of the run: `resumed_with` other versions, so that it is no longer exact; a stage that was `begun_again`."""
         fingerprint = self._read_fingerprint()
-        self._write_json(self.fingerprint_json, {**fingerprint, "resumed_with": [*fingerprint.get("resumed_with", []), *changes]})
+        self._write_json(self.fingerprint_json, {**fingerprint, name: [*fingerprint.get(name, []), *lines]})
 
     def version_changes(self) -> list[str]:
         """What is another version than when the run began: packages, such as `torch 2.12.0 -> 2.13.0`, and the git commit."""

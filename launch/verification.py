@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -56,6 +57,8 @@ KEYS = {
 """Columns that tell the rows of a table apart."""
 RATES = ("rate", "wilson_low", "wilson_high", "reference_rate", "dip")
 FLAGS = ("success_any", "success_final", "invalid", "past_task_data")
+FROM_TABLES = ("records", "episodes.csv", "from episodes", "from counts", "stages")
+"""Checks that hold one table against another, or against the last checkpoint."""
 FROM_EPISODES = ("success_matrix.csv", "recovery_curves.csv", "recovery.csv")
 
 Row = dict[str, Any]
@@ -82,6 +85,8 @@ def verify(path: Path) -> Iterator[Check]:
         "records": _from_records, "episodes.csv": _episodes, "from episodes": _from_episodes, "from counts": _from_counts, "stages": _stages,
     }  # fmt: skip
     for subject, part in parts.items():
+        if subject in FROM_TABLES and run.half_written:
+            continue
         try:
             yield from part(run)
         except (ReconvergeError, OSError) as error:
@@ -123,6 +128,21 @@ class _Run:
     def damaged(self) -> bool:
         """Whether a checkpoint is, so that the tables cannot be made from all of them."""
         return len(self.records) < len(finished_stages(self.folder.checkpoints))
+
+    @cached_property
+    def half_written(self) -> bool:
+        """Whether the run was killed while it wrote its tables: the first ones follow from all checkpoints, the others from all but the last."""
+        if self.has(SEAL) or self.damaged or self.config is None or not self.records:
+            return False
+        now, before = self.texts(self.records), self.texts(self.records[:-1])
+        found = [(name, self.text(name) if self.has(name) else None) for name in now]
+        left = list(itertools.dropwhile(lambda entry: entry[1] == now[entry[0]], found))
+        return bool(left) and all(text is None or text == before[name] or _runs_ahead(name, text, before[name]) for name, text in left)
+
+    def texts(self, records: Sequence[StageRecord]) -> dict[str, str]:
+        """File name -> text of every table that follows from the records, by the functions that wrote the run's own, in their order."""
+        assert self.config is not None
+        return table_texts(records, self.probes(), self.config.recovery.episodes, self.config.recovery.thresholds)
 
     def has(self, name: str) -> bool:
         return (self.path / name).exists()
@@ -246,6 +266,9 @@ def _demonstrations(run: _Run) -> Iterator[Check]:
 
 def _tables(run: _Run) -> Iterator[Check]:
     """Every table by itself: no row twice, every rate between 0 and 1, every flag 0 or 1."""
+    if run.half_written:
+        yield Check("tables", "not checked", "the run was killed while they were written; `reconverge train --resume` writes them anew")
+        return
     seen = 0
     for path in sorted(run.path.glob("*.csv")):
         rows, wrong = run.rows(path.name), []
@@ -280,7 +303,7 @@ def _from_records(run: _Run) -> Iterator[Check]:
     if run.damaged or run.config is None:
         yield Check("from records", "not checked", "a checkpoint or the configuration is damaged, so the tables cannot be made from them")
         return
-    for name, expected in _written_anew(run, run.records).items():
+    for name, expected in sorted(run.texts(run.records).items()):
         if not run.has(name):
             empty = len(expected.splitlines()) <= 1
             yield Check(name, "not checked" if empty else "DIFFERS", "it is not there; it would be empty" if empty else "it is missing")
@@ -298,6 +321,11 @@ def _live_log(run: _Run, expected: str) -> Check:
         words = f"{len(ahead.splitlines())} lines belong to a stage that is not finished"
         return Check("metrics.jsonl", "ok", f"as the checkpoints' records give it; {words}")
     return _compared(run, "metrics.jsonl", expected, "the checkpoints' records")
+
+
+def _runs_ahead(name: str, text: str, told: str) -> bool:
+    """Of metrics.jsonl, to which a stage that is learned adds its lines."""
+    return name == "metrics.jsonl" and text.startswith(told)
 
 
 def _episodes(run: _Run) -> Iterator[Check]:
@@ -328,7 +356,8 @@ def _episodes(run: _Run) -> Iterator[Check]:
     if not wrong:
         yield Check("episodes.csv", "ok", f"{sum(map(len, played.values()))} episodes, every seed that of the evaluation list")
     counted = read_json_object(run.folder.cost_json).get("episodes_evaluated") if run.has("cost.json") else None
-    if counted is not None and counted != sum(map(len, played.values())):
+    before = sum(len(record.episodes) for record in run.records[:-1])  # cost.json is written after the tables
+    if counted is not None and counted != sum(map(len, played.values())) and (run.has(SEAL) or counted != before):
         yield Check("cost.json", "DIFFERS", f"episodes_evaluated: found {counted}, expected {sum(map(len, played.values()))}")
 
 
@@ -353,7 +382,7 @@ def _from_episodes(run: _Run) -> Iterator[Check]:
     for stage in sorted({row["stage"] for row in episodes}):
         tasks, updates = ([task.name for task in of_stage[stage].tasks], of_stage[stage].updates) if stage in of_stage else ([], 0)
         records.append(StageRecord(stage, tasks, updates, [row for row in episodes if row["stage"] == stage]))
-    for name, expected in _written_anew(run, records).items():
+    for name, expected in sorted(run.texts(records).items()):
         if name in FROM_EPISODES and run.has(name):
             yield _compared(run, name, expected, "the rows of episodes.csv")
 
@@ -418,13 +447,6 @@ def _stages(run: _Run) -> Iterator[Check]:
 
 
 # Comparing -------------------------------------------------------------------------------------------------------------------------------------
-
-
-def _written_anew(run: _Run, records: Sequence[StageRecord]) -> dict[str, str]:
-    """File name -> text of every table that follows from the records, by the functions that wrote the run's own."""
-    assert run.config is not None
-    settings = run.config.recovery
-    return dict(sorted(table_texts(records, run.probes(), settings.episodes, settings.thresholds).items()))
 
 
 def _compared(run: _Run, name: str, expected: str, source: str) -> Check:

@@ -1,9 +1,11 @@
-"""Which number was the first that is not finite, for the error that stops a run before its weights change."""
+"""When learning goes wrong: a number that is not finite is named before a weight changes, a loss that leaps is noticed."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+import math
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -14,6 +16,14 @@ from reconverge.policy.windows import WindowTable
 
 if TYPE_CHECKING:
     from reconverge.policy.learner import Learner
+
+WATCHED = ("loss", "replay_loss", "largest_gradient_norm")
+MEMORY, FEWEST = 20, 8
+"""Rows of the log that a new one is compared with, and how many of its stage there must be."""
+LEAP, SPREAD = 10.0, 0.3
+"""A robust z-score, of logarithms, that no healthy row reaches; and what is added to their spread, which may be nearly zero."""
+ABSURD = 1e4
+"""A loss, where predicting nothing costs 1, that is none whatever came before."""
 
 
 def check_windows(windows: WindowTable, tasks: tuple[str, ...]) -> None:
@@ -32,6 +42,28 @@ def diverged(learner: Learner, penalty: Tensor | None) -> TrainingDiverged:
     """The error for an update whose gradient is not finite; what came first in the computation is named."""
     found = next(_broken(learner, penalty), "the gradient is not finite")
     return TrainingDiverged(f"{found} at stage {learner.stage}, update {learner.update_index}; no weight was changed by it")
+
+
+def leap(rows: Sequence[Mapping[str, Any]]) -> str | None:
+    """What leaps in the last of a stage's rows of training figures, as a sentence's beginning; None for a healthy one.
+
+    Of each of `WATCHED`, the logarithm x is compared with those of the last `MEMORY` rows: (x - median) / (1.4826 MAD + `SPREAD`).
+    """
+    *before, last = rows
+    for name in WATCHED:
+        value = last.get(name)
+        if not value:
+            continue
+        words = f"the {name.replace('_', ' ')} is {value:.3g}"
+        if "loss" in name and value > ABSURD:
+            return f"{words}, where predicting nothing costs 1,"
+        known = [math.log(row[name]) for row in before[-MEMORY:] if row.get(name)]
+        if len(known) >= FEWEST:
+            median = statistics.median(known)
+            spread = 1.4826 * statistics.median(abs(one - median) for one in known) + SPREAD
+            if math.log(value) - median > LEAP * spread:
+                return f"{words} after {math.exp(median):.3g}"
+    return None
 
 
 def _broken(learner: Learner, penalty: Tensor | None) -> Iterator[str]:

@@ -15,8 +15,10 @@ split-half cosine near zero means that the penalty will protect a random directi
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 import torch
 from torch import Tensor
@@ -35,6 +37,7 @@ DrawLosses = Callable[[Tensor, Draws], Tensor]  # (theta (P,), draws) -> losses 
 CHUNK = 1024  # draws per pass; bounds the memory, not the result
 GRADIENT_NUMBERS = 2**26  # of per-draw gradients that are held together; bounds the memory, not the result
 SPECTRUM_DRAWS = 16  # draws whose gradients are compared with each other
+MOST_BROKEN = 0.001  # share of draws without a finite gradient that may be left out
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,7 @@ class Rank1Fisher:
     Attributes:
         mu: (P,) mean gradient.
         curvature: c, in 1 / loss units; 0 when mu is zero, so that the penalty is off.
-        draws: number of draws.
+        draws: number of draws that it rests on.
         split_half_cosine: cosine between mu of the first and of the second half of the draws, in [-1, 1].
         collinearity: ||E g||^2 / E ||g||^2 over a few draws, in [0, 1]; 1 means all gradients agree.
         spectral_ratio: second over first eigenvalue of E[g g^T] over the same draws, in [0, 1]; 0 means rank one.
@@ -63,16 +66,18 @@ class Rank1Fisher:
 
 
 def rank1_fisher(losses: DrawLosses, theta: Tensor, draws: Draws) -> Rank1Fisher:
-    """Estimate the rank-1 Fisher at `theta` (P,) from the given draws.
+    """Estimate the rank-1 Fisher at `theta` (P,) from the given draws; those without a finite gradient are left out, see `finite_draws`.
 
     Raises:
-        TrainingDiverged: a draw's projection is not finite, or mean(mu . g) disagrees with ||mu||^2.
+        TrainingDiverged: too many draws are not finite, or mean(mu . g) disagrees with ||mu||^2.
     """
     count = len(draws[0])
     halves = [mean_gradient(losses, theta, half) for half in _split(draws, (count + 1) // 2)]
     sizes = [(count + 1) // 2, count // 2]
     mu = sum(half * (size / count) for half, size in zip(halves, sizes, strict=True))
     assert isinstance(mu, Tensor)
+    if not bool(mu.isfinite().all()):
+        return rank1_fisher(losses, theta, finite_draws(losses, theta, draws))
     squared_norm = float(mu.double().square().sum())
     projections = torch.cat([_along(losses, theta, part, mu) for part in _split(draws, CHUNK)])
     _check(projections, squared_norm)
@@ -90,13 +95,47 @@ def rank1_fisher(losses: DrawLosses, theta: Tensor, draws: Draws) -> Rank1Fisher
 def diagonal_fisher(losses: DrawLosses, theta: Tensor, draws: Draws) -> Tensor:
     """(P,) E[g^2] over the draws: the diagonal of E[g g^T], the Fisher of classical EWC (Kirkpatrick et al. 2017).
 
-    The square is taken per draw, not of a mini-batch's mean gradient, which is a smaller and different quantity.
+    The square is taken per draw, not of a mini-batch's mean gradient, which is a smaller and different quantity. Draws without a
+    finite gradient are left out, see `finite_draws`.
     """
     per_draw = vmap(grad(lambda point, one: losses(point, tuple(part[None] for part in one)).sum()), in_dims=(None, 0))
     total = torch.zeros_like(theta)
     for part in _split(draws, max(1, GRADIENT_NUMBERS // len(theta))):
         total += per_draw(theta, part).square_().sum(0)
+    if not bool(total.isfinite().all()):
+        return diagonal_fisher(losses, theta, finite_draws(losses, theta, draws))
     return total / len(draws[0])
+
+
+def finite_draws(losses: DrawLosses, theta: Tensor, draws: Draws) -> Draws:
+    """The draws without those whose gradient is not finite, which are found by halving and counted in a warning.
+
+    Raises:
+        TrainingDiverged: they are more than `MOST_BROKEN` of all, or every gradient is finite and it is their sum or squares that are not.
+    """
+    count = len(draws[0])
+    most = int(MOST_BROKEN * count)
+    broken = list(islice(_without_finite_gradient(losses, theta, draws), most + 1))
+    if not broken:
+        raise TrainingDiverged(f"the gradients of {count} Fisher draws are too large to be squared and added up")
+    if len(broken) > most:
+        raise TrainingDiverged(f"{len(broken)} or more of {count} Fisher draws are not finite; {most} may be left out")
+    warnings.warn(f"{len(broken)} of {count} Fisher draws are not finite and were left out", RuntimeWarning, stacklevel=3)
+    kept = torch.ones(count, dtype=torch.bool, device=theta.device)
+    kept[broken] = False
+    return tuple(part[kept.to(part.device)] for part in draws)
+
+
+def _without_finite_gradient(losses: DrawLosses, theta: Tensor, draws: Draws, first: int = 0) -> Iterator[int]:
+    """Places of the draws whose gradient is not finite, counted from `first`: a part whose mean is finite holds none."""
+    if bool(mean_gradient(losses, theta, draws).isfinite().all()):
+        return
+    count = len(draws[0])
+    if count == 1:
+        yield first
+        return
+    for number, half in enumerate(_split(draws, (count + 1) // 2)):
+        yield from _without_finite_gradient(losses, theta, half, first + number * ((count + 1) // 2))
 
 
 def denoising_losses(policy: DiffusionPolicy, parameters: FlatParameters) -> DrawLosses:

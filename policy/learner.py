@@ -80,6 +80,7 @@ class Learner:
         self.loss_weights = (1.0, self.config.replay_weight)
         self._on_gpu = self.policy.device.type != "cpu"
         self._broken = torch.zeros((), dtype=torch.bool, device=self.policy.device)
+        self._largest_gradient = torch.zeros(1, device=self.policy.device)
         self._adjusting = [hook for hook in self.method.hooks if type(hook).adjust_step is not Hook.adjust_step]
         for hook in self.method.hooks:
             hook.on_stage_start(self)
@@ -105,6 +106,7 @@ class Learner:
         # step
         gradient_norm, learning_rate = self._clip_gradient(), self.optimizer.learning_rate
         finite = gradient_norm.isfinite()
+        torch.maximum(self._largest_gradient, gradient_norm, out=self._largest_gradient)
         if self._on_gpu:
             self._broken |= ~finite
         elif not finite:
@@ -121,6 +123,16 @@ class Learner:
         """Raise TrainingDiverged when the gradient of an update of this stage was not finite; waits for the device."""
         if self._broken:
             raise diverged(self, None)
+
+    def log_row(self, figures: UpdateFigures) -> dict[str, float | None]:
+        """Figures of the last update, with the largest norm of a gradient since this was called before; waits for the device.
+
+        Raises TrainingDiverged as `check_finite` does.
+        """
+        self.check_finite()
+        largest = float(self._largest_gradient)
+        self._largest_gradient.zero_()
+        return {**figures.row(), "largest_gradient_norm": largest, **self.method.figures()}
 
     def _objective_gradient(self) -> Losses:
         """L(theta; current) + beta L_replay(theta), and its gradient."""
@@ -207,6 +219,7 @@ class Learner:
     def underway(self) -> dict[str, np.ndarray]:
         """The stage so far, between two updates: `load_underway` goes on from it as if nothing had happened."""
         arrays = {"values": self.parameters.values.cpu().numpy(), "averaged": self.averaged.cpu().numpy()}
+        arrays["largest_gradient"] = self._largest_gradient.cpu().numpy()
         arrays |= {f"optimizer.{name}": array for name, array in self.optimizer.arrays().items()}
         for hook in self.method.hooks:
             arrays |= {f"{hook.name}.{name}": array for name, array in hook.underway().items()}
@@ -214,7 +227,8 @@ class Learner:
 
     def load_underway(self, arrays: dict[str, np.ndarray]) -> None:
         """Call it after `begin_stage`, on a learner at the end of the stage before. Raises DamagedFile when the arrays belong to another one."""
-        for name, vector in (("values", self.parameters.values), ("averaged", self.averaged)):
+        vectors = {"values": self.parameters.values, "averaged": self.averaged, "largest_gradient": self._largest_gradient}
+        for name, vector in vectors.items():
             vector.copy_(take(arrays, name, tuple(vector.shape), "underway.safetensors"))
         self.optimizer.load_arrays(_under("optimizer", arrays))
         self.update_index = self.optimizer.done

@@ -55,7 +55,7 @@ def forked(work: Callable[[], object], after_s: float | None = None) -> int:
 def start_or_resume(path: Path, config: RunConfig) -> None:
     """Train as a user would after a crash: resume where there is a run, start where there is none."""
     begun = (path / "config.yaml").exists()
-    with RunFolder.resume(path, config) if begun else RunFolder.create(path, config, "test") as folder:
+    with RunFolder.resume(path, config) if begun else RunFolder.create(path, config, "reconverge train") as folder:
         train(config, folder, Progress("quiet"))
 
 
@@ -87,3 +87,27 @@ def before_change(number: int, act: Callable[[], object]) -> Callable[[], int]:
 
 def die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def lose_power_before(number: int, root: Path) -> Callable[[], int]:
+    """Ahead of the `number`-th change of the disk, every file below `root` goes back to what was last flushed of it, and the process ends.
+
+    What lies there now counts as flushed; renames keep their order. Returns the count of changes so far.
+    """
+    flushed = {path.stat().st_ino: path.read_bytes() for path in root.rglob("*") if path.is_file()}
+    flush = os.fsync
+
+    def fsync(handle: int) -> None:
+        flush(handle)
+        file = Path(f"/proc/self/fd/{handle}")
+        if not file.is_dir():
+            flushed[os.fstat(handle).st_ino] = file.read_bytes()
+
+    def lose() -> None:
+        for path in root.rglob("*"):
+            if path.is_file():
+                path.write_bytes(flushed.get(path.stat().st_ino, b""))
+        os._exit(9)
+
+    os.fsync = fsync
+    return before_change(number, lose)

@@ -147,7 +147,7 @@ def _write_upkeep(folder: Path, stages: Sequence[str], method: str, done: int) -
         write_csv(folder / "fisher.csv", "stage,task,draws,mu_norm,curvature,split_half_cosine,collinearity,spectral_ratio", fisher)
     lines = [
         {"stage": stage, "update": update, "loss": 0.9 * 0.995**update + 0.05, "replay_loss": 0.02 if stage > 1 else None, "penalty": 0.001,
-         "gradient_norm": 0.4, "learning_rate": 1e-3}
+         "gradient_norm": 0.4, "largest_gradient_norm": 0.7, "learning_rate": 1e-3}
         for stage in range(1, done + 1) for update in range(25, UPDATES + 1, 25)
     ]  # fmt: skip
     (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))

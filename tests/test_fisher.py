@@ -100,8 +100,30 @@ def test_draws_that_agree_are_collinear_and_opposite_halves_are_seen() -> None:
     assert opposed.split_half_cosine == pytest.approx(-1)
 
 
-def test_a_draw_that_is_not_finite_is_refused() -> None:
-    values = torch.ones(10)
-    values[3] = float("nan")
-    with pytest.raises(TrainingDiverged, match="not finite"):
-        rank1_fisher(lambda point, draws: draws[0] * point.sum(), torch.ones(3), (values,))
+def product(point: Tensor, draws: Draws) -> Tensor:
+    return draws[0] * point.square().sum() / 2
+
+
+@pytest.mark.parametrize("broken", [[3], [0, 1999], [511, 512]])
+def test_draws_that_are_not_finite_are_left_out_and_counted(broken: list[int]) -> None:
+    values = torch.linspace(0.5, 1.5, 2000)
+    sound = torch.tensor([value for place, value in enumerate(values.tolist()) if place not in broken])
+    values[broken] = float("nan")
+    values[broken[:1]] = float("inf")
+    with pytest.warns(RuntimeWarning, match=f"{len(broken)} of 2000 Fisher draws are not finite and were left out"):
+        fisher = rank1_fisher(product, torch.ones(3), (values,))
+    expected = rank1_fisher(product, torch.ones(3), (sound,))
+    assert fisher.draws == 2000 - len(broken)
+    assert torch.equal(fisher.mu, expected.mu) and fisher.curvature == expected.curvature
+    with pytest.warns(RuntimeWarning, match=f"{len(broken)} of 2000"):
+        assert torch.equal(diagonal_fisher(product, torch.ones(3), (values,)), diagonal_fisher(product, torch.ones(3), (sound,)))
+
+
+def test_more_than_a_thousandth_of_the_draws_not_finite_is_refused() -> None:
+    values = torch.ones(2000)
+    values[[3, 4, 1500]] = float("nan")
+    for estimate in (rank1_fisher, diagonal_fisher):
+        with pytest.raises(TrainingDiverged, match="3 or more of 2000 Fisher draws are not finite; 2 may be left out"):
+            estimate(product, torch.ones(3), (values,))
+    with pytest.raises(TrainingDiverged, match="too large to be squared and added up"):
+        diagonal_fisher(product, torch.ones(3), (torch.full((4,), 1e30),))

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from forked_run import before_change, die, everything, forked, start_or_resume
+from forked_run import before_change, die, everything, forked, lose_power_before, start_or_resume
 from test_curriculum_run import tiny
 from test_toy_world import run
 
@@ -20,6 +20,7 @@ from reconverge.envs.artifact import Artifact, write_artifact, write_file
 from reconverge.envs.errors import DamagedFile
 from reconverge.envs.seeding import numpy_stream
 from reconverge.launch.config import METHODS, RunConfig
+from reconverge.launch.verification import verify
 from reconverge.policy.learner import Learner
 
 
@@ -41,6 +42,8 @@ class World:
             start_or_resume(path, self.config)
 
         code = forked(child, after_s)
+        if (path / "config.yaml").exists():
+            assert [str(check) for check in verify(path) if check.outcome == "DIFFERS"] == []
         start_or_resume(path, self.config)
         found = everything(path)
         assert {key for key in {**found, **self.expected} if found.get(key) != self.expected.get(key)} == set()
@@ -158,31 +161,14 @@ def test_a_power_cut_leaves_the_old_or_the_new(old: bool, tmp_path: Path) -> Non
     if old:
         write_artifact(place, before)
         write_file(file, "old")
-    flushed = {path.stat().st_ino: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
 
     def cut(number: int) -> None:
         """In a child: write, and lose the power ahead of the change."""
-        flush = os.fsync
-
-        def fsync(handle: int) -> None:
-            flush(handle)
-            flushed[os.fstat(handle).st_ino] = Path(f"/proc/self/fd/{handle}").read_bytes() if not os.path.isdir(f"/proc/self/fd/{handle}") else b""
-
-        os.fsync = fsync
-
-        def lose() -> None:
-            for path in (tmp_path / "disk").rglob("*"):
-                if path.is_file():
-                    path.write_bytes(flushed.get(path.stat().st_ino, b""))
-            os._exit(9)
-
-        before_change(number, lose)
+        lose_power_before(number, tmp_path / "disk")
         write_artifact(place, after)
         write_file(file, "new")
 
-    number, whole = 0, tmp_path / "whole"
-    if (tmp_path / "disk").exists():
-        shutil.copytree(tmp_path / "disk", whole)
+    number = 0
     while True:
         number += 1
         code = forked(lambda number=number: cut(number))
@@ -195,6 +181,18 @@ def test_a_power_cut_leaves_the_old_or_the_new(old: bool, tmp_path: Path) -> Non
         if code == 0:
             break
     assert number > 8
+
+
+@pytest.mark.parametrize("count", [4, pytest.param(None, marks=pytest.mark.faults)])
+def test_a_power_cut_in_a_run_loses_nothing(count: int | None, world: World) -> None:
+    """Ahead of some change, all that was not flushed is gone; then the run goes on."""
+    changes = changes_of_a_run(world)
+    numbers = range(1, changes + 1) if count is None else sorted(numpy_stream("power").choice(changes, count, replace=False) + 1)
+    for number in numbers:
+        place = world.folder / "power"
+        assert world.break_off("power", lambda number=number, place=place: lose_power_before(number, place)) == 9
+        shutil.rmtree(place)
+    print(f"the power cut ahead of {len(numbers)} changes of the disk: {len(numbers)} of {len(numbers)} runs ended with the same bits")
 
 
 # damage

@@ -10,8 +10,11 @@ import pytest
 from test_toy_world import run, toy_config
 
 from reconverge.eval.config import EvaluationConfig, RecoveryConfig
+from reconverge.launch.checkpoint import read_record
 from reconverge.launch.cli import main
 from reconverge.launch.presets import find_preset
+from reconverge.launch.run_folder import RunFolder
+from reconverge.launch.run_tables import table_texts
 from reconverge.launch.seal import SEAL
 from reconverge.launch.verification import Check, table_differences, verify
 
@@ -121,6 +124,19 @@ def test_a_row_too_many_or_too_few_is_found_without_a_seal(table: str, unsealed:
     assert "one too many" in said(unsealed) and table in said(unsealed)
     (unsealed / table).write_text(text.removesuffix(f"{last}\n"))
     assert "is missing" in said(unsealed) and table in said(unsealed)
+
+
+def test_tables_that_a_killed_run_had_not_written_anew_are_no_damage(unsealed: Path) -> None:
+    folder = RunFolder(unsealed)
+    records = [read_record(folder.checkpoint(stage))[0] for stage in (0, 1, 2)]
+    settings = folder.config.recovery
+    before = table_texts(records[:-1], [], settings.episodes, settings.thresholds)
+    for name in reversed(before):  # the last one alone, the last two, ...
+        (unsealed / name).write_text(before[name])
+        assert not wrong(unsealed)
+        assert "killed while they were written" in "\n".join(str(check) for check in verify(unsealed))
+    (unsealed / "ledger.csv").write_text(table_texts(records, [], settings.episodes, settings.thresholds)["ledger.csv"])
+    assert "ledger.csv" in said(unsealed) or "episodes.csv" in said(unsealed)  # never in the middle
 
 
 def test_without_checkpoints_the_episodes_still_give_the_tables(unsealed: Path) -> None:
