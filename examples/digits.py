@@ -66,7 +66,8 @@ class ImageRun:
 
     Attributes:
         rows: per stage and class seen: `share` in the wanted class and Frechet `distance`.
-        fisher: per stage, how far the Fisher at its end is of rank one; only of methods that estimate it.
+        fisher: per stage, how far the Fisher at its end is of rank one, and whether two halves of the penalty's own draws agree on its direction;
+            only of methods that estimate it.
         shown: (stage, class) -> the first generated images, from the same noise at every stage.
     """
 
@@ -106,7 +107,9 @@ def learn_classes(config: RunConfig, stages: Sequence[Sequence[int]], classes: I
         learner.end_stage()
         for label in new if source else ():
             source.refill(label, windows, learner.teacher, RandomStreams(config.seed, stage))
-        run.fisher += [{"stage": stage, **_structure(learner)} for _ in method.fishers()]
+        for fisher in method.fishers():
+            penalty = {"penalty_draws": fisher.draws, "penalty_split_half_cosine": fisher.split_half_cosine}
+            run.fisher.append({"stage": stage, **penalty, **_structure(learner)})
         for label in seen:
             images = generate(learner.teacher, label, generated, config.seed)
             run.rows.append({"stage": stage, "class": classes.names[label], **judge.quality(images, label)._asdict()})
@@ -169,7 +172,7 @@ class Digits:
     strength: float = 12.0
     """lambda of the trust region."""
     pool: Literal["redrawn", "freshest"] = "redrawn"
-    """Whether the newest model draws all earlier classes anew for the next stage, or every class is drawn once by the model that has just learned it."""
+    """Whether the newest model draws all earlier classes anew for the next stage, or each is drawn once by the model that has just learned it."""
     generated: int = 200
     """Images of every class that are generated and judged after every stage."""
     small: bool = False
@@ -209,7 +212,9 @@ class Digits:
             raise RunFolderError(f"{self.output_dir} holds results already; add --overwrite, or choose another --output-dir")
 
     def _config(self, method: str, seed: int, rows: int) -> RunConfig:
-        width, blocks, rate, updates, batch, draws, pool = (128, 1, 1e-2, 400, 128, 256, 64) if self.small else (192, 2, 4e-3, self.updates, 64, 4096, 256)
+        width, blocks, rate, updates, batch, draws, pool = 192, 2, 4e-3, self.updates, 64, 4096, 256
+        if self.small:
+            width, blocks, rate, updates, batch, draws, pool = 128, 1, 1e-2, 400, 128, 256, 64
         config = RunConfig(
             method=method,
             seed=seed,

@@ -91,7 +91,7 @@ def from_folder(folder: Path, size: int, colour: bool) -> ImageClasses:
     files = {place.name: sorted(file for file in place.iterdir() if file.suffix.lower() in FORMATS) for place in places}
     for name, found in files.items():
         if len(found) < FEWEST:
-            raise ConfigError(f"--images {folder}: class '{name}' has {len(found)} PNG or JPEG files; at least {FEWEST} are needed, half are held out")
+            raise ConfigError(f"--images {folder}: class '{name}' has {len(found)} PNG or JPEG files; at least {FEWEST} are needed")
     images = {name: torch.stack([_read(file, size, colour) for file in found]) for name, found in files.items()}
     return ImageClasses.of(images, channels=3 if colour else 1)
 

@@ -52,7 +52,7 @@ def forgetting_curves(
     for axes, (title, names) in zip(figure.subplots(1, 2, sharey=True), panels.items(), strict=True):
         for number, method in enumerate(dict.fromkeys(method for method, _ in rows)):
             seeds = [_means(each, names) for (of, _), each in rows.items() if of == method]
-            _curve(axes, seeds, method, SERIES[number], MARKERS[number])
+            _curve(axes, seeds, method, number)
         axes.axhline(np.mean([real[name] for name in names]), color=MUTED, linewidth=0.8, dashes=(4, 3), label="real images")
         axes.set(title=title, xlabel="stage", xticks=range(1, len(stages) + 1))
     figure.axes[0].set(ylabel="Frechet distance (lower is better)", ylim=(0, None))
@@ -65,8 +65,9 @@ def _means(rows: Sequence[Mapping[str, Any]], names: set[str]) -> dict[int, floa
     return {stage: float(np.mean([row["distance"] for row in rows if row["stage"] == stage and row["class"] in names])) for stage in stages}
 
 
-def _curve(axes: Axes, seeds: Sequence[Mapping[int, float]], label: str, colour: str, marker: str) -> None:
-    stages = list(seeds[0])
+def _curve(axes: Axes, seeds: Sequence[Mapping[int, float]], label: str, number: int) -> None:
+    stages = np.array(list(seeds[0])) + 0.05 * number  # side by side, where methods agree
+    colour, marker = SERIES[number % len(SERIES)], MARKERS[number % len(MARKERS)]
     for seed in seeds if len(seeds) > 1 else ():
         axes.plot(stages, list(seed.values()), color=colour, linewidth=0.6, alpha=0.5)
     axes.plot(stages, np.mean([list(seed.values()) for seed in seeds], axis=0), color=colour, marker=marker, markersize=4, label=label)

@@ -3,7 +3,8 @@
     frechet distance    |m - n|^2 + tr(S + R - 2 (S R)^(1/2))      of the Gaussians (m, S) and (n, R) of two sets of features
 
 As in the FID (Heusel et al. 2017), with other features: those of the FID come from photographs. Here they are the first 16 principal
-components of the real images that are learned, of all classes together. The unit is a squared pixel difference, summed over the image, pixels in [-1, 1].
+components of the real images that are learned, of all classes together. The unit is a squared difference of pixels in [-1, 1], summed over
+the image.
 Real images of a finite number are not at distance 0 from each other either: `ImageJudge.of_real` says what the learned ones get.
 
 Worked example in one dimension: means 0 and 3, variances 1 and 4: 9 + 1 + 4 - 2 sqrt(4) = 10.
@@ -14,9 +15,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from torch import Tensor
-
 from image_classes import ImageClasses, MissingLibrary
+from torch import Tensor
 
 COMPONENTS = 16
 NEIGHBOURS = 5
