@@ -13,26 +13,50 @@ Redrawn pools are copies of copies; a freshest pool never drifts. Neither keeps 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from reconverge.envs.errors import DamagedFile
+from reconverge.envs.seeding import Word
 from reconverge.policy.diffusion_policy import DiffusionPolicy
 from reconverge.policy.random_streams import RandomStreams, torch_stream
 from reconverge.policy.windows import WindowBatch, WindowTable
 from reconverge.replay.config import ReplayConfig
 from reconverge.replay.source import LedgerItem, PooledSource
-from reconverge.replay.trajectory_generator import TrajectoryGenerator
 
 LABELLED_AT_ONCE = 4096  # windows per pass through the teacher's sampler; bounds the memory
+
+
+class ObservationGenerator(Protocol):
+    """What makes the observations, which the teacher then labels: the trajectory generator, where there are any."""
+
+    def learn(
+        self,
+        task: int,
+        observations: Tensor,
+        times: Tensor,
+        earlier: Sequence[tuple[int, Tensor, Tensor]],
+        streams: RandomStreams,
+        tick: Callable[[int], None],
+    ) -> None: ...
+
+    def generate(self, task: int, count: int, *words: Word) -> tuple[Tensor, Tensor]: ...
+    @property
+    def device(self) -> torch.device: ...
+    @property
+    def bytes(self) -> int: ...
+    def arrays(self) -> dict[str, np.ndarray]: ...
+    def load_arrays(self, arrays: dict[str, np.ndarray]) -> None: ...
 
 
 class GeneratedWindows(PooledSource):
     """The `generator` replay source."""
 
-    def __init__(self, config: ReplayConfig, generator: TrajectoryGenerator) -> None:
+    def __init__(self, config: ReplayConfig, generator: ObservationGenerator) -> None:
         super().__init__()
         self.config, self.generator = config, generator
 
@@ -74,4 +98,4 @@ class GeneratedWindows(PooledSource):
                 raise DamagedFile(f"source.safetensors holds '{name[:80]}', which is no part of a generator; go back to an earlier checkpoint")
             parts[part][key] = array
         self.generator.load_arrays(parts["generator"])
-        self.pools.load_arrays(parts["pool"], self.generator.mean.device)
+        self.pools.load_arrays(parts["pool"], self.generator.device)

@@ -129,6 +129,10 @@ class TrajectoryGenerator(nn.Module):
         return torch.cat([label, sinusoidal_features(100 * times, TIME_FEATURES)], dim=-1)
 
     @property
+    def device(self) -> torch.device:
+        return self.mean.device
+
+    @property
     def bytes(self) -> int:
         return sum(tensor.numel() * tensor.element_size() for tensor in self.state_dict().values())
 
