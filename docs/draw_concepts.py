@@ -42,7 +42,7 @@ from reconverge.eval.plots import ACCENT, ACCENT_LIGHT, HEAT, INK, LINE, MUTED, 
 from reconverge.eval.recovery import Curve, dip, recovery_updates, updates_after_dip
 from reconverge.launch.presets import find_preset
 from reconverge.policy.config import PolicyConfig
-from reconverge.policy.fisher import mean_gradient
+from reconverge.policy.fisher import Draws, mean_gradient
 from reconverge.policy.random_streams import RandomStreams, torch_stream
 from reconverge.policy.windows import WindowTable
 from reconverge.replay.trajectory_generator import TrajectoryGenerator
@@ -51,6 +51,7 @@ from reconverge.replay.window_code import WindowCode
 IMAGES = Path(__file__).resolve().parent / "images"
 GOLD = "#c08a1e"
 CHUNKS = (ACCENT, WARM, GOLD)
+Range = tuple[float, float]
 
 
 # windows
@@ -61,7 +62,8 @@ def windows() -> Figure:
     figure = Figure(figsize=(9.2, 6.6), layout="constrained")
     ours, published = figure.subplots(2, 1)
     _windows(ours, PolicyConfig(), "CPU presets: To = 2, H = 4, Ha = 4; the chunk begins now (past_actions = 0)")
-    _windows(published, find_preset("cw10-paper").policy, "cw10-paper: To = 6, H = 8, Ha = 2; the chunk begins with the window (past_actions = To − 1 = 5)")
+    paper = find_preset("cw10-paper").policy
+    _windows(published, paper, "cw10-paper: To = 6, H = 8, Ha = 2; the chunk begins with the window (past_actions = To − 1 = 5)")
     return figure
 
 
@@ -112,7 +114,8 @@ def curriculum() -> Figure:
                 axes.plot([start + 6 * update / updates] * 2, [-0.75, -1.15], color=INK, linewidth=1)
             axes.plot([start, start + 6], [-0.75] * 2, color=MUTED, linewidth=0.8)
             earlier = " and ".join(tasks[:stage])
-            axes.text(start, -1.35, f"recovery points: {earlier}\nafter {', '.join(map(str, grid[:3]))}, ... {grid[-1]} updates", va="top", fontsize=8)
+            points = f"{', '.join(map(str, grid[:3]))}, ... {grid[-1]}"
+            axes.text(start, -1.35, f"recovery points: {earlier}\nafter {points} updates", va="top", fontsize=8)
         axes.text(start + 7.1, 0.72, "optimum θ*, teacher,\nμ c b, generator, pool", ha="center", va="bottom", fontsize=7.5, color=MUTED)
         _matrix_row(axes, start + 8.2, stage + 1, tasks)
     axes.text(0, -0.75, "no earlier task:\nnothing to recover", va="top", fontsize=8, color=MUTED)
@@ -199,13 +202,15 @@ def _read_curve(axes: Axes) -> None:
     for threshold in (99, 90, 80):
         level, first, after = threshold * reference, recovery_updates(TRACE, reference, threshold), updates_after_dip(TRACE, reference, threshold)
         axes.axhline(level, color=LINE, linewidth=0.9, dashes=(4, 3))
-        axes.plot([after], [np.interp(after, updates, rates)], marker="o", markersize=9, markerfacecolor="none", markeredgecolor=WARM, linestyle="none")
+        axes.plot(after, np.interp(after, updates, rates), marker="o", markersize=9, markerfacecolor="none", markeredgecolor=WARM)
         words = f"back at {threshold} % after {after}" + (f" (first time: {first})" if first != after else "")
         axes.text(101, {99: 52, 90: 45, 80: 38}[threshold], words, ha="right", va="center", fontsize=8.5, color=WARM)
     bottom = int(np.argmin(rates))
-    axes.annotate("", (updates[bottom], rates[bottom]), (updates[bottom], 100 * reference), arrowprops={"arrowstyle": "<->", "color": INK, "linewidth": 0.9})
+    arrow = {"arrowstyle": "<->", "color": INK, "linewidth": 0.9}
+    axes.annotate("", (updates[bottom], rates[bottom]), (updates[bottom], 100 * reference), arrowprops=arrow)
     axes.text(updates[bottom] + 1.5, 68, f"dip {100 * dip(TRACE, reference):.0f} points", fontsize=8.5, va="center")
-    axes.set(xlabel="updates on the next task", ylabel="success on the earlier task, %", ylim=(0, 92), xlim=(-2, 103), title="Recovery: an earlier task, while the next one is learned")
+    axes.set(xlabel="updates on the next task", ylabel="success on the earlier task, %", ylim=(0, 92), xlim=(-2, 103))
+    axes.set_title("Recovery: an earlier task, while the next one is learned")
 
 
 # replay
@@ -254,7 +259,8 @@ def averaged() -> Figure:
     _contours(plane, task, WARM, (-2.2, 3.6), (-0.2, 2.8), "--")
     plane.plot(*raw.T, color=MUTED, linewidth=0.6, alpha=0.8, label="weights in training θ")
     plane.plot(*smooth.T, color=ACCENT, linewidth=2.2, label="their average (decay 0.99)")
-    plane.plot(*smooth[-1], marker="*", markersize=15, color=GOLD, markeredgecolor="white", linestyle="none", label="θ*, the average at the stage's end")
+    star = {"marker": "*", "markersize": 15, "color": GOLD, "markeredgecolor": "white", "linestyle": "none"}
+    plane.plot(*smooth[-1], label="θ*, the average at the stage's end", **star)
     plane.legend(loc="lower left", fontsize=8)
     plane.set(title="One stage in the space of two parameters", xlabel="θ₁", ylabel="θ₂")
     plane.grid(False)
@@ -301,7 +307,7 @@ def trust_region() -> Figure:
 X_RANGE, Y_RANGE = (-1.4, 3.4), (-1.6, 3.0)
 
 
-def _landscape(axes: Axes, old: tuple[torch.Tensor, ...], title: str) -> None:
+def _landscape(axes: Axes, old: Draws, title: str) -> None:
     _contours(axes, old, "#5f86b8", X_RANGE, Y_RANGE, "-")
     _contours(axes, new_task(), WARM, X_RANGE, Y_RANGE, "--")
     axes.plot(*OLD_OPTIMUM, marker="*", markersize=14, color="#2b5a94", markeredgecolor="white", zorder=6, linestyle="none")
@@ -312,14 +318,14 @@ def _landscape(axes: Axes, old: tuple[torch.Tensor, ...], title: str) -> None:
     axes.grid(False)
 
 
-def _contours(axes: Axes, draws: tuple[torch.Tensor, ...], colour: str, x_range: tuple[float, float], y_range: tuple[float, float], style: str) -> None:
+def _contours(axes: Axes, draws: Draws, colour: str, x_range: Range, y_range: Range, style: str) -> None:
     xs, ys = np.linspace(*x_range, 90), np.linspace(*y_range, 90)
     values = np.array([[mean_loss(torch.tensor([x, y]).double(), draws) for x in xs] for y in ys])
     levels = values.min() + np.array([0.02, 0.08, 0.2, 0.4, 0.7, 1.1, 1.7])
     axes.contour(xs, ys, values, levels, colors=colour, linewidths=0.7, linestyles=style, alpha=0.75)
 
 
-def _band(axes: Axes, old: tuple[torch.Tensor, ...], colour: str) -> None:
+def _band(axes: Axes, old: Draws, colour: str) -> None:
     """Where theta has travelled at most the radius: a strip across mu."""
     fisher = fisher_at_optimum(old)
     mu, half = fisher.mu.numpy() / fisher.mu_norm, np.sqrt(2 * RADIUS / fisher.curvature) / fisher.mu_norm

@@ -22,7 +22,7 @@ from reconverge.policy.trust_region import TrustRegion
 OLD_OPTIMUM, NEW_OPTIMUM = torch.tensor([0.0, 0.0]).double(), torch.tensor([2.0, 1.2]).double()
 NOISE = 0.5
 DRAWS = 1024
-RATE, STEPS = 0.02, 1200
+RATE, STEPS = 0.08, 300
 STRENGTH, RADIUS = 40.0, 0.02
 
 
