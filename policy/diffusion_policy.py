@@ -38,7 +38,8 @@ class DiffusionPolicy(nn.Module):
     Args:
         config: sizes of window and chunk, network, sampler.
         tasks: names of the tasks of the curriculum, in order; a window carries an index into them.
-        observation_size, action_size: Do and Da.
+        observation_size: Do.
+        action_size: Da.
         normalizer: fixed observation scaling.
         seed: seed of the initial weights.
         positions: where the positions of an observation begin (`ObservationLayout.positions`); their differences are shown to the
