@@ -61,6 +61,10 @@ class TrainingDiverged(ReconvergeError, ArithmeticError):
         )
 
 
+class BackendUnavailable(ReconvergeError):
+    """A cluster or queue that cannot be reached, or that has nowhere the resources that a job asks for."""
+
+
 class RenderingUnavailable(ReconvergeError):
     """No off-screen OpenGL was found; the message gives the line that installs one."""
 
