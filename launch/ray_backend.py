@@ -138,7 +138,10 @@ class RayJob:
 
 
 def run_errand(errand: Errand) -> int:
-    """On the node: run the job's process and return its exit code. Ray interrupts this when the sweep is stopped."""
+    """On the node: run the job's process and return its exit code.
+
+    Ray interrupts this when the sweep is stopped, and ends it in other ways when the node is taken down: the job saves in either case.
+    """
     if not Path(errand.cwd).is_dir() or not Path(errand.cwd, errand.config_file).is_file():
         return NOT_SHARED
     log = Path(errand.cwd, errand.log)
@@ -152,12 +155,12 @@ def run_errand(errand: Errand) -> int:
             time.sleep(POLL_S)
         return code
     except KeyboardInterrupt:
+        return REQUEUE
+    finally:
         job.ask_to_end()
         deadline_s = time.monotonic() + PATIENCE_S
         while job.exit_code() is None and time.monotonic() < deadline_s:
             time.sleep(POLL_S)
-        return REQUEUE
-    finally:
         if job.exit_code() is None:
             job.kill()
 

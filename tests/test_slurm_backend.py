@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -178,7 +179,7 @@ def test_a_run_that_meets_its_time_limit_is_requeued_once_and_ends_with_the_same
     finished(process)
     assert calls(slurm, "scontrol") == ["scontrol requeue 1"] and len(calls(slurm, "sbatch")) == 1
     log = run.with_name("seed-0.log").read_text()
-    assert "saved; requeued as Slurm job 1" in log and "within stage 1" in log
+    assert "saved; requeued as Slurm job 1" in log and re.search(r"resumed after stage 0 of 2, at update \d+ of stage 1", log)
     local = tmp_path / "local" / there
     assert updates(run) == updates(local) and len(updates(run)) == 300
     compared = [name for name in TABLES if (local / name).exists()]
