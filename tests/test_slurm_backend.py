@@ -14,7 +14,7 @@ from pathlib import Path
 
 import fake_slurm
 import pytest
-from test_sweep import TOY, toy
+from test_sweep import TOY
 
 from reconverge.envs.errors import BackendUnavailable, ConfigError
 from reconverge.launch import slurm_backend
@@ -95,6 +95,7 @@ def test_a_job_that_is_in_the_queue_is_not_submitted_again(slurm: Path, monkeypa
     assert third.number == 2
 
 
+@pytest.mark.slow
 def test_a_job_that_always_asks_for_more_time_ends_some_day(slurm: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(slurm_backend, "MOST_REQUEUES", 2)
@@ -104,7 +105,9 @@ def test_a_job_that_always_asks_for_more_time_ends_some_day(slurm: Path, monkeyp
     assert calls(slurm, "scontrol") == ["scontrol requeue 1"] * 2
 
 
-def test_what_the_queue_refuses_is_the_failure_of_that_job(slurm: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys) -> None:  # type: ignore[no-untyped-def]
+def test_what_the_queue_refuses_is_the_failure_of_that_job(
+    slurm: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.chdir(tmp_path)
     assert main(["sweep", *TOY.split(), "--backend", "slurm", "--slurm-partition", "nowhere"]) == 2
     assert "sbatch refused: sbatch: error: invalid partition specified: nowhere" in " ".join(capsys.readouterr().out.split())
@@ -129,7 +132,9 @@ def test_what_the_queue_refuses_is_the_failure_of_that_job(slurm: Path, monkeypa
         ("--jobs 0", "must be at least 1"),
     ],
 )
-def test_options_that_cannot_be_are_refused(words: str, hint: str, slurm: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys) -> None:  # type: ignore[no-untyped-def]
+def test_options_that_cannot_be_are_refused(
+    words: str, hint: str, slurm: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.chdir(tmp_path)
     assert main(["sweep", *TOY.split(), *words.split()]) == 2
     assert hint in capsys.readouterr().err and not (slurm / "calls").exists()
@@ -198,7 +203,3 @@ def test_ctrl_c_ends_the_job_saved_and_without_requeueing(slurm: Path, tmp_path:
     assert process.returncode == 75 and "go on with the same command" in said
     assert calls(slurm, "scontrol") == [] and (run / "checkpoints").is_dir() and not list(run.glob(".lock-*"))
     assert not fake_slurm.alive(slurm / "1")
-
-
-def test_the_settings_of_the_toy_fit_a_queue() -> None:
-    assert SlurmOptions().need(toy().threads, toy().device).cpus == 1
