@@ -1,7 +1,10 @@
-"""Where the jobs of a sweep run. One way is built in: processes of this machine.
+"""Where the jobs of a sweep run.
 
-Another one (a cluster's queue, a pool of machines that share the folders) is a class with `start`; a job needs nothing but
-the files that its order names.
+    local    processes of this machine                               here
+    ray      tasks of a Ray cluster whose nodes share the folders    `ray_backend`
+    slurm    batch jobs of a queue, requeued at their time limit     `slurm_backend`
+
+Another one is a class with `start`; a job needs nothing but the files that its order names.
 """
 
 from __future__ import annotations
@@ -15,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from reconverge.envs.errors import ConfigError
+
 
 @dataclass(frozen=True)
 class Order:
@@ -27,6 +32,7 @@ class Order:
         log: file to which what it says is appended.
         command: the line that the run folder keeps.
         overwrite: delete another run that the folder holds.
+        threads, device: those of its configuration, from which what it asks of a machine follows.
     """
 
     config_file: Path
@@ -35,12 +41,42 @@ class Order:
     log: Path
     command: str
     overwrite: bool = False
+    threads: int = 1
+    device: str = "cpu"
 
     @property
     def words(self) -> list[str]:
         """The program to start, with its arguments."""
         own = [str(self.config_file), str(self.curriculum_file), str(self.folder), self.command, *(["--overwrite"] if self.overwrite else [])]
         return [sys.executable, "-m", "reconverge.launch.job_process", *own]
+
+    def fail(self, error: str) -> int:
+        """Say in the log why the job could not be run, as a job itself would; its exit code."""
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        with open(self.log, "a") as log:
+            print(f"reconverge: {' '.join(error.split())}", file=log)
+        return 2
+
+
+@dataclass(frozen=True, order=True)
+class Need:
+    """What a job asks of the machine that it runs on: processors and GPUs, of which a fraction is shared with other jobs."""
+
+    cpus: float
+    gpus: float
+
+    def __str__(self) -> str:
+        return f"{self.cpus:g} CPU{'s' if self.cpus != 1 else ''} and {self.gpus:g} GPU{'s' if self.gpus != 1 else ''}"
+
+
+def need_of(threads: int, device: str, cpus: float | None = None, gpus: float | None = None) -> Need:
+    """A processor per thread, and a GPU where the device is one, unless other numbers are given.
+
+    Raises ConfigError for `cuda:1`: which GPU a job gets is the cluster's choice, and the job sees no other one.
+    """
+    if ":" in device:
+        raise ConfigError(f"device is '{device}'; on a cluster a job sees only the GPUs that it was given: use --device {device.partition(':')[0]}")
+    return Need(threads if cpus is None else cpus, float(device == "cuda") if gpus is None else gpus)
 
 
 class Running(Protocol):

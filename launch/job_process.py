@@ -1,7 +1,8 @@
-"""One job in a process of its own: `python -m reconverge.launch.job_process CONFIG.yaml CURRICULUM.yaml FOLDER COMMAND [--overwrite]`.
+"""One job in a process of its own: `python -m reconverge.launch.job_process CONFIG.yaml CURRICULUM.yaml FOLDER COMMAND [--overwrite] [--wait]`.
 
 The job comes as files, so nothing is lost on the way. A folder that holds a part of the run is gone on with. Hours may lie between the
-plan of a sweep and this process, so what is there now is compared with the job before anything is done.
+plan of a sweep and this process, so what is there now is compared with the job before anything is done. On a cluster a job may be started
+again while the attempt before it still holds the folder; with `--wait` it waits for that one to be gone.
 """
 
 from __future__ import annotations
@@ -22,6 +23,9 @@ from reconverge.launch.config_file import flat, read_config
 from reconverge.launch.job import Job, differing, look
 from reconverge.launch.job_plan import with_settings
 from reconverge.launch.run_folder import FREE_ON_RESUME, RunFolder
+from reconverge.launch.run_lock import wait_until_free
+
+WAIT = "--wait"
 
 
 def main(words: Sequence[str]) -> int:
@@ -30,6 +34,8 @@ def main(words: Sequence[str]) -> int:
 
     def work() -> int:
         job = Job(read_config(Path(config_file)), load_curriculum(curriculum_file), command=command)
+        if WAIT in words[4:]:
+            wait_until_free(Path(folder))
         return run_job(job, Path(folder), "--overwrite" in words[4:])
 
     return guarded(work)

@@ -17,6 +17,7 @@ import re
 import shutil
 import socket
 import threading
+import time
 import uuid
 from pathlib import Path
 from typing import Any
@@ -83,6 +84,16 @@ class RunLock:
                 os.utime(self.path / "owner.json")
             except OSError:
                 return  # The folder was deleted under the run; its next write will say so.
+
+
+def wait_until_free(folder: Path, limit_s: float = STALE_AFTER_S + 2 * HEARTBEAT_S, poll_s: float = 0.5) -> None:
+    """Wait for a process that is about to leave the folder, or for its lock to become stale; at most `limit_s`.
+
+    For a job that is started again where another machine died: nobody took that lock away.
+    """
+    deadline_s = time.monotonic() + limit_s
+    while folder.is_dir() and (standing := _locks(folder)) and _live_owner(standing[-1]) is not None and time.monotonic() < deadline_s:
+        time.sleep(poll_s)
 
 
 def _locks(folder: Path) -> list[Path]:

@@ -22,7 +22,7 @@ from reconverge.envs.errors import RunFolderError
 from reconverge.eval import headlines
 from reconverge.eval.intervals import mean_interval
 from reconverge.eval.run_results import RunResults, read_run
-from reconverge.launch.backend import Backend, LocalBackend, Order, Running
+from reconverge.launch.backend import Backend, Order, Running
 from reconverge.launch.config_file import config_text
 from reconverge.launch.job import Holding, Job, look
 from reconverge.launch.seal import seal
@@ -246,7 +246,8 @@ class SweepRun:
             self.end(self._done(job, entry.held))
             return
         folder, log = self.places.folder(job), self.places.log(job)
-        order = Order(self.places.config_file(job), self.places.curriculum_file(job), folder, log, job.command, entry.todo == "overwrite")
+        files, config = (self.places.config_file(job), self.places.curriculum_file(job)), job.config
+        order = Order(*files, folder, log, job.command, entry.todo == "overwrite", config.threads, config.device)
         order.config_file.parent.mkdir(parents=True, exist_ok=True)
         write_file(order.config_file, config_text(job.config))
         write_file(order.curriculum_file, job.curriculum.to_yaml())
@@ -327,15 +328,15 @@ class SweepRun:
         return [entry.job for entry in self.waiting]
 
 
-def run_here(
-    entries: Sequence[Entry], places: Places, limit: int, cost: CostModel, overwrite: bool = False, quiet: bool = False
+def run_on(
+    backend: Backend, entries: Sequence[Entry], places: Places, limit: int, cost: CostModel, overwrite: bool = False, quiet: bool = False
 ) -> list[Outcome]:
-    """Run what is left of a sweep on this machine, and show how it goes. `overwrite` as in `examine`, which is asked again before each job."""
+    """Run what is left of a sweep, and show how it goes. `overwrite` as in `examine`, which is asked again before each job."""
     if any(entry.todo != "nothing" for entry in entries):
         places.make()
     done = sum(entry.held.state == "result" for entry in entries)
     with SweepView(len(entries), done, limit, cost, quiet) as view:
-        return SweepRun(entries, places, LocalBackend(), limit, view, overwrite).run()
+        return SweepRun(entries, places, backend, limit, view, overwrite).run()
 
 
 def publish(run: Path, target: Path) -> None:

@@ -21,7 +21,7 @@ from reconverge.envs.plain_json import read_json
 from reconverge.launch import run_lock
 from reconverge.launch.config import RunConfig
 from reconverge.launch.run_folder import RunFolder, holds_run
-from reconverge.launch.run_lock import RunLock
+from reconverge.launch.run_lock import RunLock, wait_until_free
 from reconverge.launch.seal import broken_seals
 
 HERE = socket.gethostname()
@@ -247,3 +247,15 @@ def test_a_deleted_folder_ends_the_heartbeat_quietly(run: Path, monkeypatch: pyt
     lock._heart.join(timeout=5)
     assert not lock._heart.is_alive()
     lock.release()
+
+
+def test_a_job_that_is_started_again_waits_for_the_attempt_before_it(tmp_path: Path) -> None:
+    lock, begun_s = RunLock(tmp_path), time.monotonic()
+    wait_until_free(tmp_path, limit_s=0.3, poll_s=0.05)
+    assert time.monotonic() - begun_s >= 0.3  # held: no longer than asked
+    releasing = threading.Timer(0.2, lock.release)
+    releasing.start()
+    wait_until_free(tmp_path, limit_s=60.0, poll_s=0.05)
+    assert not list(tmp_path.glob(".lock-*")) and time.monotonic() - begun_s < 30
+    wait_until_free(tmp_path / "not there yet")
+    releasing.join()

@@ -24,6 +24,7 @@ from hypothesis import strategies as st
 
 from reconverge.envs import artifact
 from reconverge.envs.errors import ConfigError, RunFolderError, UnknownName
+from reconverge.launch import backend as local_backend
 from reconverge.launch import job as jobs_in_folders
 from reconverge.launch import run_tables, sweep
 from reconverge.launch.backend import Order
@@ -128,7 +129,7 @@ def backend(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Scripte
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sweep, "POLL_S", 0.0)
     scripted = Scripted()
-    monkeypatch.setattr(sweep, "LocalBackend", lambda: scripted)
+    monkeypatch.setattr(local_backend, "LocalBackend", lambda: scripted)
     yield scripted
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from math import inf
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import tyro
 
@@ -18,6 +20,7 @@ from reconverge.launch.presets import find_preset
 from reconverge.launch.stop_request import Stopped
 
 if TYPE_CHECKING:
+    from reconverge.launch.backend import Backend
     from reconverge.launch.job import Job
     from reconverge.launch.sweep import Entry, Outcome, Places
 
@@ -30,10 +33,17 @@ class Sweep(Command):
     results are there are not run again, here or in --results-dir; interrupted ones are resumed; a folder that holds a run with other
     settings is refused. A preset is the base, on one thread; every setting can be overridden by its dotted name.
 
+    The runs are processes of this machine, tasks of a Ray cluster, or jobs of a Slurm queue, with the same files and results. The machines of
+    a cluster must share the folder in which the sweep is started, and have this package in the same place.
+
     Examples:
       reconverge sweep --preset cw10 --methods finetune replay trust-region --seeds 0..4 --jobs 2 --results-dir results/cw10
       reconverge sweep --preset cw10 --methods replay --seeds 0..2 7 --vary replay.source=stored,generator --vary train.updates=1000,2000
       reconverge sweep --preset quickstart --curriculum mine.yaml --train.updates 500 --methods replay ewc --dry-run
+      reconverge sweep --preset cw10-paper --methods replay trust-region --seeds 0..4 --device cuda --backend ray --cpus-per-job 4
+      reconverge sweep --preset cw10 --methods replay --seeds 0..19 --backend ray --ray-address 10.0.0.7:6379
+      reconverge sweep --preset cw10 --methods replay --seeds 0..19 --backend slurm --slurm-partition cpu --slurm-minutes 60
+      reconverge sweep --preset cw10 --methods replay --seeds 0..4 --backend slurm --slurm-options mem=4G account=robots
     """
 
     summary: ClassVar[str] = "methods x seeds, several runs at a time; resumable"
@@ -46,8 +56,22 @@ class Sweep(Command):
     """Seeds: numbers and ranges such as `0..4 7`, both ends meant; that of the configuration when left out."""
     vary: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="KEY=VALUE,...")] = ()
     """Values of a setting, each a set of runs of its own, such as `train.updates=1000,2000`; several of these are combined."""
-    jobs: int = 1
-    """Runs at a time. No result depends on it."""
+    jobs: int | None = None
+    """Runs at a time; when left out 1 on this machine, as many as the nodes hold on Ray, all of them in a Slurm queue. No result depends on it."""
+    backend: Literal["local", "ray", "slurm"] = "local"
+    """Where the runs are: processes of this machine, tasks of a Ray cluster, or jobs of a Slurm queue, requeued at their time limit."""
+    cpus_per_job: float | None = None
+    """Processors that a run asks of a cluster, on Ray also a fraction; its threads when left out."""
+    gpus_per_job: float | None = None
+    """GPUs that a run asks of a cluster; on Ray 0.25 lets four runs share one. 1 with --device cuda when left out, else 0."""
+    ray_address: Annotated[str, tyro.conf.arg(metavar="auto|local|HOST:PORT")] = "auto"
+    """The Ray cluster: HOST:PORT; `auto`: that of $RAY_ADDRESS or of this machine; `local`: a new one of this machine, for this sweep alone."""
+    slurm_partition: str | None = None
+    """Partition of the Slurm jobs; the queue's default when left out."""
+    slurm_minutes: int | None = None
+    """Time limit of a Slurm job; two minutes ahead of it the run is saved and requeued. That of the partition when left out."""
+    slurm_options: tuple[str, ...] = ()
+    """Further options for sbatch, without their dashes: `mem=8G account=robots`."""
     output_dir: Path | None = None
     """Folder of the runs; runs/sweep/PRESET when left out."""
     results_dir: Path | None = None
@@ -61,7 +85,7 @@ class Sweep(Command):
     config: Annotated[RunConfig, tyro.conf.arg(name=""), tyro.conf.FlagConversionOff] = field(default_factory=RunConfig)
 
     def run(self, command_line: str) -> int:
-        at_least("--jobs", self.jobs, 1)
+        self._check_backend()
         from reconverge.launch import sweep
 
         places = self._places()
@@ -70,17 +94,61 @@ class Sweep(Command):
         if self.dry_run:
             columns: Columns = {"job": "job", "would": "would", "updates": "updates", "minutes": "minutes"}
             print_table(sweep.plan_rows(entries, cost), columns, left=("job", "would"))
-            print(sweep.plan_in_words(entries, cost, self.jobs))
+            print(sweep.plan_in_words(entries, cost, self.jobs or (1 if self.backend == "local" else len(entries))))
         sweep.refuse(entries)
         if self.dry_run:
             return 0
-        for device in {entry.job.config.device for entry in entries} - {"cpu"}:
-            check_device(device)
         try:
-            outcomes = sweep.run_here(entries, places, self.jobs, cost, self.overwrite, self.quiet)
+            with self._backend([entry.job for entry in entries if entry.todo in ("resume", "start", "overwrite")]) as (backend, limit):
+                outcomes = sweep.run_on(backend, entries, places, limit, cost, self.overwrite, self.quiet)
         except KeyboardInterrupt:
             raise Stopped(f"go on with the same command: {command_line}") from None
         return self._conclude(entries, outcomes, places)
+
+    def _check_backend(self) -> None:
+        """Raise ConfigError for numbers that make no sense, and for options of another back end than the chosen one."""
+        at_least("--jobs", self.jobs, 1)
+        at_least("--slurm-minutes", self.slurm_minutes, 1)
+        for flag, value, least in (("--cpus-per-job", self.cpus_per_job, 0.01), ("--gpus-per-job", self.gpus_per_job, 0.0)):
+            if value is not None and not least <= value < inf:
+                raise ConfigError(f"{flag} is {value}; it must be at least {least:g}")
+        if self.backend == "ray" and (self.gpus_per_job or 0) > 1 and self.gpus_per_job != int(self.gpus_per_job or 0):
+            raise ConfigError(f"--gpus-per-job is {self.gpus_per_job}; Ray gives fractions of one GPU only, or whole ones")
+        own = {
+            "--cpus-per-job": (self.cpus_per_job is not None, ("ray", "slurm")),
+            "--gpus-per-job": (self.gpus_per_job is not None, ("ray", "slurm")),
+            "--ray-address": (self.ray_address != "auto", ("ray",)),
+            "--slurm-partition": (self.slurm_partition is not None, ("slurm",)),
+            "--slurm-minutes": (self.slurm_minutes is not None, ("slurm",)),
+            "--slurm-options": (bool(self.slurm_options), ("slurm",)),
+        }
+        for flag, (given, backends) in own.items():
+            if given and self.backend not in backends:
+                raise ConfigError(f"{flag} goes with --backend {' or '.join(backends)}, and this is {self.backend}; leave it out")
+
+    @contextlib.contextmanager
+    def _backend(self, jobs: Sequence[Job]) -> Iterator[tuple[Backend, int]]:
+        """Where the jobs run, and how many at once. Whether there is a device is known here for this machine, and by the jobs elsewhere."""
+        settings = {(job.config.threads, job.config.device) for job in jobs}
+        if self.backend == "ray" and jobs:
+            from reconverge.launch import ray_backend
+
+            with ray_backend.connected(self.ray_address, self.cpus_per_job, self.gpus_per_job) as ray:
+                room = ray.room({ray.need(*setting) for setting in settings})
+                yield ray, self.jobs or room
+        elif self.backend == "slurm" and jobs:
+            from reconverge.launch.slurm_backend import SlurmBackend, SlurmOptions
+
+            options = SlurmOptions(self.slurm_partition, self.slurm_minutes, self.cpus_per_job, self.gpus_per_job, self.slurm_options)
+            for setting in settings:
+                options.need(*setting)
+            yield SlurmBackend(options), self.jobs or len(jobs)
+        else:
+            from reconverge.launch.backend import LocalBackend
+
+            for _, device in settings:
+                check_device(device)
+            yield LocalBackend(), self.jobs or 1
 
     def _planned(self) -> list[Job]:
         from reconverge.launch.job_plan import parse_seeds, parse_variations, plan_jobs
