@@ -16,6 +16,7 @@ from reconverge.launch.commands.pages import Render, Report
 from reconverge.launch.commands.sweep import Sweep
 from reconverge.launch.commands.train import Train
 from reconverge.launch.commands.verify import Verify
+from reconverge.launch.commands.view import View
 
 COMMANDS: dict[str, type[Command]] = {
     "train": Train,
@@ -25,6 +26,7 @@ COMMANDS: dict[str, type[Command]] = {
     "diagnose": Diagnose,
     "render": Render,
     "report": Report,
+    "view": View,
     "export": Export,
     "export-demonstrations": ExportDemonstrations,
     "collect": Collect,

@@ -16,6 +16,7 @@ from reconverge.launch.commands.pages import render_run, report_on
 from reconverge.launch.commands.tables import Columns, expert_percent, interval_percent, print_table, success_percent
 from reconverge.launch.config import RunConfig, check
 from reconverge.launch.config_file import config_text
+from reconverge.launch.live_status import LiveStatus
 from reconverge.launch.own_methods import check_method
 from reconverge.launch.progress import Progress
 from reconverge.launch.run_folder import RunFolder
@@ -62,7 +63,7 @@ class Train(Command):
                 check_expert(task)
         check_device(self.config.device)
         Path(self.config.demonstrations.folder).mkdir(parents=True, exist_ok=True)  # fails here rather than with a run begun
-        with self._folder(command_line) as folder, Progress.in_terminal(self.quiet) as progress:
+        with self._folder(command_line) as folder, Progress.in_terminal(self.quiet) as progress, LiveStatus(folder, progress):
             try:
                 self._train(folder, progress)
             except KeyboardInterrupt:
