@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,7 @@ from reconverge.launch.commands.tables import Columns, print_table
 from reconverge.launch.config import METHOD_CHOICES, RunConfig
 from reconverge.launch.presets import find_preset
 from reconverge.launch.stop_request import Stopped
+from reconverge.launch.trackers import TrackerName, check_trackers
 
 if TYPE_CHECKING:
     from reconverge.launch.job import Job
@@ -58,11 +60,17 @@ class Sweep(Command):
     """Show what is done, what would run and what it would cost, and do nothing."""
     quiet: bool = False
     """Show no progress."""
+    track: tuple[TrackerName, ...] = ()
+    """Also send losses, success and seconds of every run to these trackers. Changes no result; files come first."""
+    track_online: bool = False
+    """Let wandb and trackio send to their servers; without it everything stays on this machine, in runs/tracking."""
     config: Annotated[RunConfig, tyro.conf.arg(name=""), tyro.conf.FlagConversionOff] = field(default_factory=RunConfig)
 
     def run(self, command_line: str) -> int:
         at_least("--jobs", self.jobs, 1)
+        check_trackers(self.track, self.track_online)
         from reconverge.launch import sweep
+        from reconverge.launch.tracking import Tracking
 
         places = self._places()
         entries = [sweep.examine(job, places, self.overwrite) for job in self._planned()]
@@ -77,7 +85,8 @@ class Sweep(Command):
         for device in {entry.job.config.device for entry in entries} - {"cpu"}:
             check_device(device)
         try:
-            outcomes = sweep.run_here(entries, places, self.jobs, cost, self.overwrite, self.quiet)
+            with Tracking(places.output, self.track, lambda text: print(text, file=sys.stderr), online=self.track_online):
+                outcomes = sweep.run_here(entries, places, self.jobs, cost, self.overwrite, self.quiet)
         except KeyboardInterrupt:
             raise Stopped(f"go on with the same command: {command_line}") from None
         return self._conclude(entries, outcomes, places)

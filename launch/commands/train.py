@@ -21,6 +21,7 @@ from reconverge.launch.own_methods import check_method
 from reconverge.launch.progress import Progress
 from reconverge.launch.run_folder import RunFolder
 from reconverge.launch.stop_request import Stopped
+from reconverge.launch.trackers import TrackerName, check_trackers
 
 
 @dataclass(frozen=True)
@@ -50,11 +51,16 @@ class Train(Command):
     """Print the resolved configuration and do nothing."""
     quiet: bool = False
     """Show no progress."""
+    track: tuple[TrackerName, ...] = ()
+    """Also send losses, success and seconds to these trackers. Changes no result; files come first."""
+    track_online: bool = False
+    """Let wandb and trackio send to their servers; without it everything stays on this machine, in runs/tracking."""
     config: Annotated[RunConfig, tyro.conf.arg(name=""), tyro.conf.FlagConversionOff] = field(default_factory=RunConfig)
 
     def run(self, command_line: str) -> int:
         check(self.config)
         check_method(self.config.method)
+        check_trackers(self.track, self.track_online)
         if self.print_config:
             print(config_text(self.config), end="")
             return 0
@@ -81,9 +87,15 @@ class Train(Command):
         return RunFolder.create(path, self.config, command_line, self.overwrite)
 
     def _train(self, folder: RunFolder, progress: Progress) -> None:
-        from reconverge.launch.curriculum_run import train, write_cost
+        from reconverge.launch.tracking import Tracking
 
         progress.note(f"run folder: {folder.path}")
+        with Tracking(folder.path, self.track, progress.note, online=self.track_online):
+            self._train_and_report(folder, progress)
+
+    def _train_and_report(self, folder: RunFolder, progress: Progress) -> None:
+        from reconverge.launch.curriculum_run import train, write_cost
+
         train(self.config, folder, progress)
         if self.config.video.render and self.config.video.episodes:
             try:
