@@ -27,8 +27,8 @@ from reconverge.launch.run_catalogue import Catalogue
 from reconverge.launch.trackers import Tracker, TrackerName, check_trackers, open_tracker
 
 INTERVAL_S = 10.0
-PATIENCE_S = 60.0
-"""How long a tracker may take to finish before it is left behind."""
+PATIENCE_S = 15.0
+"""How long trackers may take to finish before they are left behind: a run that was asked to stop is not given much more."""
 
 
 class Point(NamedTuple):

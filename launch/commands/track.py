@@ -20,10 +20,11 @@ from reconverge.launch.trackers import TrackerName, check_trackers
 class Track(Command):
     """Send the losses, success, forgetting and seconds of runs to a tracker, from their folders: finished ones, or live ones with --follow.
 
-    Nothing is written in a run folder. `train` and `sweep` do the same while they run, with --track.
+    Nothing is written in a run folder. `train` and `sweep` do the same while they run, with --track. What TensorBoard gets is shown by
+    `tensorboard --logdir runs/tracking/tensorboard`.
 
     Examples:
-      reconverge track runs/cw10 --to tensorboard       then: tensorboard --logdir runs/tracking/tensorboard
+      reconverge track runs/cw10 --to tensorboard
       reconverge track runs/sweep/cw10 --to wandb --follow
     """
 
