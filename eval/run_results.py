@@ -240,8 +240,11 @@ class RunResults:
         return tuple(int(total) for total in np.cumsum([0, *self.stage_updates]))
 
 
-def read_run(folder: Path) -> RunResults:
-    """Read a run folder; `DamagedFile` when it is none, or when one of its files cannot be understood."""
+def read_run(folder: Path, episodes: bool = True) -> RunResults:
+    """Read a run folder; `DamagedFile` when it is none, or when one of its files cannot be understood.
+
+    Without `episodes` their table, by far the largest, is left out.
+    """
     config, curriculum = _mapping(folder / "config.yaml"), _mapping(folder / "curriculum.yaml")
     stages = _stages(curriculum, folder / "curriculum.yaml")
     _check_config(config, folder / "config.yaml")
@@ -261,7 +264,7 @@ def read_run(folder: Path) -> RunResults:
         ledger=_by_stage(folder / "ledger.csv", LedgerItem, len(stages)),
         fisher=_by_stage(folder / "fisher.csv", FisherHealth, len(stages)),
         failures=_by_stage(folder / "failures.csv", FailureRow, len(stages)),
-        episodes=_by_stage(folder / "episodes.csv", EpisodeRow, len(stages)),
+        episodes=_by_stage(folder / "episodes.csv", EpisodeRow, len(stages)) if episodes else (),
         training=_training(folder / "metrics.jsonl"),
         cost=_cost(folder / "cost.json"),
     )

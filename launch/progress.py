@@ -18,7 +18,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Literal, TextIO
+from typing import Any, Literal, TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn
@@ -100,6 +100,7 @@ class Progress:
         self._console = _Unwatched(file=stream or sys.stderr, highlight=False, soft_wrap=True)
         self._clock = clock
         self._stage = ""
+        self._place: dict[str, Any] = {}
         self._open: list[Tick] = []
         self._part = ""
         self._resumed_s = self._printed_s = clock()
@@ -122,6 +123,7 @@ class Progress:
     def stage(self, number: int, of: int, task: str) -> None:
         """Announce the stage that begins; 1 is the first."""
         self._stage = f"stage {number}/{of} {task}"
+        self._place = {"stage": number, "of": of, "task": task}
         self.note(self._stage)
 
     @contextmanager
@@ -156,6 +158,15 @@ class Progress:
         """Print one line, above the bars when there are any."""
         if self.mode != "quiet":
             (self._bars.console if self._bars is not None else self._console).print(Text(text))
+
+    def where(self) -> dict[str, Any]:
+        """Stage, innermost open phase and seconds per phase, as plain JSON values; another thread may ask."""
+        found: dict[str, Any] = {**self._place, "seconds": dict(self.seconds)}
+        phases = list(self._open)
+        found |= {tick.phase: tick.done for tick in phases if tick.phase == "update"}  # also while a phase inside it is open
+        for tick in phases[-1:]:
+            found |= {"phase": tick.phase, "done": tick.done, "total": tick.total, "rate": tick.rate, "eta_s": tick.eta_s}
+        return found
 
     @property
     def total_s(self) -> float:

@@ -144,6 +144,11 @@ class RunFolder:
         """Folder of the recorded physics states of a stage's evaluation."""
         return self.rollouts / f"stage-{stage:02d}"
 
+    @property
+    def lock(self) -> Path | None:
+        """Folder of the lock that is held, which goes when it is released; None in a folder that was opened to read."""
+        return None if self._lock is None else self._lock.path
+
     def close(self) -> None:
         """Seal the folder and let other processes in."""
         if self._lock is not None:

@@ -94,6 +94,10 @@ def wait_until_free(folder: Path, limit_s: float = STALE_AFTER_S + 2 * HEARTBEAT
     deadline_s = time.monotonic() + limit_s
     while folder.is_dir() and (standing := _locks(folder)) and _live_owner(standing[-1]) is not None and time.monotonic() < deadline_s:
         time.sleep(poll_s)
+def standing_lock(folder: Path) -> tuple[Path, bool] | None:
+    """The lock that stands in `folder` and whether its process lives; None without one. Writes nothing, so ages go by this machine's clock."""
+    standing = _locks(folder)
+    return (standing[-1], _live_owner(standing[-1], time.time()) is not None) if standing else None
 
 
 def _locks(folder: Path) -> list[Path]:
@@ -104,11 +108,11 @@ def _number(lock: Path) -> int:
     return int(lock.name[len(PREFIX) :])
 
 
-def _live_owner(lock: Path) -> dict[str, Any] | None:
-    """The owner of a lock that still counts, or None when it is stale or gone."""
+def _live_owner(lock: Path, now_s: float | None = None) -> dict[str, Any] | None:
+    """The owner of a lock that still counts, or None when it is stale or gone; `now_s` in place of the file system's own clock."""
     try:
         owner = read_json(lock / "owner.json")
-        age_s = _now_s(lock.parent) - (lock / "owner.json").stat().st_mtime
+        age_s = (_now_s(lock.parent) if now_s is None else now_s) - (lock / "owner.json").stat().st_mtime
     except (OSError, DamagedFile):
         return None
     if not isinstance(owner, dict) or not isinstance(owner.get("host"), str) or not isinstance(owner.get("pid"), int):

@@ -31,8 +31,8 @@ FILES = [path for room in ("envs", "policy", "replay", "eval", "launch") for pat
 
 UNPICKLING = {"pickle", "cPickle", "_pickle", "cloudpickle", "dill", "marshal", "shelve", "joblib", "runpy", "code", "codeop"}
 NETWORK = {"socket", "http", "urllib", "requests", "ftplib", "smtplib", "telnetlib", "xmlrpc", "aiohttp", "httpx"}
-EXCEPTIONS = {("launch/run_lock.py", "socket")}
-"""The name of the machine, `socket.gethostname`; a test below holds them to that."""
+EXCEPTIONS = {("launch/run_lock.py", "socket"), ("launch/view_server.py", "http"), ("launch/view_server.py", "urllib")}
+"""The name of the machine, `socket.gethostname`, and the page that this machine alone is served; tests below hold them to that."""
 BUILTINS = {"eval", "exec", "compile", "__import__"}
 CALLS = {"torch.load", "torch.save", "torch.jit.load", "os.system", "os.popen", "yaml.unsafe_load", "yaml.full_load", "yaml.load_all", "np.fromfile"}
 PARSERS = {
@@ -84,11 +84,18 @@ def test_the_search_finds_what_it_looks_for(source: str) -> None:
 
 
 def test_the_sockets_are_for_the_machines_name_only() -> None:
-    for place, _ in EXCEPTIONS:
+    for place in {place for place, module in EXCEPTIONS if module == "socket"}:
         tree = ast.parse((ROOT / place).read_text())
         attributes = [node for node in ast.walk(tree) if isinstance(node, ast.Attribute)]
         used = {node.attr for node in attributes if isinstance(node.value, ast.Name) and node.value.id == "socket"}
         assert used <= {"gethostname"}
+
+
+def test_the_page_of_runs_serves_and_asks_nobody() -> None:
+    tree = ast.parse((ROOT / "launch/view_server.py").read_text())
+    imported = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    assert {module for module in imported if module and module.partition(".")[0] in NETWORK} == {"http", "http.server", "urllib.parse"}
+    assert not [node for node in ast.walk(tree) if isinstance(node, ast.Import) and {alias.name.partition(".")[0] for alias in node.names} & NETWORK]
 
 
 # The canary ----------------------------------------------------------------------------------------------------------------------

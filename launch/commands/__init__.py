@@ -14,8 +14,10 @@ from reconverge.launch.commands.inform import Doctor, List
 from reconverge.launch.commands.measure import Diagnose, Evaluate, Recover
 from reconverge.launch.commands.pages import Render, Report
 from reconverge.launch.commands.sweep import Sweep
+from reconverge.launch.commands.track import Track
 from reconverge.launch.commands.train import Train
 from reconverge.launch.commands.verify import Verify
+from reconverge.launch.commands.view import View
 
 COMMANDS: dict[str, type[Command]] = {
     "train": Train,
@@ -25,6 +27,8 @@ COMMANDS: dict[str, type[Command]] = {
     "diagnose": Diagnose,
     "render": Render,
     "report": Report,
+    "view": View,
+    "track": Track,
     "export": Export,
     "export-demonstrations": ExportDemonstrations,
     "collect": Collect,

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import shlex
 from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import inf
 from pathlib import Path
@@ -18,6 +20,7 @@ from reconverge.launch.commands.tables import Columns, print_table
 from reconverge.launch.config import METHOD_CHOICES, RunConfig
 from reconverge.launch.presets import find_preset
 from reconverge.launch.stop_request import Stopped
+from reconverge.launch.trackers import TrackerName, check_trackers
 
 if TYPE_CHECKING:
     from reconverge.launch.backend import Backend
@@ -82,11 +85,18 @@ class Sweep(Command):
     """Show what is done, what would run and what it would cost, and do nothing."""
     quiet: bool = False
     """Show no progress."""
+    track: tuple[TrackerName, ...] = ()
+    """Also send losses, success and seconds of every run to these trackers. Changes no result; files come first."""
+    track_online: bool = False
+    """Let wandb and trackio send to their servers; without it everything stays on this machine, in runs/tracking."""
     config: Annotated[RunConfig, tyro.conf.arg(name=""), tyro.conf.FlagConversionOff] = field(default_factory=RunConfig)
 
     def run(self, command_line: str) -> int:
         self._check_backend()
+        at_least("--jobs", self.jobs, 1)
+        check_trackers(self.track, self.track_online)
         from reconverge.launch import sweep
+        from reconverge.launch.tracking import Tracking
 
         places = self._places()
         entries = [sweep.examine(job, places, self.overwrite) for job in self._planned()]
@@ -101,6 +111,8 @@ class Sweep(Command):
         try:
             with self._backend([entry.job for entry in entries if entry.todo in ("resume", "start", "overwrite")]) as (backend, limit):
                 outcomes = sweep.run_on(backend, entries, places, limit, cost, self.overwrite, self.quiet)
+            with Tracking(places.output, self.track, lambda text: print(text, file=sys.stderr), online=self.track_online):
+                outcomes = sweep.run_here(entries, places, self.jobs, cost, self.overwrite, self.quiet)
         except KeyboardInterrupt:
             raise Stopped(f"go on with the same command: {command_line}") from None
         return self._conclude(entries, outcomes, places)

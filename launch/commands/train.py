@@ -16,10 +16,12 @@ from reconverge.launch.commands.pages import render_run, report_on
 from reconverge.launch.commands.tables import Columns, expert_percent, interval_percent, print_table, success_percent
 from reconverge.launch.config import RunConfig, check
 from reconverge.launch.config_file import config_text
+from reconverge.launch.live_status import LiveStatus
 from reconverge.launch.own_methods import check_method
 from reconverge.launch.progress import Progress
 from reconverge.launch.run_folder import RunFolder
 from reconverge.launch.stop_request import Stopped
+from reconverge.launch.trackers import TrackerName, check_trackers
 
 
 @dataclass(frozen=True)
@@ -49,11 +51,16 @@ class Train(Command):
     """Print the resolved configuration and do nothing."""
     quiet: bool = False
     """Show no progress."""
+    track: tuple[TrackerName, ...] = ()
+    """Also send losses, success and seconds to these trackers. Changes no result; files come first."""
+    track_online: bool = False
+    """Let wandb and trackio send to their servers; without it everything stays on this machine, in runs/tracking."""
     config: Annotated[RunConfig, tyro.conf.arg(name=""), tyro.conf.FlagConversionOff] = field(default_factory=RunConfig)
 
     def run(self, command_line: str) -> int:
         check(self.config)
         check_method(self.config.method)
+        check_trackers(self.track, self.track_online)
         if self.print_config:
             print(config_text(self.config), end="")
             return 0
@@ -62,7 +69,7 @@ class Train(Command):
                 check_expert(task)
         check_device(self.config.device)
         Path(self.config.demonstrations.folder).mkdir(parents=True, exist_ok=True)  # fails here rather than with a run begun
-        with self._folder(command_line) as folder, Progress.in_terminal(self.quiet) as progress:
+        with self._folder(command_line) as folder, Progress.in_terminal(self.quiet) as progress, LiveStatus(folder, progress):
             try:
                 self._train(folder, progress)
             except KeyboardInterrupt:
@@ -80,9 +87,15 @@ class Train(Command):
         return RunFolder.create(path, self.config, command_line, self.overwrite)
 
     def _train(self, folder: RunFolder, progress: Progress) -> None:
-        from reconverge.launch.curriculum_run import train, write_cost
+        from reconverge.launch.tracking import Tracking
 
         progress.note(f"run folder: {folder.path}")
+        with Tracking(folder.path, self.track, progress.note, online=self.track_online):
+            self._train_and_report(folder, progress)
+
+    def _train_and_report(self, folder: RunFolder, progress: Progress) -> None:
+        from reconverge.launch.curriculum_run import train, write_cost
+
         train(self.config, folder, progress)
         if self.config.video.render and self.config.video.episodes:
             try:
