@@ -21,8 +21,8 @@ class Push(Command):
     A policy's card and `export.json` name the command, the folder and the machine of its run: read them before they are public.
 
     Examples:
-      HF_TOKEN=... reconverge push runs/exports/quickstart-trust-region-seed-0-stage-03 me/three-tasks --private
-      HF_TOKEN=... reconverge push runs/exports/cw10-3 me/cw10-demonstrations
+      reconverge push runs/exports/quickstart-trust-region-seed-0-stage-03 me/three-tasks --private
+      reconverge push runs/exports/cw10-3 me/cw10-demonstrations
     """
 
     summary: ClassVar[str] = "an export to the Hugging Face Hub"
