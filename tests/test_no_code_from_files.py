@@ -189,7 +189,7 @@ def handed_over(tmp_path: Path) -> Path:
     write_run(folder / "run")
     write_rollouts(folder / "run")
     (folder / "run" / "diagnostics").mkdir()
-    for name in ("fisher_structure", "meta_gradient", "optima_distance", "replay_fidelity"):
+    for name in ("fisher_structure", "meta_gradient", "optima_distance", "replay_fidelity", "executed_starts", "window_strokes"):
         (folder / "run" / "diagnostics" / f"{name}.csv").write_text("")
     small_policy().save(folder / "policy")
     zeros = np.zeros((4, 5), np.float32)
