@@ -46,6 +46,15 @@ def executable(task: Task, times: Tensor) -> Tensor:
     return times * task.horizon < 1 if task.family == "metaworld" else torch.zeros_like(times, dtype=torch.bool)
 
 
+def nearest_in_time(times: Tensor, real_times: Tensor) -> Tensor:
+    """For each of `times` (M,) in turn the real window nearest in time that no earlier one has taken: rows of `real_times` (R,), at most R."""
+    left, taken = real_times.clone(), []
+    for time in times[: len(real_times)]:
+        taken.append(int((left - time).abs().argmin()))
+        left[taken[-1]] = torch.inf
+    return torch.tensor(taken, dtype=torch.int64)
+
+
 def execute(policy: DiffusionPolicy, task: Task, shown: np.ndarray, seed: int) -> Executed:
     """Act from every observation of `shown` (n, Do) to the task's horizon or the first success, all in lock-step; noise by `seed`."""
     envs: list[TaskEnv] = []

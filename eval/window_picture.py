@@ -9,7 +9,7 @@ Without torch: `diagnose` writes the strokes as a table, the report draws them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import matplotlib as mpl
@@ -31,6 +31,7 @@ _AXES = {
     "metaworld": (("hand", (0, 2), ("x, m", "z, m")), ("object", (4, 5), ("x, m", "y, m"))),
     "point-reach": (("point", (0, 1), ("x", "y")), ("shown goal", (2, 3), ("x", "y"))),
 }
+Panel = tuple[str, tuple[str, str], Callable[[np.ndarray], np.ndarray]]
 _COMPONENTS = ("principal components", ("1st", "2nd"))
 
 
@@ -98,14 +99,18 @@ def _draw(axes: Axes, shown: Sequence[Stroke], all_of_panel: Sequence[Stroke], s
         setting(min(values) - slack, max(values) + slack)
 
 
-def _panels(task: Task, real: np.ndarray) -> list[tuple]:
+def _panels(task: Task, real: np.ndarray) -> list[Panel]:
     """(name, labels, observations (n, Do) -> (n, 2)) of each panel."""
     if task.family in _AXES:
-        return [(name, labels, lambda rows, columns=list(columns): rows[:, columns]) for name, columns, labels in _AXES[task.family]]
+        return [(name, labels, _taking(columns)) for name, columns, labels in _AXES[task.family]]
     centre = real[:, -1].mean(0)
     directions = np.linalg.svd(real[:, -1] - centre, full_matrices=False)[2][:2]
     name, labels = _COMPONENTS
     return [(name, labels, lambda rows: _two_columns((rows - centre) @ directions.T))]
+
+
+def _taking(columns: tuple[int, int]) -> Callable[[np.ndarray], np.ndarray]:
+    return lambda rows: rows[:, list(columns)]
 
 
 def _two_columns(rows: np.ndarray) -> np.ndarray:

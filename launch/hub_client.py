@@ -102,5 +102,5 @@ def _explained(what: str) -> Iterator[None]:
     except ReconvergeError:
         raise
     except Exception as error:
-        said = " ".join(str(error).split())[:300] or type(error).__name__
+        said = " ".join(str(error).split())[:120] or type(error).__name__
         raise HubError(f"{what} failed ({said}); check the name, the network, and whether {TOKEN} may do that") from error

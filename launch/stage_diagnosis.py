@@ -16,7 +16,7 @@ from torch import Tensor
 
 from reconverge.envs.demonstrations import Demonstrations
 from reconverge.envs.task import Task
-from reconverge.eval.executed_starts import Executed, executable, execute
+from reconverge.eval.executed_starts import Executed, executable, execute, nearest_in_time
 from reconverge.eval.fisher_structure import fisher_structure, gradient_products, timestep_bands
 from reconverge.eval.intervals import wilson
 from reconverge.eval.meta_gradient import cosine, distillation_losses, meta_gradient, noise_free_cosine
@@ -142,15 +142,13 @@ class StageDiagnosis:
         """The teacher acting from the windows of the tasks that it has just learned, replayed and real ones of the same times."""
         rows = []
         for task, pool, times in self._just_learned():
-            allowed = torch.nonzero(executable(task, times)).flatten().cpu()
-            if not len(allowed) or not self.settings.starts:
-                continue
-            order = torch.randperm(len(allowed), generator=self._stream("executed windows", task.name))
-            chosen = allowed[order[: self.settings.starts]]
             table = self._real(task)
-            order = torch.randperm(len(table), generator=self._stream("executed real windows", task.name))
-            beside = order[[int((table.times[order] - time).abs().argmin()) for time in times[chosen]]]
-            shares = {"": self._execute(task, pool[chosen]), "_real": self._execute(task, table.gather(beside))}
+            allowed = self._shuffled(executable(task, times), "executed windows", task)[: self.settings.starts]
+            real = self._shuffled(executable(task, table.times), "executed real windows", task)
+            if not len(allowed) or not len(real):
+                continue
+            beside = real[nearest_in_time(times.cpu()[allowed], table.times.cpu()[real])]
+            shares = {"": self._execute(task, pool[allowed]), "_real": self._execute(task, table.gather(beside))}
             row: Row = {"stage": self.stage, "task": task.name, "first_step_only": task.family == "metaworld"}
             for suffix, found in shares.items():
                 low, high = wilson(found.successes, found.executed)
@@ -247,6 +245,11 @@ class StageDiagnosis:
         pools = self.before.source.pools
         tasks = [task for task in self._old_tasks() if task in self.earlier[-1].tasks and self._index(task) in pools.pools]
         return [(task, pools.pools[self._index(task)], pools.times[self._index(task)]) for task in tasks]
+
+    def _shuffled(self, which: Tensor, purpose: str, task: Task) -> Tensor:
+        """The places at which `which` (W,) is true, in random order."""
+        places = torch.nonzero(which.cpu()).flatten()
+        return places[torch.randperm(len(places), generator=self._stream(purpose, task.name))]
 
     def _execute(self, task: Task, windows: WindowBatch) -> Executed:
         assert self.before is not None

@@ -13,7 +13,7 @@ from reconverge.envs.errors import NoSuchStart
 from reconverge.envs.point_reach import PointReachExpert
 from reconverge.envs.task import Task
 from reconverge.envs.tasks import find_task, make_env
-from reconverge.eval.executed_starts import Executed, executable, execute
+from reconverge.eval.executed_starts import Executed, executable, execute, nearest_in_time
 from reconverge.eval.plots import png, svg
 from reconverge.eval.window_picture import strokes, window_picture
 
@@ -59,6 +59,13 @@ def test_which_windows_can_be_executed() -> None:
     assert executable(REACH, times).tolist() == [True] * 4
     assert executable(find_task("hammer"), times).tolist() == [True, True, False, False]  # of 500 steps the first
     assert executable(OTHER, times).tolist() == [False] * 4
+
+
+def test_every_start_has_a_real_one_of_its_own() -> None:
+    real = torch.tensor([0.0, 0.5, 0.0, 0.1, 0.0])
+    assert nearest_in_time(torch.tensor([0.0, 0.45, 0.01, 0.0]), real).tolist() == [0, 1, 2, 4]
+    assert sorted(nearest_in_time(torch.zeros(9), real).tolist()) == [0, 1, 2, 3, 4]
+    assert len(nearest_in_time(torch.zeros(0), real)) == 0
 
 
 @pytest.mark.mujoco

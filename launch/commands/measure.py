@@ -116,8 +116,7 @@ class Recover(Command):
 class Diagnose(Command):
     """Measure what a method rests on, from a run's checkpoints: the shape of the Fisher, the old-task updates beside the exact
     meta-gradient, the distance between optima, and how real the replayed windows are, also when acted from. Adds to the report; the run
-    stays as it is.
-    Each call replaces the tables of the one before.
+    stays as it is. Each call replaces the tables of the one before.
 
     Examples:
       reconverge diagnose runs/cw10/trust-region/seed-0
