@@ -44,13 +44,18 @@ def write_artifact(folder: Path, files: Mapping[str, Arrays | str | bytes | dict
     else text or bytes. The parent folder is created when missing.
     """
     with written_whole(folder) as draft:
-        manifest: dict[str, Any] = {"version": VERSION, "files": {}}
+        entries = {}
         for name, content in files.items():
             data = _encode(name, content)
-            manifest["files"][name] = {"sha256": _sha256(data), "bytes": len(data)}
+            entries[name] = _entry_of(data)
             write_durably(draft / name, data)
-        write_durably(draft / MANIFEST, json.dumps(manifest, indent=1).encode())
+        write_durably(draft / MANIFEST, _manifest(entries))
         _flush_folder(draft)
+
+
+def manifest_of(files: Mapping[str, bytes]) -> bytes:
+    """The manifest of these files."""
+    return _manifest({name: _entry_of(data) for name, data in files.items()})
 
 
 @contextlib.contextmanager
@@ -164,13 +169,20 @@ def _read_manifest(folder: Path) -> dict[str, tuple[int, str]]:
     """Name -> bytes and SHA-256 of every file."""
     _refuse_link(folder, MANIFEST)
     try:
-        manifest = read_json(folder / MANIFEST)
+        return listed_files(read_json(folder / MANIFEST))
+    except (OSError, ValueError, DamagedFile) as error:
+        raise DamagedFile(f"{folder} has no readable {MANIFEST} ({error}); delete the folder and redo it") from error
+
+
+def listed_files(manifest: Any) -> dict[str, tuple[int, str]]:
+    """Name -> bytes and SHA-256, as a manifest's content says. Raises ValueError for what is no manifest; names are not looked at."""
+    try:
         files = manifest["files"]
         if manifest["version"] != VERSION or len(files) > MOST_FILES:
             raise ValueError(f"it is of version {shown(manifest['version'])} and lists {len(files)} files")
         return {name: _entry(entry) for name, entry in files.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, DamagedFile) as error:
-        raise DamagedFile(f"{folder} has no readable {MANIFEST} ({error}); delete the folder and redo it") from error
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(str(error)) from error
 
 
 def _entry(entry: dict[str, Any]) -> tuple[int, str]:
@@ -205,6 +217,14 @@ def _refuse_link(folder: Path, name: str) -> None:
         raise DamagedFile(f"{folder} holds a file that cannot be found ({error}); delete the folder and redo it") from error
     if leads_out:
         raise DamagedFile(f"{folder / name} is a link that leads out of its folder; put the file itself there")
+
+
+def _manifest(entries: Mapping[str, dict[str, Any]]) -> bytes:
+    return json.dumps({"version": VERSION, "files": dict(entries)}, indent=1).encode()
+
+
+def _entry_of(data: bytes) -> dict[str, Any]:
+    return {"sha256": _sha256(data), "bytes": len(data)}
 
 
 def _encode(name: str, content: Arrays | str | bytes | dict[str, Any]) -> bytes:

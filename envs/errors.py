@@ -51,6 +51,10 @@ class UnsupportedEnvironment(ReconvergeError, TypeError):
     """An environment whose spaces are not Box observations and bounded Box actions."""
 
 
+class NoSuchStart(ReconvergeError, ValueError):
+    """A start that no episode of a task has."""
+
+
 class TrainingDiverged(ReconvergeError, ArithmeticError):
     """A loss, a gradient, a penalty or an estimate is no longer finite; `found` says which, and where."""
 

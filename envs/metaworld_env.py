@@ -58,8 +58,13 @@ class MetaworldEnv(gymnasium.Env[np.ndarray, np.ndarray]):
         self.action_space = Box(-1.0, 1.0, (task.action_size,), np.float64)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict[str, Any]]:
-        """Start the episode of `seed`, which fixes goal and object placement; without one, episode 0."""
-        start = self._shared.start(self._stock, seed or 0)
+        """Start the episode of `seed`, which fixes goal and object placement; without one, episode 0.
+
+        `options={"observation": (39,)}` starts where objects and goal are as shown there, as near as an episode may start
+        (`metaworld_start`); raises NoSuchStart where none does.
+        """
+        shown = (options or {}).get("observation")
+        start = self._shared.start(self._stock, seed or 0) if shown is None else self._shared.start_shown(self._stock, np.asarray(shown, np.float64))
         self._edits = start.edits
         self._observer.begin(start.observation, self._stock._target_pos)
         self._physics.begin()

@@ -28,6 +28,7 @@ import numpy as np
 from gymnasium.spaces import Box
 from metaworld.env_dict import ALL_V3_ENVIRONMENTS
 
+from reconverge.envs.metaworld_start import ShownStarts, draw_only
 from reconverge.envs.rendering import Painter
 
 KEPT_STARTS = 512
@@ -85,6 +86,7 @@ class SharedModel:
         self._loaded: Edits | None = None
         self._starts: OrderedDict[int, Start] = OrderedDict()
         self._painter: Painter | None = None
+        self._shown: ShownStarts | None = None
 
     def clone(self) -> Any:
         """An environment as if newly constructed, on the shared model with physics of its own; to be started before use."""
@@ -105,6 +107,12 @@ class SharedModel:
             self._starts.popitem(last=False)
         return start
 
+    def start_shown(self, stock: Any, observation: np.ndarray) -> Start:
+        """Reset a clone to the start whose objects and goal `observation` shows, as near as there is one; NoSuchStart for what is never drawn."""
+        if self._shown is None:
+            self._shown = ShownStarts(self, stock)
+        return self._first_reset(stock, 0, self._shown.drawn(observation))
+
     def load(self, edits: Edits) -> None:
         """Make the model that of an episode, unless it is already."""
         if self._loaded is not edits:
@@ -119,13 +127,19 @@ class SharedModel:
             self._painter.look(**CAMERA)
         return self._painter
 
-    def _first_reset(self, stock: Any, seed: int) -> Start:
+    def _first_reset(self, stock: Any, seed: int, drawn: np.ndarray | None = None) -> Start:
+        """`drawn`: what the task is to draw in place of the seed's numbers."""
         self._restore(stock)
         stock.seed(seed)
         _spare_the_first_pass(stock)
         before = dict(vars(stock))
         self._loaded = None  # from here on the model is being edited
-        observation, _ = stock.reset()
+        if drawn is not None:
+            draw_only(stock, drawn)
+        try:
+            observation, _ = stock.reset()
+        finally:
+            vars(stock).pop("_get_state_rand_vec", None)
         edits = self._loaded = (self.model.body_pos.copy(), self.model.site_pos.copy())
         state = np.empty(mujoco.mj_stateSize(self.model, _INTEGRATION))
         mujoco.mj_getState(self.model, stock.data, state, _INTEGRATION)

@@ -70,12 +70,14 @@ class PointReachEnv(gymnasium.Env[np.ndarray, np.ndarray]):
         self._steps = 0
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict[str, Any]]:
-        """Start the episode of `seed`; without one, episode 0."""
+        """Start the episode of `seed`; without one, episode 0. `options={"observation": (4,)}` starts exactly there, whatever the seed."""
         stream = numpy_stream("point-reach", self.task.name, seed or 0)
         radius, angle = stream.uniform(*GOAL_RADIUS), stream.uniform(0.0, 2.0 * math.pi)
         self._goal = radius * np.array([math.cos(angle), math.sin(angle)])
-        self._target = target_of(self.task, self._goal)
         self._position = stream.uniform(-START_RANGE, START_RANGE, size=2)
+        if options and "observation" in options:
+            self._position, self._goal = np.split(np.array(options["observation"], np.float64), [2])
+        self._target = target_of(self.task, self._goal)
         self._steps = 0
         return self._observation(), {}
 

@@ -1,7 +1,7 @@
 """The tables that `reconverge diagnose` wrote, read back, and their figures in a few rows.
 
-What each column measures stands in `fisher_structure`, `meta_gradient`, `optima_distance` and `replay_fidelity`. Without torch, like
-everything that a report is made of.
+What each column measures stands in `fisher_structure`, `meta_gradient`, `optima_distance`, `replay_fidelity` and `executed_starts`.
+Without torch, like everything that a report is made of.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from pathlib import Path
 from statistics import fmean, median
 from typing import NamedTuple
 
-from reconverge.eval.run_results import read_table
+from reconverge.eval.run_results import Row, read_table
+from reconverge.eval.window_picture import Stroke
 
 PUBLISHED_COSINE = 0.83
 """Mean cosine of old-task update and meta-gradient on Continual World 10 in arXiv 2602.02417."""
@@ -103,6 +104,35 @@ class FidelityRow:
     teacher_gap_real: float
 
 
+@dataclass(frozen=True)
+class ExecutedRow:
+    """The teacher acting from replayed windows of the task that it has just learned; `_real`: from real ones of the same times."""
+
+    stage: int
+    task: str
+    first_step_only: bool
+    starts: int
+    executed: int
+    successes: int
+    off: float | None
+    wilson_low: float
+    wilson_high: float
+    starts_real: int
+    executed_real: int
+    successes_real: int
+    off_real: float | None
+    wilson_low_real: float
+    wilson_high_real: float
+
+    @property
+    def rate(self) -> float | None:
+        return self.successes / self.executed if self.executed else None
+
+    @property
+    def rate_real(self) -> float | None:
+        return self.successes_real / self.executed_real if self.executed_real else None
+
+
 class TypicalCosine(NamedTuple):
     """Mean over cells, median where noise is taken out; of how many of the cells that have the direction. None: of no cell."""
 
@@ -123,6 +153,8 @@ class Diagnostics:
     meta: tuple[MetaRow, ...]
     distances: tuple[DistanceRow, ...]
     fidelity: tuple[FidelityRow, ...]
+    executed: tuple[ExecutedRow, ...] = ()
+    strokes: tuple[Stroke, ...] = ()
 
     @property
     def over_all_timesteps(self) -> list[FisherRow]:
@@ -152,7 +184,14 @@ def read_diagnostics(run: Path) -> Diagnostics | None:
         meta=read_table(folder / "meta_gradient.csv", MetaRow),
         distances=read_table(folder / "optima_distance.csv", DistanceRow),
         fidelity=read_table(folder / "replay_fidelity.csv", FidelityRow),
+        executed=_if_there(folder / "executed_starts.csv", ExecutedRow),
+        strokes=_if_there(folder / "window_strokes.csv", Stroke),
     )
+
+
+def _if_there(path: Path, row_type: type[Row]) -> tuple[Row, ...]:
+    """A table that earlier versions did not write."""
+    return read_table(path, row_type) if path.exists() else ()
 
 
 def summary_tables(found: Diagnostics) -> list[tuple[str, list[dict[str, str]]]]:
@@ -161,6 +200,7 @@ def summary_tables(found: Diagnostics) -> list[tuple[str, list[dict[str, str]]]]
         (f"Fisher, errors held out, as shares of ||F||; {_floor(found)}", [_fisher_texts(row) for row in found.over_all_timesteps]),
         (f"cosine with the meta-gradient: mean, or median without noise; published: {PUBLISHED_COSINE}", _meta_texts(found)),
         ("replayed windows, and in brackets real ones", [_fidelity_texts(row) for row in found.fidelity]),
+        ("the teacher acting from replayed starts, and from real ones of the same times", [_executed_texts(row) for row in found.executed]),
     ]
     return [(title, rows) for title, rows in tables if rows]
 
@@ -205,6 +245,23 @@ def _fidelity_texts(row: FidelityRow) -> dict[str, str]:
         "distance": _beside(row.distance, row.distance_real, "{:.3f}"),
         "teacher-\nstudent gap": _beside(row.teacher_gap, row.teacher_gap_real, "{:.4f}"),
     }
+
+
+def _executed_texts(row: ExecutedRow) -> dict[str, str]:
+    return {
+        "task": row.task,
+        "starts": "first step" if row.first_step_only else "any step",
+        "success\nreplayed, %": _rate(row.successes, row.executed, row.starts, row.wilson_low, row.wilson_high),
+        "success\nreal, %": _rate(row.successes_real, row.executed_real, row.starts_real, row.wilson_low_real, row.wilson_high_real),
+        "set, but\noff by": _beside(row.off or 0.0, row.off_real, "{:.3f}"),
+    }
+
+
+def _rate(successes: int, executed: int, starts: int, low: float, high: float) -> str:
+    if not executed:
+        return f"- (0 of {starts})"
+    count = f"{executed}" if executed == starts else f"{executed} of {starts}"
+    return f"{100 * successes / executed:.0f} ({100 * low:.0f} to {100 * high:.0f}; {count})"
 
 
 def _beside(value: float, control: float | None, form: str) -> str:

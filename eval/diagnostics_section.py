@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from reconverge.eval import plots
 from reconverge.eval.diagnostics_results import DIRECTIONS, LEAST_REPEAT, PUBLISHED_COSINE, Diagnostics, FisherRow, read_diagnostics
 from reconverge.eval.run_results import RunResults
+from reconverge.eval.window_picture import window_picture
 
 ERROR_LINES = (
     ("rank1_error_held_out", "c μμᵀ, held out", plots.ACCENT, "-"),
@@ -29,7 +30,7 @@ def diagnostics_section(run: RunResults) -> dict[str, Any] | None:
     found = read_diagnostics(run.folder)
     if found is None or not found.fisher:
         return None
-    figures = {"fisher": fisher_by_timestep(found), "meta": meta_cosines(found)}
+    figures = {"fisher": fisher_by_timestep(found), "meta": meta_cosines(found), "windows": window_picture(found.strokes)}
     return {
         "fisher": found.over_all_timesteps,
         "meta": [(words, found.typical_cosine(direction)) for direction, words in DIRECTIONS.items() if found.typical_cosine(direction).cells],
@@ -38,6 +39,7 @@ def diagnostics_section(run: RunResults) -> dict[str, Any] | None:
         "directions": DIRECTIONS,
         "published": PUBLISHED_COSINE,
         "fidelity": found.fidelity,
+        "executed": found.executed,
         "distances": {(row.stage, row.other_stage): row for row in found.distances},
         "stages": sorted({row.stage for row in found.fisher}),
         "figures": {name: None if figure is None else Markup(plots.svg(figure)) for name, figure in figures.items()},

@@ -4,6 +4,8 @@
                     meta_gradient.csv      is the old-task update a meta-learner's? per stage and earlier task
                     optima_distance.csv    how far apart are the optima?            per pair of stages
                     replay_fidelity.csv    how real are the replayed windows?       per stage and earlier task
+                    executed_starts.csv    does acting from them succeed?           per task, with the teacher that has just learned it
+                    window_strokes.csv     what do they look like?                  the same, drawn in replayed_windows.png
 
 Stage t is looked at with what it learned beside: the teacher, the replay source and the trust region as they were at the end
 of stage t - 1, and theta as it was at the end of stage t. For the meta-learners, whose update is no such sum, the gradient on their
@@ -19,13 +21,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from reconverge.envs.artifact import write_file
 from reconverge.envs.demonstrations import Demonstrations, data_digest
 from reconverge.envs.errors import ConfigError
 from reconverge.envs.simulators import Simulators
 from reconverge.envs.task import Task
-from reconverge.eval.diagnostics_results import DIRECTIONS
+from reconverge.eval import plots
+from reconverge.eval.diagnostics_results import DIRECTIONS, ExecutedRow
 from reconverge.eval.fisher_structure import FisherStructure
 from reconverge.eval.optima_distance import optima_distances
+from reconverge.eval.window_picture import Stroke, window_picture
 from reconverge.launch.checkpoint import checkpoint_of, finished_stages
 from reconverge.launch.config import RunConfig
 from reconverge.launch.curriculum_run import collect_task
@@ -46,6 +51,8 @@ COLUMNS = {
         "stage", "task", "windows", "purity", "purity_real", "outside", "outside_real", "distance", "distance_real",
         "teacher_gap", "teacher_gap_real",
     ),
+    "executed_starts": tuple(field.name for field in fields(ExecutedRow)),
+    "window_strokes": tuple(field.name for field in fields(Stroke)),
 }  # fmt: skip
 
 
@@ -74,12 +81,17 @@ def diagnose(folder: RunFolder, progress: Progress, settings: DiagnosisSettings,
             tables["fisher_structure"] += diagnosis.fisher()
             tables["meta_gradient"] += diagnosis.alignment()
             tables["replay_fidelity"] += diagnosis.fidelity()
+            tables["executed_starts"] += diagnosis.executed()
+            tables["window_strokes"] += diagnosis.pictured()
             optima.append(diagnosis.theta.cpu())
             tick()
     tables["optima_distance"] = _distances([plans[stage] for stage in chosen], optima)
     (folder.path / "diagnostics").mkdir(exist_ok=True)
     for name, columns in COLUMNS.items():
         write_csv(folder.path / "diagnostics" / f"{name}.csv", columns, tables[name])
+    picture = window_picture([Stroke(**row) for row in tables["window_strokes"]])
+    if picture is not None:
+        write_file(folder.path / "diagnostics" / "replayed_windows.png", plots.png(picture))
     return tables
 
 

@@ -16,9 +16,12 @@ from torch import Tensor
 
 from reconverge.envs.demonstrations import Demonstrations
 from reconverge.envs.task import Task
+from reconverge.eval.executed_starts import Executed, executable, execute, nearest_in_time
 from reconverge.eval.fisher_structure import fisher_structure, gradient_products, timestep_bands
+from reconverge.eval.intervals import wilson
 from reconverge.eval.meta_gradient import cosine, distillation_losses, meta_gradient, noise_free_cosine
 from reconverge.eval.replay_fidelity import Fidelity, balanced, fidelity
+from reconverge.eval.window_picture import strokes
 from reconverge.launch.assembly import Assembly, make_windows
 from reconverge.launch.config import RunConfig
 from reconverge.launch.curriculum_run import restore_learner
@@ -29,21 +32,24 @@ from reconverge.policy.methods.ewc import Penalty, Quadratic
 from reconverge.policy.random_streams import torch_stream
 from reconverge.policy.trust_region import TrustRegion
 from reconverge.policy.windows import WindowBatch, WindowTable
+from reconverge.replay.source import PooledSource
 
 Row = dict[str, Any]
 REFERENCE_WINDOWS = 4096  # real windows of each task among which a nearest one is looked for
+DRAWN_WINDOWS = 200  # windows of each task, real and replayed, in the picture
 
 
 @dataclass(frozen=True)
 class DiagnosisSettings:
     """`draws` whose gradients are compared in each of `bands` bands of timesteps and over all; windows of a `batch` for one gradient;
-    `alpha`, the meta-gradient's inner step; `windows` of each task whose fidelity is measured."""
+    `alpha`, the meta-gradient's inner step; `windows` of each task whose fidelity is measured; `starts` of each task that are executed."""
 
     draws: int = 256
     bands: int = 5
     batch: int = 16384
     alpha: float = 1e-4
     windows: int = 512
+    starts: int = 50
 
 
 class StageDiagnosis:
@@ -132,6 +138,35 @@ class StageDiagnosis:
             rows.append({**named, **asdict(found), **control})
         return rows
 
+    def executed(self) -> list[Row]:
+        """The teacher acting from the windows of the tasks that it has just learned, replayed and real ones of the same times."""
+        rows = []
+        for task, pool, times in self._just_learned():
+            table = self._real(task)
+            allowed = self._shuffled(executable(task, times), "executed windows", task)[: self.settings.starts]
+            real = self._shuffled(executable(task, table.times), "executed real windows", task)
+            if not len(allowed) or not len(real):
+                continue
+            beside = real[nearest_in_time(times.cpu()[allowed], table.times.cpu()[real])]
+            shares = {"": self._execute(task, pool[allowed]), "_real": self._execute(task, table.gather(beside))}
+            row: Row = {"stage": self.stage, "task": task.name, "first_step_only": task.family == "metaworld"}
+            for suffix, found in shares.items():
+                low, high = wilson(found.successes, found.executed)
+                row |= {f"{name}{suffix}": value for name, value in {**asdict(found), "wilson_low": low, "wilson_high": high}.items()}
+            rows.append(row)
+        return rows
+
+    def pictured(self) -> list[Row]:
+        """Windows of the tasks just learned, real and replayed, as the strokes of a picture."""
+        rows: list[Row] = []
+        for task, pool, times in self._just_learned():
+            shown = []
+            for windows, at, purpose in ((self._real(task).all(), self._real(task).times, "real"), (pool, times, "replayed")):
+                chosen = torch.randperm(len(windows), generator=self._stream(f"pictured {purpose} windows", task.name))[:DRAWN_WINDOWS]
+                shown += [windows[chosen].observations.cpu().numpy(), at[chosen].cpu().numpy()]
+            rows += map(asdict, strokes(self.stage, task, *shown))
+        return rows
+
     # directions (P,) at theta
 
     def _meta_gradients(self, task: Task) -> tuple[Tensor, Tensor]:
@@ -202,6 +237,23 @@ class StageDiagnosis:
         if len(self.demonstrations[task].episodes) < 2:
             return None
         return self._real(task, slice(1, None, 2)).draw(self.settings.windows, self._stream("held-out windows", task.name))
+
+    def _just_learned(self) -> list[tuple[Task, WindowBatch, Tensor]]:
+        """(task, pool of windows, their times) of every task that the stage before learned and this one rehearses."""
+        if self.before is None or not isinstance(self.before.source, PooledSource) or not self.earlier:
+            return []
+        pools = self.before.source.pools
+        tasks = [task for task in self._old_tasks() if task in self.earlier[-1].tasks and self._index(task) in pools.pools]
+        return [(task, pools.pools[self._index(task)], pools.times[self._index(task)]) for task in tasks]
+
+    def _shuffled(self, which: Tensor, purpose: str, task: Task) -> Tensor:
+        """The places at which `which` (W,) is true, in random order."""
+        places = torch.nonzero(which.cpu()).flatten()
+        return places[torch.randperm(len(places), generator=self._stream(purpose, task.name))]
+
+    def _execute(self, task: Task, windows: WindowBatch) -> Executed:
+        assert self.before is not None
+        return execute(self.before.learner.policy, task, windows.observations[:, -1].cpu().double().numpy(), self.config.seed)
 
     def _replayed(self, task: Task, count: int, purpose: str) -> WindowBatch | None:
         if self.before is None or self.before.source is None:

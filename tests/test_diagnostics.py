@@ -252,7 +252,7 @@ def diagnosed(folder: Path, method: str, curriculum: str, **region: object) -> t
     config = replace(config, curriculum=curriculum, train=replace(config.train, trust_region=replace(config.train.trust_region, **region)))  # type: ignore[arg-type]
     with RunFolder.create(path, config, "test") as run:
         train(run.config, run, Progress("quiet"))
-        return path, diagnose(run, Progress("quiet"), DiagnosisSettings(draws=8, bands=2, batch=32, windows=16))
+        return path, diagnose(run, Progress("quiet"), DiagnosisSettings(draws=8, bands=2, batch=32, windows=16, starts=4))
 
 
 def test_a_run_is_diagnosed_and_its_report_says_so(tmp_path: Path) -> None:
@@ -270,13 +270,21 @@ def test_a_run_is_diagnosed_and_its_report_says_so(tmp_path: Path) -> None:
     assert all(abs(row[name]) <= 1 + 1e-9 for row in tables["meta_gradient"] for name in ("update", "replay", "penalty", "new_task", "random"))  # type: ignore[arg-type, operator]
     assert all(row["first_order"] > 0.999 for row in tables["meta_gradient"])  # type: ignore[operator]
     assert len(tables["optima_distance"]) == 6
+    assert [(row["stage"], row["task"], row["starts"], row["executed"], row["off"]) for row in tables["executed_starts"]] == [
+        (2, "point-reach-0", 4, 4, 0.0), (3, "point-reach-1", 4, 4, 0.0),
+    ]  # fmt: skip
+    drawn = {(row["task"], row["replayed"]) for row in tables["window_strokes"]}
+    assert drawn == {(task, kind) for task in ("point-reach-0", "point-reach-1") for kind in (True, False)}
+    assert (path / "diagnostics" / "replayed_windows.png").read_bytes()[:4] == b"\x89PNG"
 
     page = write_report([path], tmp_path / "report.html").read_text()
     assert "Old-task updates and the meta-gradient" in page and "Fidelity of replay" in page
+    assert "Acting from replayed starts" in page and "shown goal, replayed" in page
     found = read_diagnostics(path)
-    assert found is not None and len(summary_tables(found)) == 3 and [row.stage for row in found.over_all_timesteps] == [1, 2, 3]
+    assert found is not None and len(summary_tables(found)) == 4 and [row.stage for row in found.over_all_timesteps] == [1, 2, 3]
 
-    again = diagnose(RunFolder.open(path), Progress("quiet"), DiagnosisSettings(draws=8, bands=2, batch=32, windows=16), stages=[3])
+    again = diagnose(RunFolder.open(path), Progress("quiet"), DiagnosisSettings(draws=8, bands=2, batch=32, windows=16, starts=4), stages=[3])
+    assert again["executed_starts"] == tables["executed_starts"][1:]
     assert again["meta_gradient"] == tables["meta_gradient"][1:]  # a stage's figures do not depend on which others are asked for
     with pytest.raises(RunFolderError, match="no checkpoint of stage 7"):
         diagnose(RunFolder.open(path), Progress("quiet"), DiagnosisSettings(), stages=[7])
@@ -301,6 +309,14 @@ def test_what_a_method_lacks_is_left_out(tmp_path: Path, method: str, region: di
         assert all((row[name] is not None) == (name in there) for row in tables["meta_gradient"])
     assert bool(tables["replay_fidelity"]) == ("replay" in there)
     assert "Old-task updates" in write_report([path], tmp_path / "report.html").read_text()
+
+
+def test_a_diagnosis_of_an_earlier_version_is_still_shown(tmp_path: Path) -> None:
+    path, _ = diagnosed(tmp_path, "replay", "point-reach:2")
+    for name in ("executed_starts.csv", "window_strokes.csv"):
+        (path / "diagnostics" / name).unlink()
+    page = write_report([path], tmp_path / "report.html").read_text()
+    assert "Fidelity of replay" in page and "Acting from replayed starts" not in page
 
 
 def test_a_run_that_was_not_diagnosed_has_no_section(tmp_path: Path) -> None:

@@ -33,6 +33,9 @@ UNPICKLING = {"pickle", "cPickle", "_pickle", "cloudpickle", "dill", "marshal", 
 NETWORK = {"socket", "http", "urllib", "requests", "ftplib", "smtplib", "telnetlib", "xmlrpc", "aiohttp", "httpx"}
 EXCEPTIONS = {("launch/run_lock.py", "socket"), ("launch/view_server.py", "http"), ("launch/view_server.py", "urllib")}
 """The name of the machine, `socket.gethostname`, and the page that this machine alone is served; tests below hold them to that."""
+NETWORK = {"socket", "http", "urllib", "requests", "ftplib", "smtplib", "telnetlib", "xmlrpc", "aiohttp", "httpx", "httpx2", "huggingface_hub"}
+EXCEPTIONS = {("launch/run_lock.py", "socket"), ("launch/hub_client.py", "huggingface_hub")}
+"""The name of the machine, `socket.gethostname`; and the Hub, for `push` and `pull` alone. Tests below hold them to that."""
 BUILTINS = {"eval", "exec", "compile", "__import__"}
 CALLS = {"torch.load", "torch.save", "torch.jit.load", "os.system", "os.popen", "yaml.unsafe_load", "yaml.full_load", "yaml.load_all", "np.fromfile"}
 PARSERS = {
@@ -55,11 +58,19 @@ def violations(source: str, place: str) -> list[str]:
             case ast.Call(func=function, keywords=keywords):
                 given = {keyword.arg: ast.unparse(keyword.value) for keyword in keywords}
                 called = ast.unparse(function)
+                found += [name for name in _imported_by_call(node) if name in UNPICKLING | NETWORK]
                 found += [called] if called in CALLS else []
                 found += ["shell=True"] if given.get("shell", "False") != "False" else []
                 found += [called] if called in ("np.load", "numpy.load") and given.get("allow_pickle", "False") != "False" else []
                 found += [called] if called in PARSERS and place != PARSERS[called] else []
     return [name for name in found if (place, name) not in EXCEPTIONS]
+
+
+def _imported_by_call(node: ast.Call) -> list[str]:
+    """The package that `importlib.import_module("package.module")` brings."""
+    if ast.unparse(node.func) not in ("importlib.import_module", "import_module") or not node.args:
+        return []
+    return [str(node.args[0].value).partition(".")[0]] if isinstance(node.args[0], ast.Constant) else []
 
 
 OWN_CHILD = {"launch/doctor.py"}
@@ -77,7 +88,8 @@ def test_no_code_can_come_from_a_file(path: Path) -> None:
     "source",
     ["import pickle", "from dill import loads", "import urllib.request", "torch.load(f)", "np.load(f, allow_pickle=True)",
      "np.load(f, allow_pickle=x)", "eval(x)", "exec(x)", "yaml.load(x, L)", "json.loads(x)", "subprocess.run(x, shell=True)",
-     "os.system(x)", "from torch import load", "from yaml import load"],
+     "os.system(x)", "from torch import load", "from yaml import load", "importlib.import_module('httpx.client')",
+     "def pull(): import_module('huggingface_hub')"],
 )  # fmt: skip
 def test_the_search_finds_what_it_looks_for(source: str) -> None:
     assert violations(source, "envs/x.py")
@@ -85,6 +97,7 @@ def test_the_search_finds_what_it_looks_for(source: str) -> None:
 
 def test_the_sockets_are_for_the_machines_name_only() -> None:
     for place in {place for place, module in EXCEPTIONS if module == "socket"}:
+    for place in [place for place, module in EXCEPTIONS if module == "socket"]:
         tree = ast.parse((ROOT / place).read_text())
         attributes = [node for node in ast.walk(tree) if isinstance(node, ast.Attribute)]
         used = {node.attr for node in attributes if isinstance(node.value, ast.Name) and node.value.id == "socket"}
@@ -96,6 +109,31 @@ def test_the_page_of_runs_serves_and_asks_nobody() -> None:
     imported = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     assert {module for module in imported if module and module.partition(".")[0] in NETWORK} == {"http", "http.server", "urllib.parse"}
     assert not [node for node in ast.walk(tree) if isinstance(node, ast.Import) and {alias.name.partition(".")[0] for alias in node.names} & NETWORK]
+def test_the_hub_is_reached_only_by_the_commands_that_name_it() -> None:
+    """Whoever imports its client does so when `push` or `pull` runs, and the client imports the library when it is made."""
+    client = ast.parse((ROOT / "launch" / "hub_client.py").read_text())
+    assert "huggingface_hub" not in {name for node in client.body if not isinstance(node, ast.ClassDef) for name in _modules(node)}
+    for path in FILES:
+        place, tree = str(path.relative_to(ROOT)), ast.parse(path.read_text())
+        importing = {name for name in _modules(tree) if name.startswith("reconverge.launch.hub")}
+        assert not importing or place in ("launch/hub.py", "launch/commands/share.py")
+        if place == "launch/commands/share.py":
+            at_once = {name for node in tree.body if isinstance(node, (ast.Import, ast.ImportFrom)) for name in _modules(node)}
+            assert importing and not importing & at_once
+
+
+def _modules(tree: ast.AST) -> set[str]:
+    """Every module that is imported anywhere in a tree, in any way."""
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        match node:
+            case ast.Import(names=names):
+                found |= {alias.name for alias in names}
+            case ast.ImportFrom(module=str(module)):
+                found.add(module)
+            case ast.Call():
+                found |= set(_imported_by_call(node))
+    return found
 
 
 # The canary ----------------------------------------------------------------------------------------------------------------------
@@ -160,7 +198,7 @@ def handed_over(tmp_path: Path) -> Path:
     write_run(folder / "run")
     write_rollouts(folder / "run")
     (folder / "run" / "diagnostics").mkdir()
-    for name in ("fisher_structure", "meta_gradient", "optima_distance", "replay_fidelity"):
+    for name in ("fisher_structure", "meta_gradient", "optima_distance", "replay_fidelity", "executed_starts", "window_strokes"):
         (folder / "run" / "diagnostics" / f"{name}.csv").write_text("")
     small_policy().save(folder / "policy")
     zeros = np.zeros((4, 5), np.float32)

@@ -13,6 +13,7 @@ from reconverge.launch.commands.export_demonstrations import ExportDemonstration
 from reconverge.launch.commands.inform import Doctor, List
 from reconverge.launch.commands.measure import Diagnose, Evaluate, Recover
 from reconverge.launch.commands.pages import Render, Report
+from reconverge.launch.commands.share import Pull, Push
 from reconverge.launch.commands.sweep import Sweep
 from reconverge.launch.commands.track import Track
 from reconverge.launch.commands.train import Train
@@ -31,6 +32,8 @@ COMMANDS: dict[str, type[Command]] = {
     "track": Track,
     "export": Export,
     "export-demonstrations": ExportDemonstrations,
+    "push": Push,
+    "pull": Pull,
     "collect": Collect,
     "train-expert": TrainExpert,
     "list": List,

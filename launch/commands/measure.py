@@ -115,8 +115,8 @@ class Recover(Command):
 @dataclass(frozen=True)
 class Diagnose(Command):
     """Measure what a method rests on, from a run's checkpoints: the shape of the Fisher, the old-task updates beside the exact
-    meta-gradient, the distance between optima, and how real the replayed windows are. Adds to the report; the run stays as it is.
-    Each call replaces the tables of the one before.
+    meta-gradient, the distance between optima, and how real the replayed windows are, also when acted from. Adds to the report; the run
+    stays as it is. Each call replaces the tables of the one before.
 
     Examples:
       reconverge diagnose runs/cw10/trust-region/seed-0
@@ -139,6 +139,8 @@ class Diagnose(Command):
     """Inner step of the meta-gradient."""
     windows: int = 512
     """Replayed windows of each task that are compared with real ones."""
+    starts: int = 50
+    """Replayed windows of each task from which the policy acts in the simulator, where their state can be set; 0 for none."""
     device: str | None = None
     """Torch device; the run's own when left out."""
     quiet: bool = False
@@ -147,13 +149,14 @@ class Diagnose(Command):
     def run(self, command_line: str) -> int:
         for flag, value, low in (("--draws", self.draws, 4), ("--bands", self.bands, 1), ("--batch", self.batch, 1), ("--windows", self.windows, 1)):
             at_least(flag, value, low)
+        at_least("--starts", self.starts, 0)
         with RunFolder.resume(self.path) as folder, Progress.in_terminal(self.quiet) as progress:
             check_device(self.device or folder.config.device)
             from reconverge.eval.diagnostics_results import read_diagnostics, summary_tables
             from reconverge.launch.diagnosis import diagnose
             from reconverge.launch.stage_diagnosis import DiagnosisSettings
 
-            settings = DiagnosisSettings(self.draws, self.bands, self.batch, self.alpha, self.windows)
+            settings = DiagnosisSettings(self.draws, self.bands, self.batch, self.alpha, self.windows, self.starts)
             diagnose(folder, progress, settings, self.stages, self.device)
             report_on([folder], folder.report_html, progress)
         found = read_diagnostics(folder.path)

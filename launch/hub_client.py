@@ -1,0 +1,106 @@
+"""The Hugging Face Hub as `push` and `pull` need it. Needs huggingface_hub: pip install 'reconverge[hub]'.
+
+The only module that talks to another machine, and only when one of the two commands was typed. The address is HF_ENDPOINT, or the
+Hub's own; the token is HF_TOKEN. A login kept in a file is not used, nothing is kept in a cache, and nothing is ever asked.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from reconverge.envs.errors import ConfigError, DamagedFile, ReconvergeError
+
+TOKEN = "HF_TOKEN"
+_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}"
+
+
+class HubError(ReconvergeError):
+    """What the Hub or the way to it refuses."""
+
+
+@dataclass(frozen=True)
+class Repository:
+    """A repository of the Hub, written as there: `OWNER/NAME` for a model, `datasets/OWNER/NAME` for a data set."""
+
+    name: str
+    kind: Literal["model", "dataset"] = "model"
+
+    def __str__(self) -> str:
+        return f"datasets/{self.name}" if self.kind == "dataset" else self.name
+
+
+def read_repository(text: str) -> Repository:
+    """Raises ConfigError for anything but the two forms."""
+    name = text.removeprefix("datasets/")
+    if not re.fullmatch(f"{_NAME}/{_NAME}", name) or ".." in name or "--" in name:
+        raise ConfigError(f"'{text[:80]}' names no repository; write OWNER/NAME for a policy, datasets/OWNER/NAME for demonstrations")
+    return Repository(name, "model" if name == text else "dataset")
+
+
+class HubClient:
+    """Commits files to repositories and reads them. Every method raises HubError, which says what was tried."""
+
+    def __init__(self) -> None:
+        try:
+            self._library: Any = importlib.import_module("huggingface_hub")
+            utils: Any = importlib.import_module("huggingface_hub.utils")
+        except ImportError as error:
+            raise ConfigError("push and pull need huggingface_hub; install it with: pip install 'reconverge[hub]'") from error
+        utils.disable_progress_bars()
+        self._no_such_tag: type[Exception] = utils.RevisionNotFoundError
+        self.token = os.environ.get(TOKEN) or None
+        self._access = {"endpoint": os.environ.get("HF_ENDPOINT") or None, "token": self.token or False}
+        self._api = self._library.HfApi(**self._access)
+
+    def commit(self, repository: Repository, files: Mapping[str, bytes], private: bool, message: str, tag: str | None) -> str:
+        """One commit that adds the files; a repository that is not there is made. `tag` is moved to it. Returns the commit's hash."""
+        if self.token is None:
+            raise ConfigError(f"pushing needs a token of the Hub with the right to write; set {TOKEN} (https://huggingface.co/settings/tokens)")
+        place = {"repo_id": repository.name, "repo_type": repository.kind}
+        with _explained(f"pushing to {repository}"):
+            self._api.create_repo(**place, private=private, exist_ok=True)
+            if private and not self._api.repo_info(**place).private:
+                raise HubError(f"{repository} is there already and public; make it private there, or push without --private")
+            additions = [self._library.CommitOperationAdd(name, data) for name, data in files.items()]
+            found = self._api.create_commit(**place, operations=additions, commit_message=message)
+            if tag is not None:
+                with contextlib.suppress(self._no_such_tag):
+                    self._api.delete_tag(**place, tag=tag)
+                self._api.create_tag(**place, tag=tag, revision=found.oid)
+            return str(found.oid)
+
+    def commit_at(self, repository: Repository, revision: str | None) -> str:
+        """The hash of the commit that a branch, tag or hash stands for; of the default branch's last one without any."""
+        with _explained(f"looking for {repository}{f' at {revision}' if revision else ''}"):
+            found = self._api.repo_info(repository.name, repo_type=repository.kind, revision=revision).sha
+        if not re.fullmatch("[0-9a-f]{40}", str(found)):
+            raise HubError(f"{repository}: the Hub names no commit; try again later")
+        return str(found)
+
+    def read(self, repository: Repository, commit: str, name: str, most_bytes: int) -> bytes:
+        """A file of a commit. Raises DamagedFile where it holds more than `most_bytes`: no more than that is taken in, whatever was announced."""
+        with _explained(f"reading {name} of {repository} at {commit[:12]}"):
+            system = self._library.HfFileSystem(**self._access, skip_instance_cache=True)
+            with system.open(f"{repository}/{name}", "rb", revision=commit, block_size=0) as stream:
+                data = bytes(stream.read(most_bytes + 1))
+        if len(data) > most_bytes:
+            raise DamagedFile(f"{name} of {repository} is larger than the {most_bytes} bytes that it may have; nothing was kept")
+        return data
+
+
+@contextlib.contextmanager
+def _explained(what: str) -> Iterator[None]:
+    """Whatever goes wrong on the way is one line: the library lets its transport's errors through, and has changed transports before."""
+    try:
+        yield
+    except ReconvergeError:
+        raise
+    except Exception as error:
+        said = " ".join(str(error).split())[:120] or type(error).__name__
+        raise HubError(f"{what} failed ({said}); check the name, the network, and whether {TOKEN} may do that") from error
