@@ -68,6 +68,8 @@ class TrainingDiverged(ReconvergeError, ArithmeticError):
 
 class LossLeapt(TrainingDiverged):
     """A loss or gradient is finite and far beyond anything before."""
+
+
 class BackendUnavailable(ReconvergeError):
     """A cluster or queue that cannot be reached, or that has nowhere the resources that a job asks for."""
 

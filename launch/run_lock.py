@@ -94,6 +94,8 @@ def wait_until_free(folder: Path, limit_s: float = STALE_AFTER_S + 2 * HEARTBEAT
     deadline_s = time.monotonic() + limit_s
     while folder.is_dir() and (standing := _locks(folder)) and _live_owner(standing[-1]) is not None and time.monotonic() < deadline_s:
         time.sleep(poll_s)
+
+
 def standing_lock(folder: Path) -> tuple[Path, bool] | None:
     """The lock that stands in `folder` and whether its process lives; None without one. Writes nothing, so ages go by this machine's clock."""
     standing = _locks(folder)

@@ -30,12 +30,15 @@ ROOT = Path(__file__).resolve().parent.parent
 FILES = [path for room in ("envs", "policy", "replay", "eval", "launch") for path in sorted((ROOT / room).rglob("*.py"))]
 
 UNPICKLING = {"pickle", "cPickle", "_pickle", "cloudpickle", "dill", "marshal", "shelve", "joblib", "runpy", "code", "codeop"}
-NETWORK = {"socket", "http", "urllib", "requests", "ftplib", "smtplib", "telnetlib", "xmlrpc", "aiohttp", "httpx"}
-EXCEPTIONS = {("launch/run_lock.py", "socket"), ("launch/view_server.py", "http"), ("launch/view_server.py", "urllib")}
-"""The name of the machine, `socket.gethostname`, and the page that this machine alone is served; tests below hold them to that."""
 NETWORK = {"socket", "http", "urllib", "requests", "ftplib", "smtplib", "telnetlib", "xmlrpc", "aiohttp", "httpx", "httpx2", "huggingface_hub"}
-EXCEPTIONS = {("launch/run_lock.py", "socket"), ("launch/hub_client.py", "huggingface_hub")}
-"""The name of the machine, `socket.gethostname`; and the Hub, for `push` and `pull` alone. Tests below hold them to that."""
+EXCEPTIONS = {
+    ("launch/run_lock.py", "socket"),
+    ("launch/view_server.py", "http"),
+    ("launch/view_server.py", "urllib"),
+    ("launch/hub_client.py", "huggingface_hub"),
+}
+"""The name of the machine, `socket.gethostname`; the page that this machine alone is served; the Hub, for `push` and `pull` alone. Tests
+below hold them to that."""
 BUILTINS = {"eval", "exec", "compile", "__import__"}
 CALLS = {"torch.load", "torch.save", "torch.jit.load", "os.system", "os.popen", "yaml.unsafe_load", "yaml.full_load", "yaml.load_all", "np.fromfile"}
 PARSERS = {
@@ -96,7 +99,6 @@ def test_the_search_finds_what_it_looks_for(source: str) -> None:
 
 
 def test_the_sockets_are_for_the_machines_name_only() -> None:
-    for place in {place for place, module in EXCEPTIONS if module == "socket"}:
     for place in [place for place, module in EXCEPTIONS if module == "socket"]:
         tree = ast.parse((ROOT / place).read_text())
         attributes = [node for node in ast.walk(tree) if isinstance(node, ast.Attribute)]
@@ -109,6 +111,8 @@ def test_the_page_of_runs_serves_and_asks_nobody() -> None:
     imported = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     assert {module for module in imported if module and module.partition(".")[0] in NETWORK} == {"http", "http.server", "urllib.parse"}
     assert not [node for node in ast.walk(tree) if isinstance(node, ast.Import) and {alias.name.partition(".")[0] for alias in node.names} & NETWORK]
+
+
 def test_the_hub_is_reached_only_by_the_commands_that_name_it() -> None:
     """Whoever imports its client does so when `push` or `pull` runs, and the client imports the library when it is made."""
     client = ast.parse((ROOT / "launch" / "hub_client.py").read_text())

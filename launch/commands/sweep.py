@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import shlex
-from collections.abc import Iterator, Sequence
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from math import inf
 from pathlib import Path
@@ -93,7 +92,6 @@ class Sweep(Command):
 
     def run(self, command_line: str) -> int:
         self._check_backend()
-        at_least("--jobs", self.jobs, 1)
         check_trackers(self.track, self.track_online)
         from reconverge.launch import sweep
         from reconverge.launch.tracking import Tracking
@@ -109,10 +107,11 @@ class Sweep(Command):
         if self.dry_run:
             return 0
         try:
-            with self._backend([entry.job for entry in entries if entry.todo in ("resume", "start", "overwrite")]) as (backend, limit):
+            with (
+                self._backend([entry.job for entry in entries if entry.todo in ("resume", "start", "overwrite")]) as (backend, limit),
+                Tracking(places.output, self.track, lambda text: print(text, file=sys.stderr), online=self.track_online),
+            ):
                 outcomes = sweep.run_on(backend, entries, places, limit, cost, self.overwrite, self.quiet)
-            with Tracking(places.output, self.track, lambda text: print(text, file=sys.stderr), online=self.track_online):
-                outcomes = sweep.run_here(entries, places, self.jobs, cost, self.overwrite, self.quiet)
         except KeyboardInterrupt:
             raise Stopped(f"go on with the same command: {command_line}") from None
         return self._conclude(entries, outcomes, places)
