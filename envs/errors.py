@@ -70,6 +70,10 @@ class LossLeapt(TrainingDiverged):
     """A loss or gradient is finite and far beyond anything before."""
 
 
+class OutOfDeviceMemory(ReconvergeError, MemoryError):
+    """The memory of the policy's device ran out."""
+
+
 class BackendUnavailable(ReconvergeError):
     """A cluster or queue that cannot be reached, or that has nowhere the resources that a job asks for."""
 

@@ -115,7 +115,7 @@ def write_report(runs: Sequence[Path], output: Path, video_limit_bytes: int = VI
         raise RunFolderError("a report needs at least one run folder; `reconverge report RUN...`")
     results = [read_run(Path(folder)) for folder in runs]
     single = results if len(results) <= SINGLE_RUNS else []
-    page = _template().render(
+    page = page_template().render(
         title=_title(results),
         sections=[_section(run, index, video_limit_bytes // len(results)) for index, run in enumerate(single, start=1)],
         experiment=_experiment(results, reference) if len(results) > 1 else None,
@@ -371,11 +371,12 @@ def _inline(figure: Figure) -> Markup:
     return Markup(plots.svg(figure))
 
 
-def _template() -> jinja2.Template:
+def page_template(name: str = "report_template.html") -> jinja2.Template:
+    """A template of this package, with what figures and rates are worded by."""
     loader = jinja2.FunctionLoader(lambda name: (files("reconverge.eval") / name).read_text(encoding="utf-8"))
     environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
     environment.filters.update(percent=percent, points=points, size=size, duration=duration, short=short_name)
     environment.filters.update(updates=wording.updates, median=wording.median, median_bounds=wording.median_bounds, signed=wording.signed)
     environment.filters["interval"] = bounds
     environment.filters["points_interval"] = lambda interval: bounds(interval, points)
-    return environment.get_template("report_template.html")
+    return environment.get_template(name)

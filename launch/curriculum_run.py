@@ -23,7 +23,7 @@ from safetensors.numpy import save as save_arrays
 
 from reconverge.envs.artifact import sweep_drafts, write_file
 from reconverge.envs.demonstrations import Demonstrations, collect, data_digest
-from reconverge.envs.errors import DamagedFile, LossLeapt
+from reconverge.envs.errors import DamagedFile, LossLeapt, OutOfDeviceMemory
 from reconverge.envs.plain_json import LARGEST_RECORD, read_json
 from reconverge.envs.simulator_fingerprint import simulator_fingerprints
 from reconverge.envs.simulators import Simulators
@@ -47,11 +47,18 @@ from reconverge.policy.windows import WindowTable
 def train(config: RunConfig, folder: RunFolder, progress: Progress) -> None:
     """Train on the curriculum, from the folder's last save where there is one, and write every table.
 
-    Raises Stopped on SIGTERM, SIGINT or SIGUSR1, with what there is saved.
+    Raises Stopped on SIGTERM, SIGINT or SIGUSR1, with what there is saved; OutOfDeviceMemory, with the last save as it was.
     """
     torch.set_num_threads(config.threads)
     with StopRequest() as stop, Simulators(config.evaluation.workers) as simulators:
-        CurriculumRun(config, folder, progress, simulators, stop).run()
+        try:
+            CurriculumRun(config, folder, progress, simulators, stop).run()
+        except torch.OutOfMemoryError as error:
+            raise OutOfDeviceMemory(
+                f"the memory of {config.device} ran out ({str(error).split('. ')[0]}); the last save is intact. Go on with "
+                f"`reconverge train --resume {folder.path}` where there is more memory or nobody else uses it, or start anew with "
+                "a smaller --train.batch-size, --replay.generator.batch-size or --train.trust-region.draws"
+            ) from error
 
 
 class CurriculumRun:

@@ -7,11 +7,12 @@ from itertools import product
 from pathlib import Path
 
 import pytest
+from forked_run import everything
 from test_toy_world import run, toy_config
 
 from reconverge.envs.curriculum import load_curriculum
 from reconverge.envs.errors import ConfigError, RunFolderError, TrainingDiverged
-from reconverge.eval.config import EvaluationConfig, RecoveryConfig
+from reconverge.eval.config import EvaluationConfig, RecoveryConfig, VideoConfig
 from reconverge.eval.run_results import read_run
 from reconverge.launch.checkpoint_evaluation import evaluate, pooled
 from reconverge.launch.config import RunConfig
@@ -135,3 +136,12 @@ def test_a_diverged_run_stops_with_advice_and_keeps_its_checkpoint(tmp_path: Pat
     with pytest.raises(TrainingDiverged, match="the last checkpoint is intact"):
         run(tmp_path / "run", replace(config, train=replace(config.train, optimizer=optimizer)))
     assert (tmp_path / "run" / "checkpoints" / "stage-00" / "manifest.json").exists()
+
+
+def test_recording_for_videos_changes_no_figure(tmp_path: Path) -> None:
+    with_videos, without = (
+        everything(run(tmp_path / f"videos-{count}", tiny(tmp_path, curriculum="point-reach:2", video=VideoConfig(episodes=count, render=False))))
+        for count in (2, 0)
+    )
+    assert with_videos == without
+    assert list((tmp_path / "videos-2" / "rollouts").rglob("*.safetensors")) and not (tmp_path / "videos-0" / "rollouts").exists()

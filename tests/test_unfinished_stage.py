@@ -12,12 +12,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from forked_run import before_change, die, everything, forked, lose_power_before, start_or_resume
 from test_curriculum_run import tiny
 from test_toy_world import run
 
 from reconverge.envs.artifact import Artifact, write_artifact, write_file
-from reconverge.envs.errors import DamagedFile
+from reconverge.envs.errors import DamagedFile, OutOfDeviceMemory
 from reconverge.envs.seeding import numpy_stream
 from reconverge.launch.config import METHODS, RunConfig
 from reconverge.launch.verification import verify
@@ -193,6 +194,22 @@ def test_a_power_cut_in_a_run_loses_nothing(count: int | None, world: World) -> 
         assert world.break_off("power", lambda number=number, place=place: lose_power_before(number, place)) == 9
         shutil.rmtree(place)
     print(f"the power cut ahead of {len(numbers)} changes of the disk: {len(numbers)} of {len(numbers)} runs ended with the same bits")
+
+
+def test_memory_that_runs_out_ends_the_run_in_words_and_loses_nothing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Raised as a GPU does; there is none here."""
+    path, original = world.folder / "memory", Learner.update
+
+    def update(learner: Learner) -> object:
+        if (learner.stage, learner.update_index) == (2, 5):
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has ...")
+        return original(learner)
+
+    with monkeypatch.context() as patched, pytest.raises(OutOfDeviceMemory, match=r"ran out \(CUDA out of memory\); the last save is intact"):
+        patched.setattr(Learner, "update", update)
+        start_or_resume(path, world.config)
+    start_or_resume(path, world.config)
+    assert everything(path) == world.expected
 
 
 # damage

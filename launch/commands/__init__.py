@@ -11,6 +11,7 @@ from reconverge.launch.commands.expert import TrainExpert
 from reconverge.launch.commands.export import Export
 from reconverge.launch.commands.export_demonstrations import ExportDemonstrations
 from reconverge.launch.commands.inform import Doctor, List
+from reconverge.launch.commands.inspect import Inspect
 from reconverge.launch.commands.measure import Diagnose, Evaluate, Recover
 from reconverge.launch.commands.pages import Render, Report
 from reconverge.launch.commands.share import Pull, Push
@@ -35,6 +36,7 @@ COMMANDS: dict[str, type[Command]] = {
     "push": Push,
     "pull": Pull,
     "collect": Collect,
+    "inspect": Inspect,
     "train-expert": TrainExpert,
     "list": List,
     "doctor": Doctor,
