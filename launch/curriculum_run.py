@@ -24,18 +24,21 @@ from safetensors.numpy import save as save_arrays
 from reconverge.envs.artifact import sweep_drafts, write_file
 from reconverge.envs.demonstrations import Demonstrations, collect, data_digest
 from reconverge.envs.errors import DamagedFile, LossLeapt, OutOfDeviceMemory
+from reconverge.envs.gym_name import short_name
 from reconverge.envs.plain_json import LARGEST_RECORD, read_json
 from reconverge.envs.simulator_fingerprint import simulator_fingerprints
 from reconverge.envs.simulators import Simulators
 from reconverge.envs.task import Task
 from reconverge.envs.task_files import task_file
 from reconverge.eval.rollout import Recording, evaluation_starts, planned_steps, rollout
+from reconverge.eval.run_results import read_run
 from reconverge.launch.assembly import Assembly, assemble, make_windows
 from reconverge.launch.checkpoint import load_checkpoint, read_record, save_checkpoint, stages_in_order
 from reconverge.launch.config import RunConfig
-from reconverge.launch.progress import Progress
+from reconverge.launch.progress import Progress, clock_text
+from reconverge.launch.remaining_time import remaining
 from reconverge.launch.run_folder import RunFolder
-from reconverge.launch.run_tables import CEILING_COLUMNS, FISHER_COLUMNS, StageRecord, rate_columns, write_csv, write_tables
+from reconverge.launch.run_tables import CEILING_COLUMNS, FISHER_COLUMNS, StageRecord, rate_columns, success_rates, write_csv, write_tables
 from reconverge.launch.stage_plan import StagePlan, demonstration_budgets, plan_stages, run_curriculum
 from reconverge.launch.stop_request import Stopped, StopRequest
 from reconverge.launch.unfinished_stage import UnfinishedStage, drop_unfinished, read_unfinished, save_consolidated, save_learning
@@ -202,8 +205,21 @@ class CurriculumRun:
             save_checkpoint(self.folder.checkpoint(record.stage), self.assembly, record, self.progress.seconds)
             self._write_tables()
             drop_unfinished(self.folder, record.stage)
+        if 0 < record.stage < self.plans[-1].number:
+            self.progress.note(self._so_far(record))
 
     # parts
+
+    def _so_far(self, record: StageRecord) -> str:
+        """Success of the tasks learned so far, and how long the rest will take."""
+        learned = {name for earlier in self.records for name in earlier.tasks}
+        rates = {row["task"]: row["rate"] for row in success_rates(record.episodes) if row["task"] in learned}
+        words = [f"{short_name(task)} {100 * rate:.0f}" for task, rate in rates.items()]
+        words += [f"mean {100 * sum(rates.values()) / len(rates):.0f}"] if len(rates) > 1 else []
+        done = {"stage": record.stage, "phase": "evaluate", "done": 1, "total": 1, "seconds": self.progress.seconds}
+        left = remaining(read_run(self.folder.path, episodes=False), done)
+        time_left = f"; {'about' if left.whole else 'at least'} {clock_text(left.seconds)} left" if left else ""
+        return f"  success in %: {', '.join(words) or 'none was measured'}{time_left}"
 
     def _restore(self) -> None:
         """Take up the run after the last stage whose checkpoint, like those of all stages before it, is as it was written."""
