@@ -256,7 +256,9 @@ class CurriculumRun:
         self.progress.note(f"{leapt.found}: the stage is begun again, once")
         self.folder.note_in_fingerprint("begun_again", [leapt.found])
         drop_unfinished(self.folder, plan.number)
-        load_checkpoint(self.folder.checkpoint(plan.number - 1), self.assembly, plan.number - 1)
+        self._write_tables()  # metrics.jsonl without the rows that are given up
+        before = self.records[-1].stage
+        load_checkpoint(self.folder.checkpoint(before), self.assembly, before)
         return StageRecord(plan.number, [task.name for task in plan.tasks], plan.updates)
 
     def _note_versions(self) -> None:

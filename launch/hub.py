@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,7 @@ from reconverge.envs.plain_json import LARGEST_TEXT, parse_json, read_json_objec
 from reconverge.launch.demonstration_folder import new_folder
 from reconverge.launch.hub_client import HubClient, Repository
 from reconverge.launch.policy_export import KIND, RECORD
+from reconverge.launch.run_folder import LEAST_FREE_BYTES
 from reconverge.policy.diffusion_policy import DiffusionPolicy
 
 LARGEST_ARRAYS = 2048 * MIB
@@ -91,6 +93,9 @@ def pull(repository: Repository, revision: str | None, folder: Path, hub: HubCli
         place = f"{MANIFEST} of {repository}"
         manifest = hub.read(repository, commit, MANIFEST, LARGEST_TEXT)
         listed = _listed(shared, manifest, place)
+        wanted, free = sum(size for size, _ in listed.values()), shutil.disk_usage(draft).free
+        if wanted > free - LEAST_FREE_BYTES:
+            raise RunFolderError(f"{repository} has {wanted / 1e9:.1f} GB and the volume of {folder} {free / 1e9:.1f} left; make room there")
         for name, (size, digest) in listed.items():
             data = hub.read(repository, commit, name, size)
             if len(data) != size or hashlib.sha256(data).hexdigest() != digest:

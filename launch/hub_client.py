@@ -54,7 +54,9 @@ class HubClient:
             raise ConfigError("push and pull need huggingface_hub; install it with: pip install 'reconverge[hub]'") from error
         utils.disable_progress_bars()
         self._no_such_tag: type[Exception] = utils.RevisionNotFoundError
-        self.token = os.environ.get(TOKEN) or None
+        self.token = os.environ.get(TOKEN, "").strip() or None
+        if self.token is not None and not (self.token.isascii() and self.token.isprintable()):
+            raise ConfigError(f"{TOKEN} holds letters that no token has; set it to the token alone")
         self._access = {"endpoint": os.environ.get("HF_ENDPOINT") or None, "token": self.token or False}
         self._api = self._library.HfApi(**self._access)
 
@@ -102,5 +104,11 @@ def _explained(what: str) -> Iterator[None]:
     except ReconvergeError:
         raise
     except Exception as error:
-        said = " ".join(str(error).split())[:120] or type(error).__name__
+        said = " ".join(_without_secrets(str(error)).split())[:120] or type(error).__name__
         raise HubError(f"{what} failed ({said}); check the name, the network, and whether {TOKEN} may do that") from error
+
+
+def _without_secrets(text: str) -> str:
+    """A library's message without the token and without a password in an address; messages are kept in logs."""
+    token = os.environ.get(TOKEN, "").strip()
+    return re.sub(r"//[^/@\s]*@", "//...@", text.replace(token, "...") if token else text)

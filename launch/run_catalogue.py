@@ -85,7 +85,8 @@ def hidden(part: str) -> bool:
 def _folders_in(folder: Path) -> list[Path]:
     try:
         with os.scandir(folder) as entries:
-            return [Path(entry.path) for entry in entries if not hidden(entry.name) and entry.is_dir(follow_symlinks=False)]
+            named = [entry for entry in entries if not hidden(entry.name) and entry.name.isprintable()]  # others cannot be written in an address
+            return [Path(entry.path) for entry in named if entry.is_dir(follow_symlinks=False)]
     except OSError:  # it vanished, or is not ours to read
         return []
 

@@ -105,7 +105,9 @@ def loss_curve(run: RunResults, key: str, points: int) -> list[list[float]]:
     if not rows:
         return []
     parts = np.array_split(np.array(rows, dtype=float), min(points, len(rows)))
-    return [[round(float(part[-1, 0])), float(f"{part[:, 1].mean():.4g}")] for part in parts]
+    with np.errstate(over="ignore"):
+        means = [(round(float(part[-1, 0])), float(part[:, 1].mean())) for part in parts]
+    return [[update, float(f"{mean:.4g}")] for update, mean in means if math.isfinite(mean)]
 
 
 def phases(run: RunResults, live: Liveness) -> list[Plain]:

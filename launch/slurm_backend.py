@@ -43,7 +43,7 @@ GRACE_S = 60.0
 ANSWER_S = 60.0
 """How long a command of the queue may take."""
 OWN = (
-    "array", "cpus-per-task", "error", "gres", "job-name", "no-requeue", "output", "parsable", "partition", "requeue", "signal", "time",
+    "array", "clusters", "cpus-per-task", "error", "gres", "job-name", "no-requeue", "output", "parsable", "partition", "requeue", "signal", "time",
     "wait", "wrap",
 )  # fmt: skip
 """Options of sbatch that this module gives itself, or that would change what it relies on."""
@@ -56,7 +56,8 @@ finish() {{ echo "$1" >{exit}.part && mv {exit}.part {exit}; exit "$1"; }}
 
 {command} &
 child=$!
-trap 'signalled=1; kill -TERM "$child"' USR1 TERM
+warned=
+trap 'signalled=1; warned=1; kill -TERM "$child"' USR1 TERM
 signalled=1
 while [ -n "$signalled" ]; do
   signalled=
@@ -64,6 +65,8 @@ while [ -n "$signalled" ]; do
   code=$?
 done
 
+# Ahead of its training, and while it waits for the folder, a job that is told to save has nothing to save and ends at once.
+if [ -n "$warned" ] && {{ [ "$code" -eq 130 ] || [ "$code" -eq 143 ]; }}; then code={requeue}; fi
 if [ "$code" -eq {requeue} ] && [ ! -e {stop} ] && [ "${{SLURM_RESTART_COUNT:-0}}" -lt {most} ]; then
   echo "reconverge: saved; requeued as Slurm job $SLURM_JOB_ID"
   scontrol requeue "$SLURM_JOB_ID" && exit 0
@@ -125,7 +128,7 @@ class SlurmBackend:
         """
         files = JobFiles(order)
         number = files.number()
-        if number is not None and files.exit_code() is None and self._queue.holds(number):
+        if number is not None and files.exit_code() is None and self._queue.surely_holds(number):
             return SlurmJob(number, files, self._queue)
         files.prepare()
         try:
@@ -232,6 +235,12 @@ class Queue:
         self._refresh()
         return number in self._there
 
+    def surely_holds(self, number: int) -> bool:
+        """The same of a job that another sweep has submitted. Raises BackendUnavailable until the queue has answered once."""
+        if self._round == 0:
+            self._look()
+        return self.holds(number)
+
     def is_due(self, number: int) -> bool:
         """Whether there was a look at the queue since this was last asked for the job: so its files are looked for no more often either."""
         self._refresh()
@@ -243,9 +252,13 @@ class Queue:
         if time.monotonic() - self._looked_s < POLL_S:
             return
         with contextlib.suppress(BackendUnavailable):  # a queue that is restarted answers later; until then nothing has left it
-            self._there = {int(word) for word in _ask("squeue", "--noheader", "--format=%A", f"--user={os.getuid()}").split() if word.isdecimal()}
+            self._look()
         self._looked_s = time.monotonic()
         self._round += 1
+
+    def _look(self) -> None:
+        said = _ask("squeue", "--noheader", "--format=%A", f"--user={os.getuid()}")
+        self._there = {int(word) for word in said.split() if word.isdecimal()}
 
 
 def check(options: SlurmOptions) -> None:
@@ -256,7 +269,7 @@ def check(options: SlurmOptions) -> None:
         name = option.partition("=")[0]
         if not re.fullmatch(r"[a-z][a-z-]*", name, re.ASCII):
             raise ConfigError(f"--slurm-options holds '{option}'; give options of sbatch without their dashes, such as mem=8G account=robots")
-        if name in OWN:
+        if any(own.startswith(name) for own in OWN):  # sbatch takes any beginning that is clear
             raise ConfigError(f"--slurm-options holds '{option}', which the sweep sets itself; leave it out")
     if any(not word.isprintable() for word in (options.partition or "", *options.others)):
         raise ConfigError("--slurm-partition and --slurm-options hold letters that cannot be printed; leave them out")

@@ -43,7 +43,7 @@ def points(run: RunResults) -> list[Point]:
     """All that is known of a run so far, in order of steps."""
     starts = run.stage_starts if run.method != "joint" else (0,) * len(run.stages) + (run.stage_starts[-1],)
     found = [
-        Point(starts[row["stage"] - 1] + row["update"], ("train", row["stage"], row["update"]), _figures(row))
+        Point(starts[row["stage"] - 1] + row["update"], ("train", row["stage"], row["update"], row.get("loss")), _figures(row))
         for row in run.training
         if 0 < row.get("stage", 0) <= len(run.stages) and "update" in row
     ]

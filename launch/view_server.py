@@ -13,6 +13,7 @@ Another user of this machine can read what is served, as with TensorBoard.
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import stat
@@ -100,7 +101,10 @@ class _Handler(BaseHTTPRequestHandler):
         if not self._is_meant():
             self._send_text(HTTPStatus.FORBIDDEN, "this page is for this machine; open it as http://127.0.0.1\n")
             return
-        address = urlsplit(self.path)
+        try:
+            address = urlsplit(self.path)
+        except ValueError:
+            raise NotHere from None
         if address.path in PAGE:
             name, kind = PAGE[address.path]
             self._send(HTTPStatus.OK, f"{kind}; charset=utf-8", (files("reconverge.launch") / name).read_bytes(), PAGE_POLICY)
@@ -109,7 +113,7 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             wanted = parse_qs(address.query).get("path", [])[:MOST_COMPARED]
             answer = self._json_answer(address.path, wanted)
-            self._send(HTTPStatus.OK, "application/json", json.dumps(answer, allow_nan=False).encode(), PAGE_POLICY)
+            self._send(HTTPStatus.OK, "application/json", json.dumps(_finite(answer), allow_nan=False).encode(), PAGE_POLICY)
 
     def _is_meant(self) -> bool:
         hosts = self.headers.get_all("Host") or []
@@ -192,7 +196,7 @@ def shown(catalogue: Catalogue, path: str) -> dict[str, Any]:
     live = read_liveness(catalogue.root / path)
     try:
         return run_overview.page(path, catalogue.read(path), live)
-    except DamagedFile as damage:
+    except (DamagedFile, ArithmeticError, ValueError) as damage:  # figures may be anybody's, also such as overflow
         return run_overview.unreadable(path, str(damage), live)
 
 
@@ -200,8 +204,21 @@ def _line(catalogue: Catalogue, path: str) -> dict[str, Any] | None:
     live = read_liveness(catalogue.root / path)
     try:
         return run_overview.line(path, catalogue.read(path), live)
-    except DamagedFile as damage:
+    except (DamagedFile, ArithmeticError, ValueError) as damage:
         return run_overview.unreadable(path, str(damage), live) if path in catalogue else None  # else it vanished meanwhile
+
+
+def _finite(value: Any) -> Any:
+    """A plain value in which nothing stands for a number that is not finite, which JSON has no word for."""
+    match value:
+        case dict():
+            return {key: _finite(part) for key, part in value.items()}
+        case list() | tuple():
+            return [_finite(part) for part in value]
+        case float() if not math.isfinite(value):
+            return None
+        case _:
+            return value
 
 
 def _readable(catalogue: Catalogue, path: str) -> Any:

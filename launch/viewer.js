@@ -188,9 +188,16 @@ function compareButton() {
   if (button) { button.disabled = chosen.size < 2; button.textContent = chosen.size < 2 ? "Tick runs to compare" : `Compare ${chosen.size} runs`; }
 }
 
+const RUN_SECTIONS = ["state", "headlines", "failures", "matrix", "loss", "links", "summary", "videos", "cost", "command"];
+
 // One run -------------------------------------------------------------------------------------------------------------------------
 
 function drawRun(page, run) {
+  if (page.dataset.readable !== String(!!run.method)) {  // what was said of a run that could not be read goes, and every section has its place
+    page.dataset.readable = String(!!run.method);
+    page.replaceChildren(...(run.method ? RUN_SECTIONS.map(id => el("section", { id: `s-${id}` })) : []));
+    drawn.clear();
+  }
   if (!run.method) { head(run.path, ""); section(page, "error", run.error || "getting ready", text => el("p", { class: "callout" }, text)); return; }
   head(`${run.method}, seed ${run.seed}`, `${run.path} · curriculum ${run.curriculum}`);
   section(page, "state", [run.state, whereWords(run), timeWords(run), run.share, run.error], () => el("div", { class: run.state },
@@ -305,6 +312,7 @@ async function refresh() {
 
 function goto() {
   document.getElementById("page").replaceChildren();
+  delete document.getElementById("page").dataset.readable;
   drawn.clear();
   window.scrollTo(0, 0);
   refresh();

@@ -52,12 +52,12 @@ def leap(rows: Sequence[Mapping[str, Any]]) -> str | None:
     *before, last = rows
     for name in WATCHED:
         value = last.get(name)
-        if not value:
+        if value is None or not value > 0:  # an own method's objective may have any sign
             continue
         words = f"the {name.replace('_', ' ')} is {value:.3g}"
         if "loss" in name and value > ABSURD:
             return f"{words}, where predicting nothing costs 1,"
-        known = [math.log(row[name]) for row in before[-MEMORY:] if row.get(name)]
+        known = [math.log(row[name]) for row in before[-MEMORY:] if (row.get(name) or 0) > 0]
         if len(known) >= FEWEST:
             median = statistics.median(known)
             spread = 1.4826 * statistics.median(abs(one - median) for one in known) + SPREAD

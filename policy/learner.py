@@ -228,6 +228,7 @@ class Learner:
     def load_underway(self, arrays: dict[str, np.ndarray]) -> None:
         """Call it after `begin_stage`, on a learner at the end of the stage before. Raises DamagedFile when the arrays belong to another one."""
         vectors = {"values": self.parameters.values, "averaged": self.averaged, "largest_gradient": self._largest_gradient}
+        arrays = {"largest_gradient": np.zeros(1, np.float32), **arrays}  # which earlier versions did not save
         for name, vector in vectors.items():
             vector.copy_(take(arrays, name, tuple(vector.shape), "underway.safetensors"))
         self.optimizer.load_arrays(_under("optimizer", arrays))

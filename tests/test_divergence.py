@@ -135,6 +135,7 @@ def test_a_leap_is_told_from_a_fall_and_from_noise() -> None:
     assert leap(rows(*falling, 5 * falling[-1])) is None
     assert leap(rows(*falling[:FEWEST], falling[FEWEST] * 1e6)) is not None
     assert str(leap(rows(*[0.01] * 20, 1.0))).startswith("the loss is 1 after 0.01")
+    assert leap(rows(-1.0, *[-2.0] * 20, -1e6)) is None  # no logarithm: an own method's objective
     assert leap(rows(30.0)) is None  # of a stage that begins far outside of what was seen
     assert "predicting nothing costs 1" in str(leap(rows(2e4)))
 
@@ -233,11 +234,14 @@ def strike(monkeypatch: pytest.MonkeyPatch, stage: int, times: int) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("stage", [1, 2])
-def test_what_a_fault_of_the_machine_did_is_undone_to_the_last_bit(stage: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    golden = short_run(tmp_path, SHORT, "golden")
+@pytest.mark.parametrize(("method", "stage"), [("trust-region", 1), ("trust-region", 2), ("joint", 2), ("vr-mcl", 2)])
+def test_what_a_fault_of_the_machine_did_is_undone_to_the_last_bit(
+    method: str, stage: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = dataclasses.replace(SHORT, method=method)
+    golden = short_run(tmp_path, config, "golden")
     strike(monkeypatch, stage, times=1)
-    run = short_run(tmp_path, SHORT, "struck")
+    run = short_run(tmp_path, config, "struck")
     assert everything(run) == everything(golden)
     assert not begun_again(golden)
     (words,) = begun_again(run)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -236,6 +237,24 @@ def test_a_hub_that_is_not_there_is_one_line(tmp_path: Path, monkeypatch: pytest
     assert main(["pull", "me/policy", "--output-dir", str(tmp_path / "pulled")]) == 2
     said = capsys.readouterr().err
     assert "looking for me/policy failed" in said and len(said.splitlines()) == 1 and not (tmp_path / "pulled").exists()
+
+
+def test_no_message_holds_the_token_or_a_password(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "http://somebody:hunter2@127.0.0.1:9")
+    for token in ("hf_SECRET", "hf_SECRET\n", "hf_SECRET\x01", "hf_SECRET\u2028x"):
+        monkeypatch.setenv("HF_TOKEN", token)
+        assert main(["pull", "me/policy", "--output-dir", str(tmp_path / "pulled")]) == 2
+        said = capsys.readouterr().err
+        assert "SECRET" not in said and "hunter2" not in said and len(said.splitlines()) == 1
+
+
+def test_a_pull_that_does_not_fit_is_refused_ahead(
+    hub: FakeHub, exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["push", str(exported), "me/policy"]) == 0
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**9, 10**9 - 200_000_100, 200_000_100))  # type: ignore[attr-defined]
+    assert main(["pull", "me/policy", "--output-dir", str(tmp_path / "pulled")]) == 2
+    assert "make room there" in capsys.readouterr().err and not (tmp_path / "pulled").exists()
 
 
 def test_without_the_library_the_error_names_the_extra(

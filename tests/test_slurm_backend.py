@@ -95,6 +95,33 @@ def test_a_job_that_is_in_the_queue_is_not_submitted_again(slurm: Path, monkeypa
     assert third.number == 2
 
 
+def test_a_job_that_is_told_to_save_before_it_trains_is_requeued_too(slurm: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """While it imports or waits for the folder there is nothing to save: it ends with 130."""
+    monkeypatch.chdir(tmp_path)
+    waits = "test -e began && exit 0; trap 'exit 130' TERM; touch began; while :; do sleep 0.05; done"
+    with_command(monkeypatch, "bash", "-c", waits)
+    job = SlurmBackend(SlurmOptions()).start(order(tmp_path))
+    wait_for((tmp_path / "began").exists, 20)
+    os.kill(int((slurm / "1" / "pid").read_text()), signal.SIGUSR1)
+    wait_for(lambda: job.exit_code() is not None, 20)
+    assert job.exit_code() == 0 and calls(slurm, "scontrol") == ["scontrol requeue 1"]
+
+
+def test_a_queue_that_does_not_answer_submits_nothing_twice(slurm: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    with_command(monkeypatch, "bash", "-c", "while [ ! -e enough ]; do sleep 0.05; done")
+    first = SlurmBackend(SlurmOptions()).start(order(tmp_path))
+    squeue = tmp_path / "bin" / "squeue"
+    answering = squeue.read_text()
+    squeue.write_text("#!/bin/sh\necho busy >&2; exit 1\n")
+    with pytest.raises(BackendUnavailable, match="squeue refused: busy"):
+        SlurmBackend(SlurmOptions()).start(order(tmp_path))
+    squeue.write_text(answering)
+    assert SlurmBackend(SlurmOptions()).start(order(tmp_path)).number == first.number and len(calls(slurm, "sbatch")) == 1
+    (tmp_path / "enough").touch()
+    wait_for(lambda: first.exit_code() == 0, 20)
+
+
 @pytest.mark.slow
 def test_a_job_that_always_asks_for_more_time_ends_some_day(slurm: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
@@ -120,6 +147,8 @@ def test_what_the_queue_refuses_is_the_failure_of_that_job(
         ("--backend slurm --slurm-minutes 3", "give more than 4"),
         ("--backend slurm --slurm-options --mem=8G", "unknown option '--mem'"),
         ("--backend slurm --slurm-options signal=B:USR1", "the sweep sets itself"),
+        ("--backend slurm --slurm-options clusters=b", "the sweep sets itself"),
+        ("--backend slurm --slurm-options arr=0-3", "the sweep sets itself"),
         ("--backend slurm --slurm-options 8G", "without their dashes"),
         ("--backend slurm --device cuda:1", "use --device cuda"),
         ("--backend local --slurm-minutes 30", "goes with --backend slurm"),

@@ -139,6 +139,18 @@ def test_tables_that_a_killed_run_had_not_written_anew_are_no_damage(unsealed: P
     assert "ledger.csv" in said(unsealed) or "episodes.csv" in said(unsealed)  # never in the middle
 
 
+def test_a_run_without_its_tables_or_with_other_losses_is_no_killed_one(unsealed: Path) -> None:
+    metrics = (unsealed / "metrics.jsonl").read_text()
+    matrix = (unsealed / "success_matrix.csv").read_text()
+    (unsealed / "success_matrix.csv").write_text("".join(line for line in matrix.splitlines(True) if not line.startswith("2,")))
+    (unsealed / "metrics.jsonl").write_text(metrics.replace('"update": 20, "loss": ', '"update": 20, "loss": 1'))
+    assert "metrics.jsonl" in said(unsealed)
+    for name in TABLES:
+        if name != "ceilings.csv":
+            (unsealed / name).unlink()
+    assert "it is missing" in said(unsealed)
+
+
 def test_without_checkpoints_the_episodes_still_give_the_tables(unsealed: Path) -> None:
     shutil.rmtree(unsealed / "checkpoints")
     assert not wrong(unsealed)

@@ -7,6 +7,7 @@ import http.client
 import json
 import os
 import shutil
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -236,6 +237,19 @@ def test_a_damaged_run_is_named_and_hides_no_other(get: Reader, runs: Path) -> N
     lines = {entry["path"]: entry for entry in get.json("/api/runs")["runs"]}
     assert len(lines) == 3 and "success_matrix.csv" in lines["toy/finetune/seed-0"]["error"] and lines["toy/replay/seed-10"]["state"] == "finished"
     assert "success_matrix.csv" in get.json("/api/run?path=toy/finetune/seed-0")["error"]
+
+
+def test_figures_that_overflow_hide_no_other_run(get: Reader, runs: Path) -> None:
+    with open(runs / "toy/replay/seed-2/metrics.jsonl", "a") as file:
+        file.writelines(f'{{"stage": 2, "update": {update}, "loss": 1e308}}\n' for update in range(10, 2000, 10))
+    assert len(get.json("/api/runs")["runs"]) == 3
+    assert get.json("/api/run?path=toy/replay/seed-2")["path"] == "toy/replay/seed-2"
+    (runs / "toy" / "caf\udce9").mkdir()
+    run_at(runs / "toy" / "caf\udce9" / "seed-0")
+    assert len(get.json("/api/runs")["runs"]) == 3
+    with socket.create_connection(("127.0.0.1", get.port), timeout=10) as connection:  # an address that no client of Python's would send
+        connection.sendall(b"GET http://[x/ HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert connection.recv(100).startswith(b"HTTP/1.1 404")
 
 
 def test_runs_come_and_go(get: Reader, runs: Path) -> None:
