@@ -140,7 +140,7 @@ def method_row(group: RunGroup) -> MethodRow:
         forgetting=_estimate(group, headlines.forgetting),
         just_learned=_estimate(group, headlines.just_learned),
         episodes=sum(headlines.final_success(run).size for run in group.runs),
-        published=published_success().get(group.method) if whole_cw10 else None,
+        published=published_success().get(group.published_as) if whole_cw10 else None,
     )
 
 

@@ -169,7 +169,7 @@ def compare_recovery(group: RunGroup, reference: RunGroup, published: bool) -> l
         keys = [key for key in common if key[2] == threshold]
         after_dip, first = (count_wins((own[key].updates(count), other[key].updates(count)) for key in keys) for count in COUNTS)
         cells = {key[1] for key in keys}
-        beside = published_wins(group.method, reference.method, threshold, cells) if published else None
+        beside = published_wins(group.published_as, reference.published_as, threshold, cells) if published else None
         rows.append(WinsRow(group.label, reference.label, threshold, len({key[0] for key in keys}), after_dip, first, beside))
     return rows
 
@@ -210,12 +210,12 @@ def _summary(group: RunGroup, threshold: int, seen: Sequence[Observation], publi
     return RecoverySummary(
         label=group.label, threshold=threshold, pairs=len(seen), unlearned=sum(row.reference_rate <= 0 for row in found), steady=steady,
         after_dip=_median(seen, "after_dip"), first=_median(seen, "first"), dip=dip, dip_area=area,
-        published=_published_spread(group.method, threshold, {one.cell for one in seen}) if published else None,
+        published=_published_spread(group.published_as, threshold, {one.cell for one in seen}) if published else None,
     )  # fmt: skip
 
 
 def _cell(group: RunGroup, threshold: int, cell: Cell, seen: Sequence[Observation], published: bool) -> RecoveryCell:
-    stages, key = group.stages, (group.method, *cell, threshold)
+    stages, key = group.stages, (group.published_as, *cell, threshold)
     names = [stages[stage - 1] if 1 <= stage <= len(stages) else "" for stage in cell]
     return RecoveryCell(
         label=group.label, cell=cell, old_task=names[0], new_task=names[1], threshold=threshold, seeds=len(seen),

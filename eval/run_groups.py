@@ -25,6 +25,8 @@ WITHOUT_EFFECT = (
     "threads", "device", "save_minutes", "evaluation.workers", "demonstrations.workers", "demonstrations.folder", "train.log_every", "video",
 )  # fmt: skip
 """Settings, or groups of settings, on which no result depends."""
+OTHER_METHOD = ("train.trust_region.form", "train.trust_region.fisher", "train.distillation", "replay.source")
+"""Settings by which a method becomes another one than was published under its name."""
 LABEL_ITEMS = 4
 """A list with more entries than this is not written out in a label."""
 
@@ -40,6 +42,12 @@ class RunGroup:
     @property
     def seeds(self) -> tuple[int, ...]:
         return tuple(run.seed for run in self.runs)
+
+    @property
+    def published_as(self) -> str:
+        """The published method whose figures may stand beside these; empty for a form or a source of replay that is another method."""
+        settings, usual = settings_of(self.runs[0]), default_settings()
+        return self.method if all(settings[key] == usual[key] for key in OTHER_METHOD) else ""
 
     @property
     def stages(self) -> tuple[str, ...]:

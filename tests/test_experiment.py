@@ -148,6 +148,12 @@ def test_one_seed_has_the_interval_of_its_episodes(tmp_path: Path) -> None:
     assert row.success.interval.low < 25 / 30 < row.success.interval.high
 
 
+def test_another_form_has_no_published_figures_beside_it(tmp_path: Path) -> None:
+    functional = with_settings(write_run(tmp_path / "functional"), train={"trust_region": {"form": "functional"}})
+    folders = [write_run(tmp_path / "penalty"), functional]
+    assert [group.published_as for group in group_runs([read_run(folder) for folder in folders])] == ["trust-region", ""]
+
+
 def test_joint_has_no_forgetting(tmp_path: Path) -> None:
     row = method_row(RunGroup("joint", "joint", (read_run(write_run(tmp_path / "a", method="joint")),)))
     assert math.isnan(row.forgetting.interval.mean) and math.isnan(row.just_learned.interval.mean)
