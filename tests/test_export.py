@@ -172,7 +172,7 @@ def test_the_graph_gives_the_policys_actions(settings: dict[str, object], monkey
     parity = onnx_export.check_parity(policy, graph)
     with pytest.raises(ReconvergeError, match="nothing was written"):
         onnx_export.check_parity(small_policy(POINT_REACH, seed=1, **settings), graph)
-    assert parity.difference < 1e-5 and 0 < parity.times_as_fast[0] <= parity.times_as_fast[2]
+    assert parity.difference < 1e-5 and parity.times_as_fast[0] <= parity.times_as_fast[1] <= parity.times_as_fast[2]
     session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
     assert [found.name for found in session.get_inputs()] == onnx_export.input_names(policy)
     assert session.get_modelmeta().custom_metadata_map["tasks"].split("\n") == list(POINT_REACH)
