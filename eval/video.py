@@ -17,10 +17,10 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
 from pathlib import Path
 
 import imageio.v3 as iio
@@ -43,6 +43,8 @@ BORDER, CAPTION, HEADER, MARGIN, GAP = 4, 18, 30, 132, 6
 LARGEST_GRID = (1920, 1440)
 """The grid's cells shrink until the whole picture fits into these pixels."""
 
+PATIENCE_S = 900.0
+"""How long all workers together may take to finish a task before they count as hanging: OpenGL does that where its driver is broken."""
 LARGEST_ROLLOUTS = 512 * MIB
 """Of one cell; a thousand episodes of Meta-World take 130 MB."""
 
@@ -187,11 +189,21 @@ def _results(jobs: list[_Job], workers: int) -> Iterator[list[Clip]]:
         yield from map(_draw_task, jobs)
         return
     longest_first = sorted(jobs, key=lambda job: -sum(len(rollout.states) for rollout in job.rollouts))
+    others = active_children()
     with ProcessPoolExecutor(min(workers, len(jobs)), mp_context=get_context("spawn")) as pool:
-        futures = {pool.submit(_draw_task, job): job for job in longest_first}
+        left = {pool.submit(_draw_task, job) for job in longest_first}
         try:
-            for future in as_completed(futures):
-                yield future.result()
+            while left:
+                done, left = wait(left, PATIENCE_S, FIRST_COMPLETED)
+                if not done:
+                    for process in set(active_children()) - set(others):
+                        process.kill()
+                    raise RenderingUnavailable(
+                        f"no rendering process has finished a task within {PATIENCE_S / 60:.0f} minutes; they were ended. "
+                        "Run `reconverge doctor`, which tries every OpenGL, or choose one with MUJOCO_GL=egl or MUJOCO_GL=osmesa"
+                    )
+                for future in done:
+                    yield future.result()
         except BrokenProcessPool as error:
             raise RenderingUnavailable(
                 "a rendering process died without a word (out of memory, or its OpenGL crashed); "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from multiprocessing import active_children
 from pathlib import Path
 
 import imageio.v3 as iio
@@ -10,7 +11,7 @@ import pytest
 from PIL import Image
 from synthetic_run import POINT_REACH, write_rollouts, write_run
 
-from reconverge.envs.errors import DamagedFile, RunFolderError
+from reconverge.envs.errors import DamagedFile, RenderingUnavailable, RunFolderError
 from reconverge.eval import video
 from reconverge.eval.config import VideoConfig
 from reconverge.eval.video import Clip, Rollout
@@ -57,6 +58,14 @@ def test_spawned_workers_draw_the_same_grid(folder: Path) -> None:
     alone = (folder / "videos" / "grid.png").read_bytes()
     video.render_videos(folder, CONFIG, workers=2)
     assert (folder / "videos" / "grid.png").read_bytes() == alone
+
+
+def test_workers_that_never_finish_are_ended(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = set(active_children())
+    monkeypatch.setattr(video, "PATIENCE_S", 0.05)  # they have not even started by then
+    with pytest.raises(RenderingUnavailable, match="no rendering process has finished a task within 0 minutes; they were ended"):
+        video.render_videos(folder, CONFIG, workers=2)
+    assert not set(active_children()) - before
 
 
 def test_a_border_is_grey_then_green_or_red_and_stays(tmp_path: Path) -> None:
