@@ -119,7 +119,7 @@ class CurriculumRun:
         """Train one stage, consolidate, evaluate, keep; or go on where the stage was broken off."""
         self.progress.stage(plan.number, len(self.curriculum.stages), plan.title)
         found, self.unfinished = self.unfinished, None
-        record = StageRecord(plan.number, [task.name for task in plan.tasks], plan.updates) if found is None else found.record
+        record = _empty_record(plan) if found is None else found.record
         if found is None or found.underway is not None:
             windows = self._windows(plan)
             try:
@@ -259,7 +259,7 @@ class CurriculumRun:
         self._write_tables()  # metrics.jsonl without the rows that are given up
         before = self.records[-1].stage
         load_checkpoint(self.folder.checkpoint(before), self.assembly, before)
-        return StageRecord(plan.number, [task.name for task in plan.tasks], plan.updates)
+        return _empty_record(plan)
 
     def _note_versions(self) -> None:
         if changes := self.folder.version_changes():
@@ -391,6 +391,10 @@ def restore_learner(config: RunConfig, folder: RunFolder, stage: int) -> Assembl
     assembly = assemble(config, run_curriculum(folder, config).tasks, None)
     load_checkpoint(folder.checkpoint(stage), assembly, stage)
     return assembly
+
+
+def _empty_record(plan: StagePlan) -> StageRecord:
+    return StageRecord(plan.number, [task.name for task in plan.tasks], plan.updates)
 
 
 def _ceiling(found: Demonstrations) -> dict[str, Any]:
