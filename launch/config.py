@@ -102,6 +102,7 @@ _RANGES: tuple[tuple[str, float, float], ...] = (
     ("policy.unet.attention_heads", 0, inf),
     ("policy.timesteps", 2, inf),
     ("policy.sampling_steps", 1, inf),
+    ("policy.temperature", 0, 1),
     ("policy.ema_decay", 0, 0.9999),
     ("train.updates", 1, inf),
     ("train.batch_size", 1, inf),

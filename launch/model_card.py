@@ -35,7 +35,7 @@ def _facts(run: RunResults, policy: DiffusionPolicy, stage: int) -> str:
         ("demonstrations per stage", ", ".join("?" if count is None else str(count) for count in run.stage_demonstrations)),
         ("updates per stage", ", ".join(map(str, run.stage_updates))),
         ("network", f"{config.denoiser}, {policy.parameter_count:,} parameters"),
-        ("sampler", f"{config.sampler}, {config.sampling_steps} steps of {config.timesteps}"),
+        ("sampler", f"{config.sampler}, {config.sampling_steps} steps of {config.timesteps}, temperature {config.temperature:g}"),
         ("sees", f"{config.window} observations of {policy.observation_size} numbers; the task is {told}"),
         ("does", f"predicts {config.horizon} actions of {policy.action_size} numbers, executes {config.executed}"),
     ]  # fmt: skip
@@ -57,9 +57,11 @@ def _success(run: RunResults, policy: DiffusionPolicy, stage: int) -> str:
     per_cell = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
     said = f"Percent of {per_cell} seeded episodes with fresh goals per cell, 95 % Wilson interval in brackets; success at any step of the episode."
     measured, own = run.config.get("policy") or {}, policy.config
-    if measured.get("sampler", own.sampler) != own.sampler or measured.get("sampling_steps", own.sampling_steps) != own.sampling_steps:
-        how = f"{measured.get('sampler')}, {measured.get('sampling_steps')} steps"
-        said += f" It was measured with {how}; this policy was exported with another sampler."
+    now = {"sampler": own.sampler, "sampling_steps": own.sampling_steps, "temperature": own.temperature}
+    then = {**now, "temperature": 1.0, **{name: measured[name] for name in now if name in measured}}  # older runs know no other temperature
+    if then != now:
+        how = f"{then['sampler']}, {then['sampling_steps']} steps, temperature {then['temperature']:g}"
+        said += f" It was measured with {how}; this policy was exported to act in another way."
     if run.method == "single":
         said += " Each task was evaluated with the policy of its own stage; this one has learned the last task only."
     return f"{_table(['after stage', *run.tasks], rows)}\n\n{said}"

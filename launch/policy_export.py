@@ -55,18 +55,26 @@ class ExportedStage:
         }  # fmt: skip
 
 
-def read_stage(folder: RunFolder, stage: int | None, sampler: SamplerName | None = None, sampling_steps: int | None = None) -> ExportedStage:
-    """The policy of a stage, or of the last; acting with another sampler where one is named.
+def read_stage(
+    folder: RunFolder,
+    stage: int | None,
+    sampler: SamplerName | None = None,
+    sampling_steps: int | None = None,
+    temperature: float | None = None,
+) -> ExportedStage:
+    """The policy of a stage, or of the last; acting in another way where one is named.
 
-    Raises RunFolderError, which names the stages that there are, and ConfigError for more sampling steps than timesteps.
+    Raises RunFolderError, which names the stages that there are, and ConfigError for more sampling steps than timesteps or a temperature
+    outside 0 to 1.
     """
     checkpoint = checkpoint_of(folder, stage)
     policy = DiffusionPolicy.load(checkpoint).eval()
-    if sampler is not None or sampling_steps is not None:
-        steps = sampling_steps or policy.config.sampling_steps
-        if steps > policy.config.timesteps:
-            raise ConfigError(f"--sampling-steps is {steps}; this policy has {policy.config.timesteps} diffusion timesteps, give at most that")
-        policy = policy.with_sampler(sampler or policy.config.sampler, steps)
+    if sampling_steps is not None and sampling_steps > policy.config.timesteps:
+        given = f"--sampling-steps is {sampling_steps}"
+        raise ConfigError(f"{given}; this policy has {policy.config.timesteps} diffusion timesteps, give at most that")
+    if temperature is not None and not 0 <= temperature <= 1:
+        raise ConfigError(f"--temperature is {temperature:g}; it must be from 0 to 1")
+    policy = policy.acting_with(sampler=sampler, sampling_steps=sampling_steps, temperature=temperature)
     return ExportedStage(policy, read_run(folder.path), read_record(checkpoint)[0].stage)
 
 

@@ -22,13 +22,16 @@ class Preset:
     config: RunConfig
 
 
+SCRIPTED = PolicyConfig(temperature=0.0)
+"""For demonstrations of one scripted expert, who does one thing in one situation: there is nothing to sample (docs/results.md)."""
+
 PRESETS: dict[str, Preset] = {
     "smoke": Preset(
         "three conflicting point-mass tasks, seconds: does everything work here?",
         RunConfig(
             curriculum="point-reach:3",
             threads=1,
-            policy=PolicyConfig(mlp=ResidualMLPConfig(width=128, blocks=2), timesteps=50, sampling_steps=5),
+            policy=PolicyConfig(mlp=ResidualMLPConfig(width=128, blocks=2), timesteps=50, sampling_steps=5, temperature=0.0),
             train=TrainConfig(updates=500, batch_size=128, trust_region=TrustRegionConfig(draws=1024), log_every=10),
             replay=ReplayConfig(
                 windows_per_task=1024,
@@ -43,13 +46,14 @@ PRESETS: dict[str, Preset] = {
         "the first three tasks of Continual World 10, three minutes on two CPU cores",
         RunConfig(
             curriculum="cw10:3",
+            policy=SCRIPTED,
             train=TrainConfig(updates=1500),
             recovery=RecoveryConfig(grid=(2, 10, 50, 100, 200, 500, 1000)),
         ),
     ),
     "cw10": Preset(
         "Continual World 10 with the small network, a quarter of an hour on two CPU cores",
-        RunConfig(curriculum="cw10"),
+        RunConfig(curriculum="cw10", policy=SCRIPTED),
     ),
     "cw10-paper": Preset(
         "Continual World 10 with the published network and budget; needs a GPU",

@@ -59,6 +59,9 @@ class PolicyConfig:
     """Sampler used to act."""
     sampling_steps: int = 4
     """Denoising steps of the sampler."""
+    temperature: float = 1.0
+    """Standard deviation of the noise that an action is denoised from when acting, as a share of that in training. 1 samples the learned
+    distribution; 0 denoises from its centre, so that the same observations give the same actions."""
     ema_decay: float = 0.99
     """Decay of the exponential moving average of the weights, with which the policy acts."""
 

@@ -26,11 +26,17 @@ from reconverge.policy.samplers import Denoise, Target, make_sampler
 class Diffusion:
     """A squared-cosine noise schedule of `timesteps` steps and a sampler of `sampling_steps` steps."""
 
-    def __init__(self, timesteps: int, sampler: SamplerName, sampling_steps: int, clip: float, target: Target = "noise") -> None:
-        """`clip` bounds the sample, and in most samplers the predicted clean sample of every step."""
+    def __init__(
+        self, timesteps: int, sampler: SamplerName, sampling_steps: int, clip: float, target: Target = "noise", temperature: float = 1.0
+    ) -> None:
+        """`clip` bounds the sample, and in most samplers the predicted clean sample of every step.
+
+        `temperature` scales the noise that a sample begins with: below 1 samples gather where they are likely ("low-temperature
+        sampling", arXiv 2211.15657), at 0 there is one.
+        """
         if not 1 <= sampling_steps <= timesteps:
             raise ValueError(f"sampling_steps must be in 1..{timesteps} (the diffusion timesteps), got {sampling_steps}")
-        self.timesteps, self.clip = timesteps, clip
+        self.timesteps, self.clip, self.temperature = timesteps, clip, temperature
         self._sampler = make_sampler(sampler, timesteps, sampling_steps, clip, target)
         level = alphas_bar(timesteps)
         self._signal, self._noise = level.sqrt(), (1 - level).sqrt()
@@ -58,7 +64,7 @@ class Diffusion:
 
     def denoised(self, denoise: Denoise, noise: Tensor, streams: Sequence[torch.Generator] = ()) -> Tensor:
         """The sample that begins with standard normal `noise` (B, ...). Only `ddpm` draws more on the way, row b from streams[b]."""
-        return self._sampler(denoise, noise, streams).clamp(-self.clip, self.clip)
+        return self._sampler(denoise, self.temperature * noise, streams).clamp(-self.clip, self.clip)
 
     def _scales(self, like: Tensor, timestep: Tensor) -> tuple[Tensor, Tensor]:
         shape = (-1, *[1] * (like.dim() - 1))

@@ -64,7 +64,7 @@ class DiffusionPolicy(nn.Module):
         condition_size = SavedPolicy(config, self.tasks, observation_size, action_size, self.positions).condition_size
         with seeded_initialisation("initial weights", seed):
             self.denoiser = build_denoiser(config, action_size, condition_size)
-        self.diffusion = Diffusion(config.timesteps, config.sampler, config.sampling_steps, ACTION_BOUND)
+        self.diffusion = _acting_diffusion(config)
         self.reset()
 
     @property
@@ -172,11 +172,18 @@ class DiffusionPolicy(nn.Module):
 
     # keeping
 
-    def with_sampler(self, sampler: SamplerName, sampling_steps: int) -> DiffusionPolicy:
-        """A frozen copy that acts with another sampler."""
-        twin = self.clone()
-        twin.config = replace(self.config, sampler=sampler, sampling_steps=sampling_steps)
-        twin.diffusion = Diffusion(self.config.timesteps, sampler, sampling_steps, ACTION_BOUND)
+    def acting_with(
+        self, *, sampler: SamplerName | None = None, sampling_steps: int | None = None, temperature: float | None = None
+    ) -> DiffusionPolicy:
+        """A frozen copy that acts with another sampler, number of steps or temperature; what is None stays."""
+        twin, own = self.clone(), self.config
+        twin.config = replace(
+            own,
+            sampler=own.sampler if sampler is None else sampler,
+            sampling_steps=own.sampling_steps if sampling_steps is None else sampling_steps,
+            temperature=own.temperature if temperature is None else temperature,
+        )
+        twin.diffusion = _acting_diffusion(twin.config)
         return twin
 
     def clone(self) -> DiffusionPolicy:
@@ -245,3 +252,7 @@ class ActingState:
 def arrays_of(tensors: dict[str, Tensor]) -> dict[str, np.ndarray]:
     """Tensors as NumPy arrays on the CPU, ready to be written."""
     return {name: tensor.detach().cpu().numpy() for name, tensor in tensors.items()}
+
+
+def _acting_diffusion(config: PolicyConfig) -> Diffusion:
+    return Diffusion(config.timesteps, config.sampler, config.sampling_steps, ACTION_BOUND, temperature=config.temperature)

@@ -84,6 +84,8 @@ def _check(saved: SavedPolicy) -> None:
         raise ValueError("a size is less than 1")
     if not 1 <= config.sampling_steps <= config.timesteps <= MOST_TIMESTEPS or config.timesteps < 2:
         raise ValueError(f"{config.sampling_steps} sampling steps of {config.timesteps} timesteps")
+    if not 0 <= config.temperature <= 1:
+        raise ValueError(f"a temperature of {config.temperature}")
     if config.past_actions + config.executed > config.horizon:
         raise ValueError("more steps are executed than predicted")
     if not saved.tasks or len(saved.tasks) > MOST_TASKS or len(set(saved.tasks)) != len(saved.tasks):

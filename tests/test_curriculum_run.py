@@ -115,6 +115,10 @@ def test_a_checkpoint_is_evaluated_again_with_other_samplers(tmp_path: Path) -> 
     assert rows[1]["rate"] == matrix.rate  # the run's own sampler: alone, a task gives what it gave among others
     with pytest.raises(ConfigError, match="--sampling-steps 51 is outside 1 to 50"):
         evaluate(RunFolder.open(path), Progress("quiet"), sampling_steps=(51,))
+    rows = evaluate(RunFolder.open(path), Progress("quiet"), temperatures=(0.0, 1.0))
+    assert [row["temperature"] for row in pooled(rows)] == [0.0, 1.0]
+    with pytest.raises(ConfigError, match=r"--temperatures 1\.5 is outside"):
+        evaluate(RunFolder.open(path), Progress("quiet"), temperatures=(1.5,))
 
 
 def test_where_the_time_went_adds_up_and_is_told_by_phase(tmp_path: Path) -> None:

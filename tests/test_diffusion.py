@@ -55,6 +55,23 @@ def test_the_perfect_denoiser_of_a_point_leads_to_the_point(sampler: SamplerName
     assert torch.allclose(sample, point.expand(20, 2), atol=0.02)
 
 
+@pytest.mark.parametrize("temperature", [0.0, 0.25, 1.0])
+@pytest.mark.parametrize("sampler", ["ddim", "dpm-solver++"])
+def test_temperature_is_the_spread_of_samples_of_a_gaussian(sampler: SamplerName, temperature: float) -> None:
+    """Data N(m, s^2): eps = sqrt(1 - abar) (x_t - sqrt(abar) m) / (abar s^2 + 1 - abar) is exact; samples lie around m, closer as it cools."""
+    mean, spread = 0.3, 0.1
+    abar = alphas_bar(100)
+
+    def denoise(noisy: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
+        level = abar[timestep][:, None]
+        return (1 - level).sqrt() * (noisy - level.sqrt() * mean) / (level * spread**2 + 1 - level)
+
+    cool, warm = (Diffusion(100, sampler, 20, 1.0, temperature=each).sample(denoise, (1,), streams(500)) for each in (temperature, 1.0))
+    assert float(cool.mean()) == pytest.approx(mean, abs=0.02)
+    assert float(warm.std()) == pytest.approx(spread, rel=0.3)
+    assert float(cool.std()) == pytest.approx(temperature * float(warm.std()), abs=1e-4)
+
+
 @pytest.mark.parametrize("sampler", ["ddpm", "ddim", "dpm-solver++"])
 def test_a_row_does_not_depend_on_its_company_nor_on_the_global_generator(sampler: SamplerName) -> None:
     diffusion = Diffusion(20, sampler, 5, clip=1.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from dataclasses import asdict
@@ -72,11 +73,19 @@ def test_the_card_says_what_it_is(run: Path, tmp_path: Path) -> None:
         assert fact in card
 
 
-def test_the_card_owns_up_to_another_sampler(run: Path, tmp_path: Path) -> None:
-    flags = ["--sampler", "dpm-solver++", "--sampling-steps", "2", "--output-dir", str(tmp_path / "mine")]
-    assert main(["export", str(run), *flags]) == 0
-    assert "this policy was exported with another sampler" in (tmp_path / "mine" / "README.md").read_text()
-    assert DiffusionPolicy.load(tmp_path / "mine").config.sampling_steps == 2
+@pytest.mark.parametrize("flags", [["--sampler", "dpm-solver++", "--sampling-steps", "2"], ["--temperature", "0"]])
+def test_the_card_owns_up_to_another_way_of_acting(flags: list[str], run: Path, tmp_path: Path) -> None:
+    assert main(["export", str(run), *flags, "--output-dir", str(tmp_path / "mine")]) == 0
+    card = (tmp_path / "mine" / "README.md").read_text()
+    assert re.search(r"It was measured with ddim, . steps, temperature 1; this policy was exported to act in another way\.", card)
+    acts = DiffusionPolicy.load(tmp_path / "mine").config
+    assert (acts.sampler, acts.sampling_steps, acts.temperature) == (("ddim", 4, 0.0) if "0" in flags else ("dpm-solver++", 2, 1.0))
+
+
+def test_a_temperature_beyond_one_is_refused(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["export", str(run), "--temperature", "1.5", "--output-dir", str(tmp_path / "mine")]) != 0
+    assert "--temperature is 1.5; it must be from 0 to 1" in capsys.readouterr().err
+    assert not (tmp_path / "mine").exists()
 
 
 def test_it_loads_and_acts_without_the_training_stack(run: Path, tmp_path: Path) -> None:

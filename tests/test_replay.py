@@ -115,6 +115,16 @@ def test_the_generator_source_keeps_no_past_data() -> None:
     assert not any(tuple(row.flatten().tolist()) in real for row in source.pools.pools[0].observations)
 
 
+def test_a_pool_is_labelled_with_all_that_the_teacher_knows_however_it_acts() -> None:
+    """A teacher that always acts in the likeliest way still rehearses the distribution."""
+    pools = []
+    for temperature in (0.0, 1.0):
+        source = generated_source("freshest")
+        end_stage(source, 0, random_windows(task=0), small_policy(temperature=temperature), RandomStreams(0, 1))
+        pools.append(source.pools.pools[0].actions)
+    assert torch.equal(*pools)
+
+
 def test_a_freshest_pool_stays_and_a_redrawn_one_is_made_again() -> None:
     for pool, stays in (("freshest", True), ("redrawn", False)):
         source = generated_source(pool)

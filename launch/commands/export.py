@@ -40,6 +40,8 @@ class Export(Command):
     """Sampler that the policy acts with from now on; its own when left out."""
     sampling_steps: int | None = None
     """Denoising steps of the sampler; its own when left out."""
+    temperature: float | None = None
+    """Temperature that it acts with, 0 to 1; its own when left out."""
 
     def run(self, command_line: str) -> int:
         at_least("--stage", self.stage, 0)
@@ -47,7 +49,7 @@ class Export(Command):
         folder = RunFolder.open(self.path)
         from reconverge.launch.policy_export import read_stage, refuse_foreign_export, write_policy
 
-        found = read_stage(folder, self.stage, self.sampler, self.sampling_steps)
+        found = read_stage(folder, self.stage, self.sampler, self.sampling_steps, self.temperature)
         output = self.output_dir or Path("runs", "exports", found.name() + ("-onnx" if self.format == "onnx" else ""))
         refuse_foreign_export(output)
         if self.format == "onnx":

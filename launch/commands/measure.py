@@ -24,6 +24,7 @@ class Evaluate(Command):
       reconverge evaluate runs/cw10/replay/seed-0
       reconverge evaluate runs/cw10/replay/seed-0 --stage 3 --tasks hammer push --episodes 100
       reconverge evaluate runs/cw10/replay/seed-0 --samplers ddim dpm-solver++ --sampling-steps 1 2 4 8 16 --output steps.csv
+      reconverge evaluate runs/cw10/replay/seed-0 --temperatures 0 0.5 1
     """
 
     summary: ClassVar[str] = "success of a checkpoint, per task"
@@ -40,6 +41,8 @@ class Evaluate(Command):
     """Samplers to act with, each in turn; the run's own when left out."""
     sampling_steps: tuple[int, ...] = ()
     """Denoising steps to act with, each in turn; the run's own when left out."""
+    temperatures: tuple[float, ...] = ()
+    """Temperatures to act with, 0 to 1, each in turn; the run's own when left out."""
     output: Path | None = None
     """Also write the rows to this CSV file."""
     device: str | None = None
@@ -65,6 +68,7 @@ class Evaluate(Command):
                 episodes=self.episodes,
                 samplers=self.samplers,
                 sampling_steps=self.sampling_steps,
+                temperatures=self.temperatures,
                 device=self.device,
             )
         if self.output is not None:
@@ -74,7 +78,7 @@ class Evaluate(Command):
         if len(settings) == 1:
             print_table(rows, {"stage": "stage", "task": "task", **success, "expert %": expert_percent, "episodes": "episodes"})
         else:
-            print_table(settings, {"sampler": "sampler", "steps": "steps", **success, "episodes": "episodes"})
+            print_table(settings, {"sampler": "sampler", "steps": "steps", "temperature": "temperature", **success, "episodes": "episodes"})
         return 0
 
 
