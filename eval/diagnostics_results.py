@@ -1,6 +1,7 @@
 """The tables that `reconverge diagnose` wrote, read back, and their figures in a few rows.
 
-What each column measures stands in `fisher_structure`, `meta_gradient`, `optima_distance`, `replay_fidelity` and `executed_starts`.
+What each column measures stands in `fisher_structure`, `meta_gradient`, `optima_distance`, `replay_fidelity`, `action_spread`
+and `executed_starts`.
 Without torch, like everything that a report is made of.
 """
 
@@ -105,6 +106,20 @@ class FidelityRow:
 
 
 @dataclass(frozen=True)
+class SpreadRow:
+    """The policy of `stage` on real windows of a task: `action_spread.ActionSpread`."""
+
+    stage: int
+    task: str
+    windows: int
+    samples: int
+    spread: float
+    sample_error: float
+    mean_error: float
+    centre_error: float
+
+
+@dataclass(frozen=True)
 class ExecutedRow:
     """The teacher acting from replayed windows of the task that it has just learned; `_real`: from real ones of the same times."""
 
@@ -153,6 +168,7 @@ class Diagnostics:
     meta: tuple[MetaRow, ...]
     distances: tuple[DistanceRow, ...]
     fidelity: tuple[FidelityRow, ...]
+    spread: tuple[SpreadRow, ...] = ()
     executed: tuple[ExecutedRow, ...] = ()
     strokes: tuple[Stroke, ...] = ()
 
@@ -162,6 +178,12 @@ class Diagnostics:
         widest = max((row.last_timestep - row.first_timestep for row in self.fisher), default=0)
         rows = [row for row in self.fisher if row.last_timestep - row.first_timestep == widest]
         return list({row.stage: row for row in reversed(rows)}.values())[::-1]
+
+    @property
+    def last_spread(self) -> list[SpreadRow]:
+        """Of the last stage diagnosed: one row per task."""
+        last = max((row.stage for row in self.spread), default=0)
+        return [row for row in self.spread if row.stage == last]
 
     def cosines(self, direction: str) -> list[float]:
         """One per (stage, earlier task) cell that has the direction and, where noise is taken out, leaves enough of the meta-gradient."""
@@ -184,6 +206,7 @@ def read_diagnostics(run: Path) -> Diagnostics | None:
         meta=read_table(folder / "meta_gradient.csv", MetaRow),
         distances=read_table(folder / "optima_distance.csv", DistanceRow),
         fidelity=read_table(folder / "replay_fidelity.csv", FidelityRow),
+        spread=_if_there(folder / "action_spread.csv", SpreadRow),
         executed=_if_there(folder / "executed_starts.csv", ExecutedRow),
         strokes=_if_there(folder / "window_strokes.csv", Stroke),
     )
@@ -200,6 +223,7 @@ def summary_tables(found: Diagnostics) -> list[tuple[str, list[dict[str, str]]]]
         (f"Fisher, errors held out, as shares of ||F||; {_floor(found)}", [_fisher_texts(row) for row in found.over_all_timesteps]),
         (f"cosine with the meta-gradient: mean, or median without noise; published: {PUBLISHED_COSINE}", _meta_texts(found)),
         ("replayed windows, and in brackets real ones", [_fidelity_texts(row) for row in found.fidelity]),
+        ("samples of one situation, rms, actions in [-1, 1]", [_spread_texts(row) for row in found.last_spread]),
         ("the teacher acting from replayed starts, and from real ones of the same times", [_executed_texts(row) for row in found.executed]),
     ]
     return [(title, rows) for title, rows in tables if rows]
@@ -244,6 +268,17 @@ def _fidelity_texts(row: FidelityRow) -> dict[str, str]:
         "outside\nrange, %": _beside(100 * row.outside, _hundredfold(row.outside_real), "{:.0f}"),
         "distance": _beside(row.distance, row.distance_real, "{:.3f}"),
         "teacher-\nstudent gap": _beside(row.teacher_gap, row.teacher_gap_real, "{:.4f}"),
+    }
+
+
+def _spread_texts(row: SpreadRow) -> dict[str, str]:
+    return {
+        "stage": str(row.stage),
+        "task": row.task,
+        "apart": f"{row.spread:.3f}",
+        "from the\nexpert": f"{row.sample_error:.3f}",
+        "their\nmean": f"{row.mean_error:.3f}",
+        "at tempe-\nrature 0": f"{row.centre_error:.3f}",
     }
 
 

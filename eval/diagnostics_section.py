@@ -39,6 +39,7 @@ def diagnostics_section(run: RunResults) -> dict[str, Any] | None:
         "directions": DIRECTIONS,
         "published": PUBLISHED_COSINE,
         "fidelity": found.fidelity,
+        "spread": found.last_spread,
         "executed": found.executed,
         "distances": {(row.stage, row.other_stage): row for row in found.distances},
         "stages": sorted({row.stage for row in found.fisher}),

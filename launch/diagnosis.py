@@ -4,6 +4,7 @@
                     meta_gradient.csv      is the old-task update a meta-learner's? per stage and earlier task
                     optima_distance.csv    how far apart are the optima?            per pair of stages
                     replay_fidelity.csv    how real are the replayed windows?       per stage and earlier task
+                    action_spread.csv      is there anything to sample?     per stage and task learned so far
                     executed_starts.csv    does acting from them succeed?           per task, with the teacher that has just learned it
                     window_strokes.csv     what do they look like?                  the same, drawn in replayed_windows.png
 
@@ -27,7 +28,7 @@ from reconverge.envs.errors import ConfigError
 from reconverge.envs.simulators import Simulators
 from reconverge.envs.task import Task
 from reconverge.eval import plots
-from reconverge.eval.diagnostics_results import DIRECTIONS, ExecutedRow
+from reconverge.eval.diagnostics_results import DIRECTIONS, ExecutedRow, SpreadRow
 from reconverge.eval.fisher_structure import FisherStructure
 from reconverge.eval.optima_distance import optima_distances
 from reconverge.eval.window_picture import Stroke, window_picture
@@ -51,6 +52,7 @@ COLUMNS = {
         "stage", "task", "windows", "purity", "purity_real", "outside", "outside_real", "distance", "distance_real",
         "teacher_gap", "teacher_gap_real",
     ),
+    "action_spread": tuple(field.name for field in fields(SpreadRow)),
     "executed_starts": tuple(field.name for field in fields(ExecutedRow)),
     "window_strokes": tuple(field.name for field in fields(Stroke)),
 }  # fmt: skip
@@ -81,6 +83,7 @@ def diagnose(folder: RunFolder, progress: Progress, settings: DiagnosisSettings,
             tables["fisher_structure"] += diagnosis.fisher()
             tables["meta_gradient"] += diagnosis.alignment()
             tables["replay_fidelity"] += diagnosis.fidelity()
+            tables["action_spread"] += diagnosis.spread()
             tables["executed_starts"] += diagnosis.executed()
             tables["window_strokes"] += diagnosis.pictured()
             optima.append(diagnosis.theta.cpu())

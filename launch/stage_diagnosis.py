@@ -16,6 +16,7 @@ from torch import Tensor
 
 from reconverge.envs.demonstrations import Demonstrations
 from reconverge.envs.task import Task
+from reconverge.eval.action_spread import action_spread
 from reconverge.eval.executed_starts import Executed, executable, execute, nearest_in_time
 from reconverge.eval.fisher_structure import fisher_structure, gradient_products, timestep_bands
 from reconverge.eval.intervals import wilson
@@ -36,6 +37,7 @@ from reconverge.replay.source import PooledSource
 
 Row = dict[str, Any]
 REFERENCE_WINDOWS = 4096  # real windows of each task among which a nearest one is looked for
+SPREAD_WINDOWS, SPREAD_SAMPLES = 256, 16  # real windows of a task whose actions are sampled, and how often each
 DRAWN_WINDOWS = 200  # windows of each task, real and replayed, in the picture
 
 
@@ -73,7 +75,7 @@ class StageDiagnosis:
         self.losses = denoising_losses(self.policy, self.learner.parameters)
         self.demonstrations = demonstrations
 
-    # the four questions
+    # the questions, one table each
 
     def fisher(self) -> list[Row]:
         """The Fisher at this optimum, over all timesteps and in bands of them."""
@@ -136,6 +138,15 @@ class StageDiagnosis:
             named = {"stage": self.stage, "task": task.name, "windows": len(pool), "teacher_gap": gap, "teacher_gap_real": gap_real}
             control = {f"{field.name}_real": None if beside is None else getattr(beside, field.name) for field in fields(Fidelity)}
             rows.append({**named, **asdict(found), **control})
+        return rows
+
+    def spread(self) -> list[Row]:
+        """How far samples lie apart and from the expert, on real windows of every task learned so far."""
+        rows: list[Row] = []
+        for task in [*self._old_tasks(), *self.plan.tasks]:
+            windows = self._real(task).draw(SPREAD_WINDOWS, self._stream("spread windows", task.name))
+            found = action_spread(self.policy, windows, SPREAD_SAMPLES, self._stream("spread noise", task.name))
+            rows.append({"stage": self.stage, "task": task.name, **asdict(found)})
         return rows
 
     def executed(self) -> list[Row]:

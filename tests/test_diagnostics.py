@@ -279,9 +279,13 @@ def test_a_run_is_diagnosed_and_its_report_says_so(tmp_path: Path) -> None:
 
     page = write_report([path], tmp_path / "report.html").read_text()
     assert "Old-task updates and the meta-gradient" in page and "Fidelity of replay" in page
+    assert [(row["stage"], row["task"]) for row in tables["action_spread"]] == [
+        (1, "point-reach-0"), (2, "point-reach-0"), (2, "point-reach-1"), *((3, f"point-reach-{number}") for number in range(3)),
+    ]  # fmt: skip
+    assert "Is there anything to sample?" in page and "by the policy of stage 3" in page
     assert "Acting from replayed starts" in page and "shown goal, replayed" in page
     found = read_diagnostics(path)
-    assert found is not None and len(summary_tables(found)) == 4 and [row.stage for row in found.over_all_timesteps] == [1, 2, 3]
+    assert found is not None and len(summary_tables(found)) == 5 and [row.stage for row in found.over_all_timesteps] == [1, 2, 3]
 
     again = diagnose(RunFolder.open(path), Progress("quiet"), DiagnosisSettings(draws=8, bands=2, batch=32, windows=16, starts=4), stages=[3])
     assert again["executed_starts"] == tables["executed_starts"][1:]
@@ -313,10 +317,10 @@ def test_what_a_method_lacks_is_left_out(tmp_path: Path, method: str, region: di
 
 def test_a_diagnosis_of_an_earlier_version_is_still_shown(tmp_path: Path) -> None:
     path, _ = diagnosed(tmp_path, "replay", "point-reach:2")
-    for name in ("executed_starts.csv", "window_strokes.csv"):
+    for name in ("action_spread.csv", "executed_starts.csv", "window_strokes.csv"):
         (path / "diagnostics" / name).unlink()
     page = write_report([path], tmp_path / "report.html").read_text()
-    assert "Fidelity of replay" in page and "Acting from replayed starts" not in page
+    assert "Fidelity of replay" in page and "Acting from replayed starts" not in page and "anything to sample" not in page
 
 
 def test_a_run_that_was_not_diagnosed_has_no_section(tmp_path: Path) -> None:
