@@ -15,7 +15,7 @@ from reconverge.launch.presets import find_preset
 from reconverge.launch.progress import Progress
 from reconverge.launch.recovery_probe import recover
 from reconverge.launch.run_folder import RunFolder
-from reconverge.policy.config import TrustRegionConfig, UpdateBudgetConfig
+from reconverge.policy.config import L2Config, MASConfig, SIConfig, TrustRegionConfig, UpdateBudgetConfig
 from reconverge.policy.diffusion_policy import DiffusionPolicy
 
 SMOKE = find_preset("smoke")
@@ -63,6 +63,16 @@ def test_a_strong_fisher_penalty_trades_the_second_task_for_the_first(world: Pat
     assert weak.matrix[2][1] >= 0.9
     assert strong.matrix[2][1] < weak.matrix[2][1] - 0.2
     assert strong.matrix[2][0] >= weak.matrix[2][0]
+
+
+@pytest.mark.parametrize(("method", "settings"), [("l2", L2Config(200.0)), ("mas", MASConfig(200.0, 1024)), ("si", SIConfig(200.0))])
+def test_a_penalty_around_the_last_optimum_holds_the_first_task_at_the_cost_of_the_second(world: Path, method: str, settings: object) -> None:
+    """The tasks conflict, and what holds the first one is stiffness again. With strength 0 each is fine-tuning."""
+    held = results_of(world, method, method=method, train=replace(TRAIN, **{method: settings}))  # type: ignore[arg-type]
+    free = results_of(world, f"{method}-0", method=method, train=replace(TRAIN, **{method: replace(settings, strength=0.0)}))  # type: ignore
+    learned, kept, second = learned_and_kept(held)
+    assert learned >= 0.9 and kept >= 0.8
+    assert free.matrix[2][0] <= 0.2 and free.matrix[2][1] >= second + 0.2
 
 
 def test_a_policy_per_task_forgets_nothing_and_is_measured_again_where_a_task_comes_again(world: Path) -> None:
