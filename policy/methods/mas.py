@@ -1,7 +1,7 @@
-"""Memory Aware Synapses (Aljundi et al. 2018, arXiv 1711.09601): important is what the output is sensitive to.
+"""Memory Aware Synapses (Aljundi et al. 2018, arXiv 1711.09601, section 4): important is what the output is sensitive to.
 
-    Omega_p = mean_n | d ||F(x_n; theta*)||^2 / d theta_p |            equations 2 and 3, for outputs of several numbers
-    penalty(theta) = (lambda / 2) * sum_p Omega_p (theta_p - theta_p*)^2    equation 4; Omega adds up over the tasks
+    Omega_p = mean_n | d ||F(x_n; theta*)||^2 / d theta_p |                 for outputs of several numbers; adds up over the tasks
+    penalty(theta) = (lambda / 2) * sum_p Omega_p (theta_p - theta_p*)^2    around the last optimum
 
 No target is needed: only the network's output. That is the predicted noise here, at draws (window, timestep, noise) of the stage's own
 windows, and its squared norm is taken as the mean over the H Da numbers, as the loss is, so that both scale alike. Published strength: 1,
