@@ -109,7 +109,8 @@ def collect_from(expert: Expert, task: Task, config: DemonstrationConfig, episod
     """The same for an expert of your own, such as `Sb3Expert(model)`, in this process and without a cache."""
     env = make_env(task)
     try:
-        batches = (([run_expert(env, expert, seed, config.hold_steps) for seed in _seeds(task, config, batch)]) for batch in count())
+        settings = config.hold_steps, config.action_noise
+        batches = (([run_expert(env, expert, seed, *settings) for seed in _seeds(task, config, batch)]) for batch in count())
         kept, attempts = _first_successes(task, episodes, batches, progress)
     finally:
         env.close()
@@ -120,6 +121,7 @@ def collection_name(task: Task, config: DemonstrationConfig, episodes: int) -> s
     """Folder name: task, count and a digest of all that the episodes depend on, which the worker count is not."""
     depends = [FORMAT, task.name, task.horizon, episodes, config.hold_steps, config.seed, simulator_version(task)]
     depends += [] if task.expert is None else [task.expert.identity]
+    depends += [] if config.action_noise == 0 else [f"action noise {config.action_noise!r}"]
     digest = hashlib.sha256(json.dumps(depends).encode()).hexdigest()[:12]
     return f"{task_file(task.name)}-{episodes}-{digest}"
 
@@ -138,7 +140,7 @@ def _attempted(task: Task, config: DemonstrationConfig, store: EpisodeStore | No
             succeeded = {episode.seed: episode for episode in found[0]}
             yield [succeeded.get(seed) for seed in seeds]
             continue
-        runs = simulators.run_expert(task, seeds, config.hold_steps)
+        runs = simulators.run_expert(task, seeds, config.hold_steps, config.action_noise)
         if shard is not None:
             with contextlib.suppress(FileNotFoundError):  # another process has just finished the same collection and removed the shards
                 shard.write([run for run in runs if run is not None], _facts(task, len(runs)))

@@ -17,3 +17,6 @@ class DemonstrationConfig:
     """Simulator processes of `collect`; `train` uses those of the evaluation. The demonstrations do not depend on it."""
     folder: str = "runs/demonstrations"
     """Where finished demonstrations are kept, for all runs that need the same ones."""
+    action_noise: float = 0.0
+    """Standard deviation of Gaussian noise on the actions that an expert executes, in the policy's units, [-1, 1]. Its clean actions are what is
+    recorded (DART): the noise takes it to states beside its path, and what it teaches is what it wanted to do there."""

@@ -5,6 +5,7 @@
     expert: "sb3:mine.zip"                        an archive of stable-baselines3; needs `trusted: true` beside it, for it can hold code
     expert: "minari:D4RL/door/human-v2"           recorded episodes: a Minari data set, by its id or its folder
     expert: "lerobot:data/reach"                  recorded episodes: a folder in LeRobot's layout, version 3
+    expert: "hdf5:lift.hdf5#object,robot0_eef_pos"    recorded episodes: an HDF5 file in robomimic's layout, and the observations to put end to end
 
 The digest becomes a part of the demonstrations' name and of a run's address: other weights, another function or other data are other
 demonstrations. Of a function it covers the file that holds it, not what that file imports. A run folder keeps the digest, so that a
@@ -26,8 +27,8 @@ from typing import Literal, get_args
 from reconverge.envs.artifact import MANIFEST
 from reconverge.envs.errors import CurriculumError, ReconvergeError, UnknownName, shown
 
-Kind = Literal["python", "sb3", "minari", "lerobot"]
-FORMS = "python:MODULE:FUNCTION, sb3:FOLDER, minari:ID or lerobot:FOLDER"
+Kind = Literal["python", "sb3", "minari", "lerobot", "hdf5"]
+FORMS = "python:MODULE:FUNCTION, sb3:FOLDER, minari:ID, lerobot:FOLDER or hdf5:FILE#KEY,KEY"
 DIGITS = 16
 _FUNCTION = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", re.ASCII)
 _DIGEST = re.compile(f"[0-9a-f]{{{DIGITS}}}")
@@ -46,7 +47,7 @@ class ExpertSource:
     """One expert.
 
     Attributes:
-        place: `MODULE:FUNCTION`, a path, or the id of a data set.
+        place: `MODULE:FUNCTION`, a path, the id of a data set, or `FILE#KEY,KEY`.
         digest: SHA-256, shortened, of what lies there.
         trusted: the user has said that the archive may run its code.
     """
@@ -67,7 +68,7 @@ class ExpertSource:
     @property
     def recorded(self) -> bool:
         """Whether it is a set of episodes, which cannot be asked to act."""
-        return self.kind in ("minari", "lerobot")
+        return self.kind in ("minari", "lerobot", "hdf5")
 
     @property
     def is_archive(self) -> bool:
@@ -122,6 +123,12 @@ def minari_folder(place: str) -> Path:
     return Path(os.environ.get("MINARI_DATASETS_PATH", Path.home() / ".minari" / "datasets"), place)
 
 
+def file_and_keys(place: str) -> tuple[Path, tuple[str, ...]]:
+    """`FILE#KEY,KEY` -> the file and the observations that are wanted of it; none for `FILE` alone."""
+    file, mark, keys = place.rpartition("#")
+    return (Path(file), tuple(key.strip() for key in keys.split(",") if key.strip())) if mark else (Path(place), ())
+
+
 def _digest_of(kind: Kind, where: str, place: str) -> str:
     try:
         match kind:
@@ -134,6 +141,9 @@ def _digest_of(kind: Kind, where: str, place: str) -> str:
                 return _of_folder(minari_folder(where), place, "download it first: minari download ID")
             case "lerobot":
                 return _of_folder(Path(where), place, "give the folder that holds meta/info.json")
+            case "hdf5":
+                file, keys = file_and_keys(where)
+                return _of_bytes(_content(file) + ",".join(keys).encode())
     except OSError as error:
         fix = "train it with reconverge train-expert --output-dir FOLDER" if kind == "sb3" else "correct the path"
         raise MissingExpert(f"{place} cannot be read ({error.strerror or error}); {fix}") from error
@@ -163,10 +173,14 @@ def _of_folder(folder: Path, place: str, fix: str) -> str:
     if not names:
         raise MissingExpert(f"{place}: {folder} holds no data set; {fix}")
     for path in names:
-        with open(path, "rb") as file:
-            content = hashlib.file_digest(file, "sha256").digest()
-        found.update(f"{path.relative_to(folder).as_posix()}\0".encode() + content)
+        found.update(f"{path.relative_to(folder).as_posix()}\0".encode() + _content(path))
     return found.hexdigest()[:DIGITS]
+
+
+def _content(path: Path) -> bytes:
+    """SHA-256 of a file that may be large."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()
 
 
 def _data_files(folder: Path) -> Iterator[Path]:

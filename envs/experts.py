@@ -21,6 +21,7 @@ from reconverge.envs.episodes import Episode
 from reconverge.envs.errors import UnsupportedEnvironment, shown
 from reconverge.envs.expert_source import MissingExpert
 from reconverge.envs.point_reach import PointReachExpert
+from reconverge.envs.seeding import numpy_stream
 from reconverge.envs.task import Task
 from reconverge.envs.tasks import TaskEnv
 
@@ -169,12 +170,16 @@ class Sb3Expert:
         return np.clip(np.asarray(action, np.float64), -1.0, 1.0)
 
 
-def run_expert(env: TaskEnv, expert: Expert, seed: int, hold_steps: int) -> Episode | None:
+def run_expert(env: TaskEnv, expert: Expert, seed: int, hold_steps: int, action_noise: float = 0.0) -> Episode | None:
     """A demonstration of one episode, ended `hold_steps` after its first success; None if it fails or the physics break.
 
     The last steps show that the goal is held: without them a learner sees the goal only in final observations,
     from which no action follows.
+
+    With `action_noise`, a standard deviation, noise is added to what acts and not to what is recorded (DART, Laskey et al. 2017): the expert
+    shows how it corrects what it did not want. The stored actions do not replay such an episode.
     """
+    noise = numpy_stream("action noise", env.task.name, seed)
     observation, _ = env.reset(seed=seed)
     observations: list[np.ndarray] = [observation]
     actions: list[np.ndarray] = []
@@ -183,7 +188,7 @@ def run_expert(env: TaskEnv, expert: Expert, seed: int, hold_steps: int) -> Epis
     while not truncated and len(actions) < last:
         # The action is rounded before it acts, so that the stored float32 actions replay the episode exactly.
         action = np.asarray(expert.act(observation), np.float32)
-        observation, _, _, truncated, info = env.step(action.astype(np.float64))
+        observation, _, _, truncated, info = env.step(_executed(action.astype(np.float64), action_noise, noise))
         if info["invalid"]:
             return None
         if info["success"] and not any(success):
@@ -194,3 +199,7 @@ def run_expert(env: TaskEnv, expert: Expert, seed: int, hold_steps: int) -> Epis
     if not any(success):
         return None
     return Episode(env.task.name, seed, np.array(observations, np.float32), np.array(actions), np.array(success))
+
+
+def _executed(action: np.ndarray, deviation: float, noise: np.random.Generator) -> np.ndarray:
+    return action if deviation == 0 else np.clip(action + deviation * noise.standard_normal(action.shape), -1.0, 1.0)

@@ -17,7 +17,9 @@ import numpy as np
 
 from reconverge.envs.episodes import Episode
 from reconverge.envs.errors import DamagedFile, UnsupportedEnvironment
+from reconverge.envs.expert_source import ExpertSource
 from reconverge.envs.experts import to_unit
+from reconverge.envs.hdf5_episodes import hdf5_episodes
 from reconverge.envs.lerobot_episodes import lerobot_episodes
 from reconverge.envs.minari_episodes import minari_episodes
 from reconverge.envs.recording import Recording
@@ -33,9 +35,15 @@ def recorded_batches(task: Task, hold_steps: int, size: int) -> Iterator[list[Ep
     source = task.expert
     assert source is not None and source.recorded
     source.require_unchanged()
-    recordings = minari_episodes(source.place, task) if source.kind == "minari" else lerobot_episodes(source.place)
+    recordings = _recordings(source, task)
     while batch := [as_episode(recording, task, hold_steps) for recording in islice(recordings, size)]:
         yield batch
+
+
+def _recordings(source: ExpertSource, task: Task) -> Iterator[Recording]:
+    if source.kind == "minari":
+        return minari_episodes(source.place, task)
+    return lerobot_episodes(source.place) if source.kind == "lerobot" else hdf5_episodes(source.place, task)
 
 
 def as_episode(recording: Recording, task: Task, hold_steps: int) -> Episode | None:

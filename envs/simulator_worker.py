@@ -93,6 +93,7 @@ class RunExpert:
     task: Task
     seeds: Sequence[int]
     hold_steps: int
+    action_noise: float = 0.0
 
 
 class Recorded:
@@ -224,7 +225,7 @@ class Worker:
         env, expert = next(self._environments(request.task)), expert_for(request.task)
         for row, seed in enumerate(request.seeds):
             self._busy_with(row)
-            runs.append(run_expert(env, expert, seed, request.hold_steps))
+            runs.append(run_expert(env, expert, seed, request.hold_steps, request.action_noise))
         return runs
 
     def _environments(self, task: Task) -> Iterator[TaskEnv]:

@@ -22,8 +22,11 @@ from reconverge.policy.methods import t_dgr
 from reconverge.policy.methods.adaptive import adaptive, adaptive_trust_region
 from reconverge.policy.methods.bounds import finetune, joint, single
 from reconverge.policy.methods.ewc import ewc
+from reconverge.policy.methods.l2 import l2
+from reconverge.policy.methods.mas import mas
 from reconverge.policy.methods.meta_learning import ftml, vr_mcl
 from reconverge.policy.methods.replay import replay
+from reconverge.policy.methods.si import si
 from reconverge.policy.methods.trust_region import trust_region
 from reconverge.policy.normalizer import Normalizer
 from reconverge.policy.windows import WindowTable
@@ -105,6 +108,12 @@ def make_method(config: RunConfig, source: ReplaySource | None, parameters: int,
                 return single()
             case "ewc":
                 return ewc(train.trust_region, parameters, device)
+            case "l2":
+                return l2(train.l2, parameters, device)
+            case "mas":
+                return mas(train.mas, parameters, device)
+            case "si":
+                return si(train.si, parameters, device)
             case "adaptive":
                 return adaptive(train)
     else:

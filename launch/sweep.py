@@ -367,8 +367,9 @@ def last_words(code: int, log: Path, start: int = 0) -> str:
 
 def _demonstrations(job: Job) -> tuple[object, ...]:
     """All that a job's demonstrations depend on, and where they are kept."""
-    settings = job.config.demonstrations
-    return settings.folder, settings.seed, settings.hold_steps, frozenset((s.task.name, s.demonstrations) for s in job.curriculum.stages)
+    settings, stages = job.config.demonstrations, job.curriculum.stages
+    wanted = frozenset((stage.task.name, stage.demonstrations) for stage in stages)
+    return settings.folder, settings.seed, settings.hold_steps, settings.action_noise, wanted
 
 
 # summary ---------------------------------------------------------------------------------------------------------------------------

@@ -97,6 +97,28 @@ class TrustRegionConfig:
 
 
 @dataclass(frozen=True)
+class L2Config:
+    strength: float = 200.0
+    """lambda of (lambda / 2) ||theta - theta*||^2, counted once per earlier task. Published: 1e5 without the half, under a loss of up to 1000."""
+
+
+@dataclass(frozen=True)
+class MASConfig:
+    strength: float = 2.0
+    """lambda of (lambda / 2) sum_p Omega_p (theta_p - theta_p*)^2. Published: 1 without the half."""
+    draws: int = 4096
+    """(window, timestep, noise) draws from which the importance is estimated."""
+
+
+@dataclass(frozen=True)
+class SIConfig:
+    strength: float = 2.0
+    """lambda of (lambda / 2) sum_p Omega_p (theta_p - theta_p*)^2. Published: c = 1 without the half, old and new tasks of equal weight."""
+    damping: float = 1e-3
+    """xi, in squared units of the parameters: bounds the importance of those that hardly moved. Published."""
+
+
+@dataclass(frozen=True)
 class MetaConfig:
     inner_learning_rate: float = 1e-4
     """Step of plain gradient descent on the support batch."""
@@ -138,6 +160,12 @@ class TrainConfig:
     """Used by `ewc` and `trust-region`, and by `adaptive-trust-region`."""
     distillation: Literal["method", "teacher", "noise"] = "method"
     """Target of replayed windows: the frozen teacher's predicted noise, the noise that was added, or whichever the method was published with."""
+    l2: L2Config = field(default_factory=L2Config)
+    """Used by `l2`."""
+    mas: MASConfig = field(default_factory=MASConfig)
+    """Used by `mas`."""
+    si: SIConfig = field(default_factory=SIConfig)
+    """Used by `si`."""
     meta: MetaConfig = field(default_factory=MetaConfig)
     """Used by `ftml` and `vr-mcl`."""
     update_budget: UpdateBudgetConfig = field(default_factory=UpdateBudgetConfig)

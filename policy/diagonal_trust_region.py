@@ -9,6 +9,8 @@ A sum of parabolas in one variable is a parabola again, so all earlier tasks tog
     rest        sum_i sum_p D_ip (theta_ip* - b_p)^2, which no theta can lower
 
 Worked example with P = 1: D = 1 around 0 and D = 3 around 2 give A = 4, b = 1.5, rest = 1 * 2.25 + 3 * 0.25 = 3.
+
+L2, MAS and SI are published with all curvature around the last optimum: A the same, b = theta_t*, rest 0. In the example A = 4, b = 2.
 """
 
 from __future__ import annotations
@@ -40,6 +42,12 @@ class DiagonalTrustRegion:
         self.rest += float((self.curvature.double() * share.double() * away.double().square()).sum())
         self.centre.add_(share * away)
         self.curvature = together
+        self.count += 1
+
+    def move(self, diagonal: Tensor, optimum: Tensor) -> None:
+        """Protect the `optimum` (P,) in place of all earlier ones, with `diagonal` (P,) added to their curvature; a negative sum counts as 0."""
+        self.curvature = (self.curvature + diagonal).clamp_min_(0)
+        self.centre = optimum.clone()
         self.count += 1
 
     def penalty(self, theta: Tensor) -> Tensor:

@@ -98,12 +98,17 @@ def diagonal_fisher(losses: DrawLosses, theta: Tensor, draws: Draws) -> Tensor:
     The square is taken per draw, not of a mini-batch's mean gradient, which is a smaller and different quantity. Draws without a
     finite gradient are left out, see `finite_draws`.
     """
+    return mean_over_gradients(Tensor.square_, losses, theta, draws)
+
+
+def mean_over_gradients(of: Callable[[Tensor], Tensor], losses: DrawLosses, theta: Tensor, draws: Draws) -> Tensor:
+    """(P,) mean of `of` every draw's gradient, (n, P) -> (n, P), which may change its argument. Draws without a finite one are left out."""
     per_draw = vmap(grad(lambda point, one: losses(point, tuple(part[None] for part in one)).sum()), in_dims=(None, 0))
     total = torch.zeros_like(theta)
     for part in _split(draws, max(1, GRADIENT_NUMBERS // len(theta))):
-        total += per_draw(theta, part).square_().sum(0)
+        total += of(per_draw(theta, part)).sum(0)
     if not bool(total.isfinite().all()):
-        return diagonal_fisher(losses, theta, finite_draws(losses, theta, draws))
+        return mean_over_gradients(of, losses, theta, finite_draws(losses, theta, draws))
     return total / len(draws[0])
 
 

@@ -11,6 +11,7 @@ from reconverge.envs.demonstrations_config import DemonstrationConfig
 from reconverge.envs.episodes import Episode, EpisodeStore, episode_seed
 from reconverge.envs.errors import DamagedFile, UnsupportedEnvironment
 from reconverge.envs.experts import Sb3Expert, expert_for
+from reconverge.envs.seeding import numpy_stream
 from reconverge.envs.simulators import Simulators
 from reconverge.envs.tasks import find_task, make_env
 
@@ -43,9 +44,9 @@ def test_an_interrupted_collection_does_not_repeat_its_batches(tmp_path: Path) -
     class Counted(Simulators):
         asked = 0
 
-        def run_expert(self, task, episode_seeds, hold_steps):  # type: ignore[no-untyped-def]
+        def run_expert(self, task, episode_seeds, hold_steps, action_noise=0.0):  # type: ignore[no-untyped-def]
             Counted.asked += len(episode_seeds)
-            return super().run_expert(task, episode_seeds, hold_steps)
+            return super().run_expert(task, episode_seeds, hold_steps, action_noise)
 
     def interrupt(done: int, wanted: int) -> None:
         raise KeyboardInterrupt
@@ -104,10 +105,32 @@ def test_an_expert_that_never_succeeds_is_refused() -> None:
         collect_from(Idle(), TASK, CONFIG, 5)
 
 
-@pytest.mark.parametrize("change", [{"seed": 1}, {"hold_steps": 6}])
-def test_other_settings_have_another_folder(change: dict[str, int]) -> None:
+@pytest.mark.parametrize("change", [{"seed": 1}, {"hold_steps": 6}, {"action_noise": 0.1}])
+def test_other_settings_have_another_folder(change: dict[str, float]) -> None:
     assert collection_name(TASK, CONFIG, 10) != collection_name(TASK, replace(CONFIG, **change), 10)
     assert collection_name(TASK, CONFIG, 10) == collection_name(TASK, replace(CONFIG, workers=9), 10)
+
+
+def test_noise_moves_the_expert_and_what_is_recorded_is_what_it_wanted() -> None:
+    """The stored action is the expert's own for the state that the noise has led to; it is another one than what acted there."""
+    expert, noisy = expert_for(TASK), replace(CONFIG, action_noise=0.3)
+    clean, found = collect(TASK, CONFIG, 5).episodes, collect(TASK, noisy, 5).episodes
+    env = make_env(TASK)
+    for episode in found:
+        state, _ = env.reset(seed=episode.seed)
+        for step, action in enumerate(episode.actions):
+            np.testing.assert_array_equal(action, np.float32(expert.act(state)))
+            drawn = numpy_stream("action noise", TASK.name, episode.seed).standard_normal((len(episode.actions), 2))[step]
+            state = env.step(np.clip(action.astype(np.float64) + 0.3 * drawn, -1, 1))[0]
+            np.testing.assert_array_equal(np.float32(state), episode.observations[step + 1])
+    assert found[0].seed == clean[0].seed and not np.array_equal(found[0].observations[1], clean[0].observations[1])
+    with Simulators(2) as pool:
+        same(collect(TASK, noisy, 5, simulators=pool), collect(TASK, noisy, 5))
+
+
+def test_without_noise_a_collection_has_the_name_that_it_had_before_there_was_any() -> None:
+    assert collection_name(TASK, DemonstrationConfig(), 10) == collection_name(TASK, replace(CONFIG, action_noise=0.0), 10)
+    assert collection_name(TASK, DemonstrationConfig(), 10) == "point-reach-1-10-a8fb99b30c1b"
 
 
 def test_a_stable_baselines3_policy_is_an_expert() -> None:

@@ -302,10 +302,11 @@ def test_a_run_is_diagnosed_and_its_report_says_so(tmp_path: Path) -> None:
         ("ewc", {}, {"update", "penalty"}),
         ("ewc", {"fisher": "diagonal"}, set()),
         ("ewc", {"form": "constraint"}, {"penalty"}),
+        ("si", {}, set()),
         ("replay", {}, {"update", "replay"}),
         ("trust-region", {"fisher": "diagonal"}, {"replay"}),
     ],
-    ids=["penalty", "diagonal", "constraint", "replay", "replay and diagonal"],
+    ids=["penalty", "diagonal", "constraint", "last optimum", "replay", "replay and diagonal"],
 )
 def test_what_a_method_lacks_is_left_out(tmp_path: Path, method: str, region: dict[str, str], there: set[str]) -> None:
     path, tables = diagnosed(tmp_path, method, "point-reach:2", **region)

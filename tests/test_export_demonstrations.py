@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from test_curriculum_run import tiny
+from test_toy_world import run
 
-from reconverge.envs.demonstrations import Demonstrations
+from reconverge.envs.demonstrations import Demonstrations, collect
+from reconverge.envs.demonstrations_config import DemonstrationConfig
 from reconverge.envs.episodes import Episode
 from reconverge.envs.errors import ConfigError, RunFolderError
+from reconverge.envs.expert_source import read_expert
 from reconverge.envs.plain_json import read_json
 from reconverge.envs.tasks import find_task
+from reconverge.eval.run_results import read_run
 from reconverge.launch.cli import main
 from reconverge.launch.demonstration_folder import own_actions
+from reconverge.launch.hdf5_export import write_hdf5
 from reconverge.launch.lerobot_export import write_lerobot
 from reconverge.launch.minari_export import minari_id, write_minari
 
@@ -113,7 +120,51 @@ def test_actions_leave_in_the_simulators_own_units() -> None:
     assert own_actions(task, np.array([[-1.0, -1.0], [1.0, 0.0]])).tolist() == [[-2.0, 0.0], [2.0, 0.5]]
 
 
-@pytest.mark.parametrize(("write", "package"), [(write_lerobot, "pyarrow"), (write_minari, "minari")])
+def test_hdf5_has_the_layout_of_robomimic(found: list[Demonstrations], tmp_path: Path) -> None:
+    h5py = pytest.importorskip("h5py")
+    files = write_hdf5(found, tmp_path / "files")
+    assert [path.name for path in files] == ["point-reach-0.hdf5", "point-reach-1.hdf5"]
+    for path, of_task in zip(files, found, strict=True):
+        with h5py.File(path, "r") as file:
+            data = file["data"]
+            assert data.attrs["total"] == 15 and json.loads(data.attrs["env_args"])["env_name"] == of_task.task.name
+            assert sorted(data) == ["demo_0", "demo_1", "demo_2"]
+            for number, episode in enumerate(of_task.episodes):
+                demo, steps = data[f"demo_{number}"], len(episode.actions)
+                assert demo.attrs["num_samples"] == steps and demo.attrs["seed"] == episode.seed
+                np.testing.assert_array_equal(demo["obs/state"][()], episode.observations[:-1])
+                np.testing.assert_array_equal(demo["next_obs/state"][()], episode.observations[1:])
+                np.testing.assert_array_equal(demo["actions"][()], episode.actions)
+                assert demo["dones"][()].tolist() == [0] * (steps - 2) + [1, 1] == demo["rewards"][()].tolist()
+
+
+@pytest.mark.parametrize("keys", ["", "#state"])
+def test_hdf5_brings_the_episodes_back_as_demonstrations(found: list[Demonstrations], keys: str, tmp_path: Path) -> None:
+    """Out, and in again as a stage's expert: the same arrays to the last bit, under their numbers in the file."""
+    pytest.importorskip("h5py")
+    for path, of_task in zip(write_hdf5(found, tmp_path / "files"), found, strict=True):
+        task = replace(of_task.task, expert=read_expert(f"hdf5:{path}{keys}", "here"))
+        read = collect(task, DemonstrationConfig(workers=0), 3)
+        assert [episode.seed for episode in read.episodes] == [0, 1, 2]
+        for back, episode in zip(read.episodes, of_task.episodes, strict=True):
+            for name in ("observations", "actions", "success"):
+                np.testing.assert_array_equal(getattr(back, name), getattr(episode, name))
+                assert getattr(back, name).dtype == getattr(episode, name).dtype
+
+
+def test_the_command_writes_hdf5_and_a_run_learns_from_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("h5py")
+    rest = ["--episodes", "3", "--workers", "0", "--quiet", "--folder", str(tmp_path / "kept"), "--output-dir", str(tmp_path / "set")]
+    assert main(["export-demonstrations", "point-reach-0", "--format", "hdf5", *rest]) == 0
+    said = capsys.readouterr().out
+    expert = said.partition('expert: "')[2].partition('"')[0]
+    assert expert == f"hdf5:{tmp_path / 'set' / 'point-reach-0.hdf5'}#state"
+    (tmp_path / "mine.yaml").write_text(f"name: mine\ndemonstrations: 3\nupdates: 3\ntasks: [{{task: point-reach-0, expert: '{expert}'}}]\n")
+    config = tiny(tmp_path, curriculum=str(tmp_path / "mine.yaml"))
+    assert read_run(run(tmp_path / "run", config)).finished
+
+
+@pytest.mark.parametrize(("write", "package"), [(write_lerobot, "pyarrow"), (write_minari, "minari"), (write_hdf5, "h5py")])
 def test_without_the_package_the_line_that_installs_it_is_said(write, package: str, found, tmp_path: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
     import importlib
 

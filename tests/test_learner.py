@@ -11,8 +11,11 @@ from reconverge.policy.learner import Learner
 from reconverge.policy.methods.adaptive import adaptive_trust_region
 from reconverge.policy.methods.bounds import finetune, single
 from reconverge.policy.methods.ewc import StayTrue, ewc
+from reconverge.policy.methods.l2 import l2
+from reconverge.policy.methods.mas import mas
 from reconverge.policy.methods.meta_learning import vr_mcl
 from reconverge.policy.methods.replay import replay
+from reconverge.policy.methods.si import si
 from reconverge.policy.methods.trust_region import trust_region
 from reconverge.policy.windows import WindowBatch
 
@@ -141,6 +144,9 @@ METHODS: dict[str, Callable[[], Method]] = {
     "constraint": lambda: trust_region(Source(), replace(REGION, form="constraint", radius=1e-6), SIZE),
     "functional": lambda: trust_region(Source(), replace(REGION, form="functional"), SIZE),
     "diagonal": lambda: ewc(replace(REGION, fisher="diagonal"), SIZE),
+    "l2": lambda: l2(SMALL.l2, SIZE),
+    "mas": lambda: mas(replace(SMALL.mas, draws=32), SIZE),
+    "si": lambda: si(SMALL.si, SIZE),
     "single": single,
     "vr-mcl": lambda: vr_mcl(Source(), SMALL),
     "adaptive": lambda: adaptive_trust_region(Source(), replace(SMALL, update_budget=UpdateBudgetConfig(draws=32)), SIZE),

@@ -10,7 +10,7 @@ import slider_world
 from reconverge.envs.demonstrations import collect
 from reconverge.envs.demonstrations_config import DemonstrationConfig
 from reconverge.envs.errors import DamagedFile, ReconvergeError, UnsupportedEnvironment
-from reconverge.envs.expert_source import MissingExpert
+from reconverge.envs.expert_source import MissingExpert, read_expert
 from reconverge.envs.own_task import own_task
 from reconverge.envs.recorded_episodes import as_episode
 from reconverge.envs.recording import Recording
@@ -202,3 +202,150 @@ def test_a_lerobot_set_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
     (cut / "data" / "chunk-000" / "file-000.parquet").write_bytes(b"PAR1 nothing")
     with pytest.raises(DamagedFile, match="cannot be read"):
         collect(task_for(f"lerobot:{cut}"), CONFIG, 3)
+
+
+# HDF5 in robomimic's layout --------------------------------------------------------------------------------------------------------------
+
+
+def write_hdf5(path: Path, success: bool = True, last: bool = True) -> Path:
+    """Two observation keys, of which the second is the same every time; demonstrations are numbered 0, 1, ... as they come."""
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(path, "w") as file:
+        for number, (observations, actions, gaps, rewards) in enumerate(EPISODES):
+            demo = file.create_group(f"data/demo_{number}")
+            demo["actions"], demo["rewards"], demo["dones"] = actions, rewards, np.zeros(len(actions), int)
+            for group, seen in (("obs", observations[:-1]), ("next_obs", observations[1:])):
+                if group == "obs" or last:
+                    demo[f"{group}/place"], demo[f"{group}/still"] = seen, np.full(len(seen), 7.0)
+                    demo[f"{group}/camera"] = np.zeros((len(seen), 2, 2, 3), np.uint8)
+            if success:
+                demo["success"] = gaps[1:] < 0.1
+    return path
+
+
+def test_an_hdf5_file_teaches_the_observations_that_are_named(tmp_path: Path) -> None:
+    path = write_hdf5(tmp_path / "set.hdf5")
+    found = collect(task_for(f"hdf5:{path}#place"), CONFIG, 6, tmp_path / "kept")
+    assert [episode.seed for episode in found.episodes] == [0, 2, 3, 5, 6, 8] and found.attempts == 9
+    expected = EPISODES[5][0][: len(found.episodes[3].observations)]
+    np.testing.assert_array_equal(found.episodes[3].observations, np.float32(expected))
+    assert np.abs(found.episodes[0].actions).max() == 1.0
+
+
+def test_observations_are_put_end_to_end_in_the_order_of_their_names(tmp_path: Path) -> None:
+    from reconverge.envs.hdf5_episodes import hdf5_episodes
+
+    path = write_hdf5(tmp_path / "set.hdf5")
+    for keys, columns in (("place,still", (0, 1)), ("still, place", (1, 0))):
+        recording = next(hdf5_episodes(f"{path}#{keys}", _plain()))
+        expected = np.stack([EPISODES[0][0][:, 0], np.full(26, 7.0)], axis=1)
+        np.testing.assert_array_equal(recording.observations, expected[:, columns])
+    assert read_digest(f"hdf5:{path}#place,still") != read_digest(f"hdf5:{path}#still,place")  # other observations, other demonstrations
+
+
+def read_digest(expert: str) -> str:
+    return read_expert(expert, "here").digest
+
+
+def test_an_hdf5_file_that_says_little_is_taken_whole_but_for_the_last_action(tmp_path: Path) -> None:
+    path = write_hdf5(tmp_path / "set.hdf5", success=False, last=False)
+    found = collect(task_for(f"hdf5:{path}#place"), CONFIG, 9)
+    assert all(len(episode.actions) == 24 and episode.success.tolist() == [False] * 23 + [True] for episode in found.episodes)
+
+
+def test_a_return_judges_the_rewards_of_an_hdf5_file(tmp_path: Path) -> None:
+    path = write_hdf5(tmp_path / "set.hdf5", success=False)
+    middle = float(np.median([rewards.sum() for *_, rewards in EPISODES]))
+    found = collect(task_for(f"hdf5:{path}#place", {"return_at_least": middle}), CONFIG, 5)
+    assert [episode.seed for episode in found.episodes] == [n for n, (*_, rewards) in enumerate(EPISODES) if rewards.sum() >= middle]
+
+
+@pytest.mark.parametrize(
+    ("keys", "kind", "says"),
+    [
+        ("", UnsupportedEnvironment, "demo_0/obs holds camera, place, still; say which to put end to end"),
+        ("#plaice", UnsupportedEnvironment, "demo_0/obs has no 'plaice'; it holds camera, place, still"),
+        ("#camera", UnsupportedEnvironment, r"camera has the shape \(25, 2, 2, 3\)"),
+        ("#place,still", UnsupportedEnvironment, r"observations of shape \(26, 2\)"),
+    ],
+)
+def test_observations_that_cannot_be_used_are_named(keys: str, kind: type[Exception], says: str, tmp_path: Path) -> None:
+    path = write_hdf5(tmp_path / "set.hdf5")
+    with pytest.raises(kind, match=says):
+        collect(task_for(f"hdf5:{path}{keys}"), CONFIG, 3)
+
+
+def change(path: Path, what: str) -> None:
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(path, "a") as file:
+        demo = file["data/demo_0"]
+        match what:
+            case "short":
+                del demo["obs/place"]
+                demo["obs/place"] = np.zeros((3, 1))
+            case "dones":
+                del demo["dones"]
+                demo["dones"] = np.zeros(3)
+            case "text":
+                del demo["actions"]
+                demo["actions"] = "none"
+            case "no actions":
+                del demo["actions"]
+            case "no demos":
+                del file["data"]
+                file.create_group("data")
+            case "no data":
+                del file["data"]
+            case "nan":
+                demo["actions"][3] = np.nan
+            case "huge":
+                del demo["obs/place"]
+                demo.create_dataset("obs/place", (25, 2**40), "f4", chunks=(1, 1024))
+            case "outside":
+                del demo["obs/place"]
+                demo["obs/place"] = h5py.ExternalLink("/etc/passwd", "/")
+            case "array for group":
+                del demo["obs"]
+                demo["obs"] = np.zeros((25, 1))
+
+
+@pytest.mark.parametrize(
+    ("what", "kind", "says"),
+    [
+        ("short", DamagedFile, "obs/place has 3 rows, and the demonstration has 25 actions"),
+        ("dones", DamagedFile, "dones has 3 rows"),
+        ("text", UnsupportedEnvironment, "actions is no array of numbers"),
+        ("no actions", UnsupportedEnvironment, "demo_0 has no 'actions'"),
+        ("no demos", UnsupportedEnvironment, "holds no demo_0"),
+        ("no data", UnsupportedEnvironment, "has no 'data'; it holds nothing"),
+        ("nan", DamagedFile, "not finite"),
+        ("huge", DamagedFile, "claims 27487790694400 numbers"),
+        ("outside", DamagedFile, "is a link to elsewhere"),
+        ("array for group", DamagedFile, "obs is no group"),
+    ],
+)
+def test_an_hdf5_file_that_is_not_what_it_should_be_is_refused(what: str, kind: type[Exception], says: str, tmp_path: Path) -> None:
+    path = write_hdf5(tmp_path / "set.hdf5")
+    change(path, what)
+    with pytest.raises(kind, match=says):
+        collect(task_for(f"hdf5:{path}#place"), CONFIG, 3)
+
+
+def test_half_an_hdf5_file_and_none_are_refused(tmp_path: Path) -> None:
+    path = write_hdf5(tmp_path / "set.hdf5")
+    path.write_bytes(path.read_bytes()[:900])
+    with pytest.raises(DamagedFile, match="cannot be read"):
+        collect(task_for(f"hdf5:{path}#place"), CONFIG, 3)
+    path.write_bytes(b"no hdf5")
+    with pytest.raises(DamagedFile, match="cannot be read"):
+        collect(task_for(f"hdf5:{path}#place"), CONFIG, 3)
+    with pytest.raises(MissingExpert, match="cannot be read"):
+        task_for(f"hdf5:{tmp_path / 'none.hdf5'}#place")
+
+
+def test_an_hdf5_file_changed_since_it_was_named_is_refused(tmp_path: Path) -> None:
+    path = write_hdf5(tmp_path / "set.hdf5")
+    task = task_for(f"hdf5:{path}#place")
+    change(path, "dones")
+    with pytest.raises(MissingExpert, match="it was changed since"):
+        collect(task, CONFIG, 3)

@@ -15,7 +15,7 @@ from reconverge.launch.presets import find_preset
 from reconverge.launch.progress import Progress
 from reconverge.launch.recovery_probe import recover
 from reconverge.launch.run_folder import RunFolder
-from reconverge.policy.config import TrustRegionConfig, UpdateBudgetConfig
+from reconverge.policy.config import L2Config, MASConfig, SIConfig, TrustRegionConfig, UpdateBudgetConfig
 from reconverge.policy.diffusion_policy import DiffusionPolicy
 
 SMOKE = find_preset("smoke")
@@ -25,6 +25,12 @@ TRAIN = SMOKE.train
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("world")
+
+
+@pytest.fixture(scope="module")
+def free(world: Path) -> RunResults:
+    """Nothing holds the first task."""
+    return results_of(world, "finetune", method="finetune")
 
 
 def results_of(world: Path, name: str, **changes: object) -> RunResults:
@@ -63,6 +69,16 @@ def test_a_strong_fisher_penalty_trades_the_second_task_for_the_first(world: Pat
     assert weak.matrix[2][1] >= 0.9
     assert strong.matrix[2][1] < weak.matrix[2][1] - 0.2
     assert strong.matrix[2][0] >= weak.matrix[2][0]
+
+
+@pytest.mark.parametrize(("method", "settings"), [("l2", L2Config(200.0)), ("mas", MASConfig(200.0, 1024)), ("si", SIConfig(200.0))])
+def test_a_penalty_around_the_last_optimum_holds_the_first_task_at_the_cost_of_the_second(
+    world: Path, free: RunResults, method: str, settings: object
+) -> None:
+    """The tasks conflict, and what holds the first one is stiffness again."""
+    learned, kept, second = learned_and_kept(results_of(world, method, method=method, train=replace(TRAIN, **{method: settings})))  # type: ignore
+    assert learned >= 0.9 and kept >= 0.8
+    assert free.matrix[2][0] <= 0.2 and free.matrix[2][1] >= second + 0.2
 
 
 def test_a_policy_per_task_forgets_nothing_and_is_measured_again_where_a_task_comes_again(world: Path) -> None:

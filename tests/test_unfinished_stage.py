@@ -22,6 +22,7 @@ from reconverge.envs.errors import DamagedFile, OutOfDeviceMemory
 from reconverge.envs.seeding import numpy_stream
 from reconverge.launch.config import METHODS, RunConfig
 from reconverge.launch.verification import verify
+from reconverge.policy.config import MASConfig
 from reconverge.policy.learner import Learner
 
 
@@ -62,7 +63,8 @@ def test_every_method_goes_on_from_any_update(method: Any, tmp_path: Path, monke
     """Saved after every update, broken off ahead of one of them."""
     form = "functional" if method == "trust-region" else "penalty"
     config: RunConfig = tiny(tmp_path, method=method, curriculum="point-reach:2", save_minutes=0.0)
-    config = replace(config, train=replace(config.train, trust_region=replace(config.train.trust_region, form=form)))
+    settings = {"trust_region": replace(config.train.trust_region, form=form), "mas": MASConfig(draws=64)}
+    config = replace(config, train=replace(config.train, **settings))  # type: ignore[arg-type]
     expected = everything(run(tmp_path / "golden", config))
     original, broken_off_at = Learner.update, int(numpy_stream("broken off", method).integers(3, 20))
 

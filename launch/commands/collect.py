@@ -38,6 +38,8 @@ class Collect(Command):
     """Steps kept after the first success."""
     seed: int = DemonstrationConfig.seed
     """Seed of the expert's episodes."""
+    action_noise: float = DemonstrationConfig.action_noise
+    """Standard deviation of Gaussian noise on the actions that are executed, in [-1, 1] units; the clean ones are recorded."""
     workers: int = DemonstrationConfig.workers
     """Simulator processes. The demonstrations do not depend on it."""
     output_dir: Path = Path(DemonstrationConfig.folder)
@@ -48,7 +50,7 @@ class Collect(Command):
     """Show no progress."""
 
     def run(self, command_line: str) -> int:
-        config = DemonstrationConfig(self.episodes, self.hold_steps, self.seed, self.workers, str(self.output_dir))
+        config = DemonstrationConfig(self.episodes, self.hold_steps, self.seed, self.workers, str(self.output_dir), self.action_noise)
         check(RunConfig(demonstrations=config))
         curriculum = load_curriculum(self.curriculum)
         from reconverge.envs.demonstrations import collect, collection_name

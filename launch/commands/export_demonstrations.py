@@ -20,21 +20,23 @@ from reconverge.launch.stage_plan import demonstration_budgets, plan_stages
 
 @dataclass(frozen=True)
 class ExportDemonstrations(Command):
-    """Write demonstrations in the layout of another library: one LeRobot data set of all tasks, or a Minari data set per task.
+    """Write demonstrations in the layout of another library: one LeRobot data set of all tasks, or a Minari data set or HDF5 file per task.
 
     They are collected first where they are not there yet.
 
     Examples:
       reconverge export-demonstrations cw10:3 --format lerobot --output-dir runs/exports/cw10-3
       reconverge export-demonstrations hammer --format minari --output-dir runs/exports/minari --episodes 50
+      reconverge export-demonstrations hammer --format hdf5 --output-dir runs/exports/hdf5
     """
 
-    summary: ClassVar[str] = "demonstrations for LeRobot or Minari"
+    summary: ClassVar[str] = "demonstrations for LeRobot, Minari or robomimic"
 
     curriculum: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="CURRICULUM_OR_TASK")]
     """Name of a curriculum, a YAML file, or one task."""
-    format: Literal["lerobot", "minari"]
-    """`lerobot` for its layout v3.0 in Parquet (pip install 'reconverge[lerobot]'), `minari` for HDF5 (pip install 'reconverge[minari]')."""
+    format: Literal["lerobot", "minari", "hdf5"]
+    """`lerobot` for its layout v3.0 in Parquet (pip install 'reconverge[lerobot]'), `minari` for Minari's own HDF5 (pip install
+    'reconverge[minari]'), `hdf5` for robomimic's (pip install 'reconverge[hdf5]')."""
     output_dir: Path
     """Folder to write; it must be new or empty."""
     episodes: int = DemonstrationConfig.episodes
@@ -43,6 +45,8 @@ class ExportDemonstrations(Command):
     """Steps kept after the first success."""
     seed: int = DemonstrationConfig.seed
     """Seed of the expert's episodes."""
+    action_noise: float = DemonstrationConfig.action_noise
+    """Standard deviation of Gaussian noise on the actions that are executed, in [-1, 1] units; the clean ones are recorded."""
     workers: int = DemonstrationConfig.workers
     """Simulator processes. The demonstrations do not depend on it."""
     folder: Path = Path(DemonstrationConfig.folder)
@@ -51,7 +55,7 @@ class ExportDemonstrations(Command):
     """Show no progress."""
 
     def run(self, command_line: str) -> int:
-        config = DemonstrationConfig(self.episodes, self.hold_steps, self.seed, self.workers, str(self.folder))
+        config = DemonstrationConfig(self.episodes, self.hold_steps, self.seed, self.workers, str(self.folder), self.action_noise)
         check(RunConfig(demonstrations=config))
         wanted = self._wanted(RunConfig(demonstrations=config))
         from reconverge.launch.demonstration_folder import refuse_filled
@@ -70,6 +74,11 @@ class ExportDemonstrations(Command):
 
             write_lerobot(found, self.output_dir)
             print(f"LeRobot data set: {self.output_dir}")
+        elif self.format == "hdf5":
+            from reconverge.launch.hdf5_export import OBSERVATION, write_hdf5
+
+            for path in write_hdf5(found, self.output_dir):
+                print(f'HDF5 file: {path}; as a stage\'s expert: "hdf5:{path}#{OBSERVATION}"')
         else:
             from reconverge.launch.minari_export import write_minari
 

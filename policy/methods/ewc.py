@@ -100,6 +100,26 @@ class StayNearByDiagonal(Penalty):
         self.region.add(diagonal_fisher(losses, learner.parameters.values, draws), learner.parameters.values)
 
 
+class StayNearLast(Penalty):
+    """Keep every single parameter near its value at the last optimum, by importances that add up over the stages: L2, MAS, SI."""
+
+    region: DiagonalTrustRegion
+
+    def __init__(self, strength: float, size: int, device: torch.device | str = "cpu") -> None:
+        """`strength` is lambda of (lambda / 2) * sum_p Omega_p (theta_p - theta_p*)^2; `size` is P."""
+        self.region = DiagonalTrustRegion(strength, size, device)
+
+    def importance(self, learner: Learner) -> Tensor:
+        """Omega (P,) of the stage that ends."""
+        raise NotImplementedError
+
+    def on_stage_end(self, learner: Learner) -> None:
+        self.region.move(self.importance(learner), learner.parameters.values)
+
+    def kept(self) -> dict[str, int]:
+        return {"importance and last optimum": self.region.bytes}
+
+
 def fisher_draws(learner: Learner, config: TrustRegionConfig) -> tuple[DrawLosses, Draws]:
     """The losses, as a function of theta, of draws from the windows of the stage that ends."""
     draws = denoising_draws(learner.policy, learner.windows, config.draws, learner.streams)
