@@ -233,8 +233,8 @@ class Progress:
         if self._bars is not None and tick.bar is not None:
             self._bars.remove_task(tick.bar)
         if tick.elapsed_s >= PLAIN_INTERVAL_S:
-            count = tick.done if tick.total is None else f"{tick.done}/{tick.total}"
-            self.note(f"{self._label(tick)} {count} in {clock_text(tick.elapsed_s)}")
+            count = (f" {tick.done}" if tick.done else "") if tick.total is None else f" {tick.done}/{tick.total}"
+            self.note(f"{self._label(tick)}{count} in {clock_text(tick.elapsed_s)}")
             self._printed_s = self._clock()
 
     def _print(self, tick: Tick) -> None:

@@ -11,7 +11,7 @@ import tyro
 from reconverge.envs.curriculum import load_curriculum
 from reconverge.envs.errors import ConfigError, ReconvergeError
 from reconverge.envs.experts import check_expert
-from reconverge.launch.commands.command import Command, check_device
+from reconverge.launch.commands.command import Command, MaybePath, check_device
 from reconverge.launch.commands.pages import render_run, report_on
 from reconverge.launch.commands.tables import Columns, expert_percent, interval_percent, print_table, success_percent
 from reconverge.launch.config import RunConfig, check
@@ -41,11 +41,11 @@ class Train(Command):
 
     preset: str = "quickstart"
     """Configuration to start from; `reconverge list presets` shows them."""
-    output_dir: Path | None = None
+    output_dir: MaybePath = None
     """Run folder; runs/PRESET/METHOD/seed-N when left out."""
     overwrite: bool = False
     """Delete the run that the folder holds, and start afresh."""
-    resume: Path | None = None
+    resume: MaybePath = None
     """Go on with an interrupted run, in its folder and with its configuration."""
     print_config: bool = False
     """Print the resolved configuration and do nothing."""
