@@ -69,11 +69,13 @@ class ImageRun:
         fisher: per stage, how far the Fisher at its end is of rank one, and whether two halves of the penalty's own draws agree on its direction;
             only of methods that estimate it.
         shown: (stage, class) -> the first generated images, from the same noise at every stage.
+        model: the image model at the end.
     """
 
     rows: list[dict[str, Any]] = field(default_factory=list)
     fisher: list[dict[str, Any]] = field(default_factory=list)
     shown: dict[tuple[int, int], Tensor] = field(default_factory=dict)
+    model: DiffusionPolicy | None = None
 
 
 class NothingSeen:
@@ -114,6 +116,7 @@ def learn_classes(config: RunConfig, stages: Sequence[Sequence[int]], classes: I
             images = generate(learner.teacher, label, generated, config.seed)
             run.rows.append({"stage": stage, "class": classes.names[label], **judge.quality(images, label)._asdict()})
             run.shown[stage, label] = images[:SHOWN]
+    run.model = learner.teacher
     return run
 
 
@@ -158,7 +161,7 @@ class Digits:
     seeds: tuple[int, ...] = (0,)
     """Seeds, the same for every method."""
     output_dir: Path = Path("runs/digits")
-    """Folder for tables and pictures."""
+    """Folder for tables, pictures and models."""
     images: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None
     """A folder with one sub-folder of PNG or JPEG images per class, in place of the digits."""
     size: int = 16
@@ -246,7 +249,9 @@ class Digits:
         first = {method: runs[method, self.seeds[0]].shown for method in self.methods}
         write_file(self.output_dir / "images.png", png(watch_it_forget(first, stages, classes)))
         write_file(self.output_dir / "curves.png", png(forgetting_curves({key: run.rows for key, run in runs.items()}, stages, classes, judge)))
-        print(f"\ntables and pictures: {self.output_dir}")
+        for (method, seed), run in runs.items():
+            run.model.save(self.output_dir / "models" / f"{method}-seed-{seed}")
+        print(f"\ntables, pictures and models: {self.output_dir}")
 
 
 def figures_of(run: ImageRun, stages: Sequence[Sequence[int]], classes: ImageClasses) -> dict[str, float]:

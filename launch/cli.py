@@ -166,6 +166,8 @@ def _shortened(said: str, program: str) -> ReconvergeError:
     choice = re.match(r"invalid choice '(.*)' for argument '(?:--)?(\S+)'\. Expected one of \((.*)\)", text)
     if choice:
         return UnknownName(choice[2], choice[1], re.findall(r"'([^']*)'", choice[3]))
+    if missing := re.match(r"Missing from [^:]*: (\S+) (.*?)\.? \(required\)$", text):
+        text = f"{program.split()[-1]} needs {missing[1]} ({missing[2]})"
     return ConfigError(f"{text.rstrip('.')}; see {program} --help")
 
 

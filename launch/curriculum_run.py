@@ -53,7 +53,7 @@ def train(config: RunConfig, folder: RunFolder, progress: Progress) -> None:
     Raises Stopped on SIGTERM, SIGINT or SIGUSR1, with what there is saved; OutOfDeviceMemory, with the last save as it was.
     """
     torch.set_num_threads(config.threads)
-    with StopRequest() as stop, Simulators(config.evaluation.workers) as simulators:
+    with StopRequest(progress.say_at_once) as stop, Simulators(config.evaluation.workers) as simulators:
         try:
             CurriculumRun(config, folder, progress, simulators, stop).run()
         except torch.OutOfMemoryError as error:
@@ -289,12 +289,14 @@ class CurriculumRun:
 
     @contextmanager
     def _live_log(self, record: StageRecord) -> Iterator[Callable[[dict[str, Any]], None]]:
-        """Gives the function that adds a row of training figures to the record, and to metrics.jsonl for who watches."""
+        """Gives the function that adds a row of training figures to the record, and to metrics.jsonl and the terminal for who watches."""
+        self.progress.figures.clear()
         with open(self.folder.metrics_jsonl, "a") as live:
 
             def show(row: dict[str, Any]) -> None:
                 live.write(json.dumps(row) + "\n")
                 live.flush()
+                self.progress.figures.append(row)
 
             def log(row: dict[str, Any]) -> None:
                 record.training.append(row)

@@ -256,7 +256,8 @@ def _rendering_verdict(chosen: str, drawn: dict[str, str], failed: dict[str, str
         fix = f"unset MUJOCO_GL, or export MUJOCO_GL={next(iter(drawn))}"
         found = f"MUJOCO_GL={chosen} draws nothing ({failed[chosen]}) and may stop mujoco from loading; {next(iter(drawn))} draws"
         return Finding("rendering", found, fix)
-    return Finding("rendering", f"{works}{f'; not needed: {not_here}' if not_here else ''}")
+    unneeded = f"; not here and not needed: {', '.join(failed)}" if failed else ""
+    return Finding("rendering", f"{works}{unneeded}")
 
 
 def _torch() -> list[Finding]:

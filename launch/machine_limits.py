@@ -39,6 +39,14 @@ def free_memory(cgroup: Path = CGROUP, meminfo: Path = Path("/proc/meminfo")) ->
     return available
 
 
+def used_memory(statm: Path = Path("/proc/self/statm")) -> float:
+    """Bytes of memory that this process holds; nan where the system does not say."""
+    try:
+        return float(statm.read_text().split()[1]) * resource.getpagesize()
+    except (OSError, ValueError, IndexError):
+        return math.nan
+
+
 def open_file_limits() -> tuple[float, float]:
     """The limit in force and the one up to which `ulimit -n` may raise it; inf for none."""
     soft, hard = (math.inf if limit == resource.RLIM_INFINITY else float(limit) for limit in resource.getrlimit(resource.RLIMIT_NOFILE))

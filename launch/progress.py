@@ -2,6 +2,8 @@
 
     stage 2/3 push-wall-v3  update 500/2000  38.1/s  eta 0:40
 
+`train` has a panel in the place of the bars (training_panel.py), which looks here for what it shows.
+
 The seconds of each phase go to cost.json. A phase inside another one stops the outer one's clock, so the
 phases add up to the time they took together:
 
@@ -14,18 +16,22 @@ time from the first to the last booking.
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Literal, TextIO
+from typing import Any, Literal, TextIO, cast
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn
 from rich.progress import Progress as Bars
 from rich.text import Text
 
-Mode = Literal["bars", "plain", "quiet"]
+from reconverge.launch.stop_request import past_all_buffers
+
+Mode = Literal["panel", "bars", "plain", "quiet"]
 PLAIN_INTERVAL_S = 5.0
 
 
@@ -74,11 +80,33 @@ class Tick:
         return "  ".join(parts)
 
 
-class _Unwatched(Console):
-    """A console whose reader may go away: what is shown is then shown to nobody, and the run goes on."""
+class _Unfailing:
+    """A stream whose reader may go away, or know few letters: what cannot be shown is shown to nobody, and the run goes on."""
 
-    def on_broken_pipe(self) -> None:
-        self.quiet = True
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with contextlib.suppress(OSError):
+            try:
+                self._stream.write(text)
+            except UnicodeEncodeError:
+                self._stream.write(text.encode(self._stream.encoding, "replace").decode(self._stream.encoding))
+        return len(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError):
+            self._stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+class _CursorKept(Console):
+    """A console that never hides the cursor: a process that is killed could not give it back."""
+
+    def show_cursor(self, show: bool = True) -> bool:
+        return False
 
 
 class Progress:
@@ -92,24 +120,30 @@ class Progress:
 
     Attributes:
         seconds: seconds spent per phase so far; a resumed run may put the earlier ones in.
+        phases: those that are open, the innermost last.
+        figures: rows of training figures of the stage under way, for those who look on.
+        urgent: what was said last from within a signal handler.
     """
 
     def __init__(self, mode: Mode = "plain", stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic) -> None:
         self.mode = mode
         self.seconds: dict[str, float] = {}
-        self._console = _Unwatched(file=stream or sys.stderr, highlight=False, soft_wrap=True)
+        self.phases: list[Tick] = []
+        self.figures: list[dict[str, Any]] = []
+        self.urgent = ""
+        self.console = _CursorKept(file=cast("TextIO", _Unfailing(stream or sys.stderr)), highlight=False, soft_wrap=True)
         self._clock = clock
         self._stage = ""
         self._place: dict[str, Any] = {}
-        self._open: list[Tick] = []
         self._part = ""
         self._resumed_s = self._printed_s = clock()
         self._bars = self._make_bars() if mode == "bars" else None
 
     @classmethod
-    def in_terminal(cls, quiet: bool = False) -> Progress:
-        """Bars where standard error is a terminal, plain lines where it is a file or a pipe."""
-        return cls("quiet" if quiet else "bars" if Console(stderr=True).is_terminal else "plain")
+    def in_terminal(cls, quiet: bool = False, panel: bool = False) -> Progress:
+        """Bars, or room for a panel, where somebody watches standard error; plain lines where it is a file or a pipe."""
+        shown: Mode = "panel" if panel else "bars"
+        return cls("quiet" if quiet else shown if watched(sys.stderr, os.environ) else "plain")
 
     def __enter__(self) -> Progress:
         if self._bars is not None:
@@ -133,13 +167,13 @@ class Progress:
         tick = Tick(name, total, done, self._show, self._clock)
         if self._bars is not None:
             tick.bar = self._bars.add_task(self._label(tick), total=total, completed=done, speed="")
-        self._open.append(tick)
+        self.phases.append(tick)
         try:
             yield tick
         finally:
             self._settle()
-            self._open.pop()
-            for outer in self._open:
+            self.phases.pop()
+            for outer in self.phases:
                 outer.pause(tick.elapsed_s)
             self._end(tick)
 
@@ -157,12 +191,18 @@ class Progress:
     def note(self, text: str) -> None:
         """Print one line, above the bars when there are any."""
         if self.mode != "quiet":
-            (self._bars.console if self._bars is not None else self._console).print(Text(text))
+            (self._bars.console if self._bars is not None else self.console).print(Text(text))
+
+    def say_at_once(self, text: str) -> None:
+        """Say something from within a signal handler, where nothing may be locked: past all buffers, or in the panel when it is drawn next."""
+        self.urgent = text
+        if self.mode != "panel":
+            past_all_buffers(text)
 
     def where(self) -> dict[str, Any]:
         """Stage, innermost open phase and seconds per phase, as plain JSON values; another thread may ask."""
         found: dict[str, Any] = {**self._place, "seconds": dict(self.seconds)}
-        phases = list(self._open)
+        phases = list(self.phases)
         found |= {tick.phase: tick.done for tick in phases if tick.phase == "update"}  # also while a phase inside it is open
         for tick in phases[-1:]:
             found |= {"phase": tick.phase, "done": tick.done, "total": tick.total, "rate": tick.rate, "eta_s": tick.eta_s}
@@ -177,7 +217,7 @@ class Progress:
     def _settle(self) -> None:
         """Book the time since the last booking on the innermost open phase, or its part."""
         now = self._clock()
-        name = f"{self._open[-1].phase}{self._part}" if self._open else "other"
+        name = f"{self.phases[-1].phase}{self._part}" if self.phases else "other"
         if now > self._resumed_s:
             self.seconds[name] = self.seconds.get(name, 0.0) + now - self._resumed_s
         self._resumed_s = now
@@ -193,8 +233,8 @@ class Progress:
         if self._bars is not None and tick.bar is not None:
             self._bars.remove_task(tick.bar)
         if tick.elapsed_s >= PLAIN_INTERVAL_S:
-            count = tick.done if tick.total is None else f"{tick.done}/{tick.total}"
-            self.note(f"{self._label(tick)} {count} in {clock_text(tick.elapsed_s)}")
+            count = (f" {tick.done}" if tick.done else "") if tick.total is None else f" {tick.done}/{tick.total}"
+            self.note(f"{self._label(tick)}{count} in {clock_text(tick.elapsed_s)}")
             self._printed_s = self._clock()
 
     def _print(self, tick: Tick) -> None:
@@ -206,7 +246,13 @@ class Progress:
 
     def _make_bars(self) -> Bars:
         columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(), TextColumn("{task.fields[speed]}"))
-        return Bars(*columns, console=self._console, transient=True)
+        return Bars(*columns, console=self.console, transient=True)
+
+
+def watched(stream: TextIO, environment: Mapping[str, str]) -> bool:
+    """Whether a stream is a terminal that can redraw and may be coloured, and no log of an automatic build."""
+    able = environment.get("TERM", "") not in ("", "dumb", "unknown") and not environment.get("NO_COLOR")
+    return able and stream.isatty() and environment.get("CI", "").lower() in ("", "0", "false")
 
 
 def clock_text(seconds: float | None) -> str:

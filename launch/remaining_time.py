@@ -29,17 +29,18 @@ class Remaining(NamedTuple):
     whole: bool
 
 
-def remaining(run: RunResults, where: Mapping[str, Any]) -> Remaining | None:
-    """What is left of a run that is at `where` (see `Progress.where`); None before its first stage and after its last."""
+def remaining(run: RunResults, where: Mapping[str, Any], stage_only: bool = False) -> Remaining | None:
+    """What is left of a run, or of its stage, that is at `where` (see `Progress.where`); None before its first stage and after its last."""
     stage, phase = where.get("stage"), where.get("phase")
     work = planned_work(run)
     if not isinstance(stage, int) or not 0 < stage < len(work) or phase in (None, "render", "report"):
         return None
     share = _shares_done(run, stage, where)
     paces = _paces(work, stage, share, where)
+    later = [] if stage_only else work[stage + 1 :]
     left, whole = 0.0, True
     for name in ORDER:
-        units = work[stage][name] * (1 - share[name]) + sum(later[name] for later in work[stage + 1 :])
+        units = work[stage][name] * (1 - share[name]) + sum(following[name] for following in later)
         pace = paces.get(name)
         left += units * (pace or 0.0)
         whole = whole and (pace is not None or not units)

@@ -16,12 +16,13 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
 REQUEUE = 75
+STOPPING = "reconverge: stopping; what there is is saved first, a second signal leaves at once"
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 SAME_S = 1.0
 
@@ -30,11 +31,21 @@ class Stopped(KeyboardInterrupt):
     """The work was broken off on request and can be taken up again; the message says how."""
 
 
-class StopRequest:
-    """Listens while it is entered, in the main thread; elsewhere it does nothing."""
+def past_all_buffers(text: str) -> None:
+    """Write a line to standard error from within a signal handler, where a buffer may be in use."""
+    with contextlib.suppress(OSError):  # nobody may be reading any more
+        os.write(2, f"\n{text}\n".encode())
 
-    def __init__(self) -> None:
+
+class StopRequest:
+    """Listens while it is entered, in the main thread; elsewhere it does nothing.
+
+    `say` is called within the handler, so it must wait for nothing; by default the words go straight to standard error.
+    """
+
+    def __init__(self, say: Callable[[str], None] = past_all_buffers) -> None:
         self.wanted = False
+        self._say = say
         self._wanted_since_s = 0.0
         self._holds = 0
         self._earlier: dict[signal.Signals, Any] = {}
@@ -81,10 +92,10 @@ class StopRequest:
     def _heard(self, number: int, frame: FrameType | None) -> None:
         if self.wanted:
             if time.monotonic() - self._wanted_since_s > SAME_S:
+                past_all_buffers("")  # what comes next begins a line
                 os._exit(128 + number)
             return
         self.wanted, self._wanted_since_s = True, time.monotonic()
-        with contextlib.suppress(OSError):  # nobody may be reading any more
-            os.write(2, b"\nreconverge: stopping; what there is is saved first, a second signal leaves at once\n")
+        self._say(STOPPING)
         if not self._holds:
             raise Stopped

@@ -80,7 +80,8 @@ def _check(saved: SavedPolicy) -> None:
     too_large = [size for size in _whole_numbers(saved) if not 0 <= size <= LARGEST_SIZE]
     if too_large or len(saved.positions) > LARGEST_SIZE // 100 or len(config.unet.channels) > 16 or len(config.relative_scales_m) > 100:
         raise ValueError(f"a size of {shown(too_large[0]) if too_large else 'a list'} is out of range")
-    if min(saved.observation_size, saved.action_size, config.window, config.horizon, config.executed, config.sampling_steps) < 1:
+    # An observation may be of size 0: what generates images observes nothing.
+    if min(saved.action_size, config.window, config.horizon, config.executed, config.sampling_steps) < 1:
         raise ValueError("a size is less than 1")
     if not 1 <= config.sampling_steps <= config.timesteps <= MOST_TIMESTEPS or config.timesteps < 2:
         raise ValueError(f"{config.sampling_steps} sampling steps of {config.timesteps} timesteps")

@@ -296,3 +296,15 @@ def test_doctor_on_this_machine(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["doctor"]) in (0, 2)
     shown = capsys.readouterr().out
     assert all(subject in shown for subject in ("python", "packages", "machine", "torch", "rendering", "updates", "simulator"))
+
+
+def test_what_a_command_needs_is_said_in_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["render"]) == 2
+    assert capsys.readouterr().err == "reconverge: render needs RUN (Run folder); see reconverge render --help\n"
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_calls_a_value_by_its_kind(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """A value that may be left out is PATH or INT there, and not {None}|PATH."""
+    assert main([name, "--help"]) == 0
+    assert not re.search(r"\{None\}\|[A-Z]+\b", capsys.readouterr().out)

@@ -7,6 +7,7 @@ from small_policy import DA, DO, small_policy
 
 from reconverge.envs.errors import DamagedFile, UnknownName
 from reconverge.envs.task import ObservationLayout, Task
+from reconverge.policy.config import PolicyConfig, ResidualMLPConfig
 from reconverge.policy.diffusion_policy import DiffusionPolicy
 from reconverge.policy.normalizer import Normalizer
 
@@ -17,6 +18,19 @@ def test_save_and_load_give_the_same_actions(tmp_path: Path) -> None:
     loaded = DiffusionPolicy.load(tmp_path / "policy")
     assert loaded.config == policy.config and loaded.tasks == policy.tasks
     assert np.array_equal(loaded.select_action(observations, "a"), policy.select_action(observations, "a"))
+
+
+def test_a_policy_that_observes_nothing_is_saved_and_loaded_too(tmp_path: Path) -> None:
+    """What generates images by class: the class is the task."""
+    config = PolicyConfig(window=1, relative_scales_m=(), mlp=ResidualMLPConfig(width=16, blocks=1))
+    policy = DiffusionPolicy(config, ("0", "1"), 0, 3, Normalizer(torch.zeros(0), torch.ones(0)), seed=0)
+    policy.save(tmp_path / "policy")
+    noise = [torch.Generator().manual_seed(number) for number in range(4)]
+    first, again = (
+        model.sample_chunk(torch.zeros(4, 1, 0), torch.tensor([0, 0, 1, 1]), [each.clone_state() for each in noise])
+        for model in (policy, DiffusionPolicy.load(tmp_path / "policy"))
+    )
+    assert first.shape == (4, config.horizon, 3) and torch.equal(first, again)
 
 
 def test_a_flipped_bit_is_noticed(tmp_path: Path) -> None:

@@ -15,6 +15,8 @@ import torch
 from PIL import Image
 from scipy.linalg import sqrtm
 
+from reconverge.policy.diffusion_policy import DiffusionPolicy
+
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 sys.path.insert(0, str(EXAMPLES))
 digits, image_classes, image_quality = (importlib.import_module(name) for name in ("digits", "image_classes", "image_quality"))
@@ -130,6 +132,16 @@ def test_the_tables_and_pictures_are_whole(small: Path) -> None:
             pixels = np.asarray(picture.convert("RGB"))
         assert pixels.shape[0] > 300 and len(np.unique(pixels.reshape(-1, 3), axis=0)) > 20
     assert digits.main(["--small", "--output-dir", str(small)]) == 2  # results are not written over unasked
+
+
+@pytest.mark.slow
+def test_a_model_that_was_saved_generates_the_same_images(small: Path) -> None:
+    model = DiffusionPolicy.load(small / "models" / "replay-seed-0")
+    assert model.observation_size == 0 and model.tasks == tuple("0123")
+    judge = image_quality.ImageJudge(image_classes.digits().first(4))
+    ended = {row["class"]: float(row["distance"]) for row in read(small / "quality.csv") if (row["method"], row["stage"]) == ("replay", "2")}
+    for label, name in enumerate(model.tasks):
+        assert judge.quality(digits.generate(model, label, 60, seed=0), label).distance == ended[name]
 
 
 @pytest.mark.slow

@@ -2,25 +2,59 @@
 
 from __future__ import annotations
 
+import errno
 import io
 
 import pytest
 
 from reconverge.launch import progress as progress_module
-from reconverge.launch.progress import Mode, Progress, clock_text
+from reconverge.launch.progress import Mode, Progress, clock_text, watched
 
 
 class Gone(io.StringIO):
-    """A stream whose reader has gone away."""
+    """A stream whose reader has gone away: the end of a pipe, or a terminal that was closed."""
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__()
+        self.error = error
 
     def write(self, text: str) -> int:
-        raise BrokenPipeError
+        raise self.error
 
 
-def test_a_reader_that_goes_away_does_not_end_the_run() -> None:
-    progress = Progress("plain", Gone())
+@pytest.mark.parametrize("error", [BrokenPipeError(), OSError(errno.EIO, "the terminal is closed")])
+def test_a_reader_that_goes_away_does_not_end_the_run(error: OSError) -> None:
+    progress = Progress("plain", Gone(error))
     for _ in range(3):
         progress.note("to nobody")
+
+
+def test_letters_that_a_stream_does_not_know_do_not_end_the_run() -> None:
+    found = io.BytesIO()
+    progress = Progress("plain", io.TextIOWrapper(found, encoding="latin-1", write_through=True))
+    progress.note("Fréchet → 3")
+    assert found.getvalue() == "Fréchet ? 3\n".encode("latin-1")
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    ("stream", "environment", "expected"),
+    [
+        (Terminal(), {"TERM": "xterm"}, True),
+        (Terminal(), {"TERM": "xterm", "CI": "false", "NO_COLOR": ""}, True),
+        (Terminal(), {"TERM": "xterm", "NO_COLOR": "1"}, False),
+        (Terminal(), {"TERM": "xterm", "CI": "true"}, False),
+        (Terminal(), {"TERM": "dumb"}, False),
+        (Terminal(), {}, False),
+        (io.StringIO(), {"TERM": "xterm", "FORCE_COLOR": "1"}, False),
+    ],
+)
+def test_only_a_terminal_that_somebody_watches_is_redrawn(stream: io.StringIO, environment: dict[str, str], expected: bool) -> None:
+    assert watched(stream, environment) is expected
 
 
 class Clock:

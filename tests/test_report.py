@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -199,3 +200,13 @@ def test_a_last_stage_of_which_every_task_failed_was_evaluated(tmp_path: Path) -
 
 def test_figures_are_png_too(run: Path) -> None:
     assert plots.png(plots.success_matrix(read_run(run)), dots_per_inch=40).startswith(b"\x89PNG")
+
+
+def test_how_a_run_was_made_is_said_in_words(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run")
+    said = json.loads((run / "fingerprint.json").read_text())
+    said |= {"demonstrations": {"point-reach-0": "10eb0fc97ffb" + "0" * 52}, "begun_again": ["the loss leapt", "again"]}
+    (run / "fingerprint.json").write_text(json.dumps(said))
+    write_report([run], tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text()
+    assert "<dt>demonstrations</dt><dd>point-reach-0 10eb0fc97ffb</dd><dt>begun again</dt><dd>the loss leapt; again</dd>" in page

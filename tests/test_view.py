@@ -153,6 +153,8 @@ def test_time_left_by_hand(tmp_path: Path) -> None:
     updates, consolidation, evaluation = (250 + 500) / 10, 2 * 7, (3 + 3) * 5 / (3 + 2)
     recovery = (1 + 16) * 4 / 7  # of the grid 2, 6, 10, 25, 50, 100, 200, 400 seven points are behind update 250
     assert found.seconds == pytest.approx(updates + consolidation + evaluation + recovery)
+    of_stage = remaining(run, where, stage_only=True)
+    assert of_stage is not None and of_stage.seconds == pytest.approx(250 / 10 + 7 + 3 * 5 / (3 + 2) + 1 * 4 / 7)
 
 
 def test_what_was_never_seen_makes_it_a_lower_bound(tmp_path: Path) -> None:

@@ -11,6 +11,11 @@ import tyro
 from reconverge.envs.errors import ConfigError
 
 Run = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+# What may be left out; without a name of its own, help would show it as {None}|PATH.
+MaybePath = Annotated[Path | None, tyro.conf.arg(metavar="PATH")]
+MaybeInt = Annotated[int | None, tyro.conf.arg(metavar="INT")]
+MaybeFloat = Annotated[float | None, tyro.conf.arg(metavar="FLOAT")]
+MaybeName = Annotated[str | None, tyro.conf.arg(metavar="NAME")]
 
 
 @dataclass(frozen=True)

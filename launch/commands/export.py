@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from reconverge.launch.commands.command import Command, Run, at_least
+from reconverge.launch.commands.command import Command, MaybeFloat, MaybeInt, MaybePath, Run, at_least
 from reconverge.launch.run_folder import RunFolder
 from reconverge.policy.config import SamplerName
 
@@ -30,17 +30,17 @@ class Export(Command):
 
     path: Run
     """Run folder."""
-    stage: int | None = None
+    stage: MaybeInt = None
     """Stage whose checkpoint is taken; the last one when left out."""
     format: Literal["policy", "onnx"] = "policy"
     """`policy` for `DiffusionPolicy.load`, `onnx` for any runtime of that format."""
-    output_dir: Path | None = None
+    output_dir: MaybePath = None
     """Folder to write; runs/exports/NAME when left out. An earlier export there is replaced, anything else is refused."""
     sampler: SamplerName | None = None
     """Sampler that the policy acts with from now on; its own when left out."""
-    sampling_steps: int | None = None
+    sampling_steps: MaybeInt = None
     """Denoising steps of the sampler; its own when left out."""
-    temperature: float | None = None
+    temperature: MaybeFloat = None
     """Temperature that it acts with, 0 to 1; its own when left out."""
 
     def run(self, command_line: str) -> int:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 import tyro
 
 from reconverge.envs.errors import ConfigError, ReconvergeError, RunFolderError
-from reconverge.launch.commands.command import Command
+from reconverge.launch.commands.command import Command, MaybePath
 from reconverge.launch.commands.tables import Columns, print_table
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class Inspect(Command):
 
     folders: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER...")]
     """Collections, folders that hold them, or runs."""
-    page: Path | None = None
+    page: MaybePath = None
     """HTML file for a page with pictures; none when left out."""
 
     def run(self, command_line: str) -> int:

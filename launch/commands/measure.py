@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar
 
 from reconverge.envs.tasks import find_task
-from reconverge.launch.commands.command import Command, Run, at_least, check_device
+from reconverge.launch.commands.command import Command, MaybeInt, MaybeName, MaybePath, Run, at_least, check_device
 from reconverge.launch.commands.pages import report_on
 from reconverge.launch.commands.tables import Columns, expert_percent, interval_percent, print_table, success_percent
 from reconverge.launch.progress import Progress
@@ -31,11 +30,11 @@ class Evaluate(Command):
 
     path: Run
     """Run folder."""
-    stage: int | None = None
+    stage: MaybeInt = None
     """Checkpoint of this stage; the last one when left out."""
     tasks: tuple[str, ...] = ()
     """Tasks; all of the run's when left out (of a `single` run, whose policies know one task each, the stage's own)."""
-    episodes: int | None = None
+    episodes: MaybeInt = None
     """Episodes per task; as in the run's configuration when left out."""
     samplers: tuple[SamplerName, ...] = ()
     """Samplers to act with, each in turn; the run's own when left out."""
@@ -43,9 +42,9 @@ class Evaluate(Command):
     """Denoising steps to act with, each in turn; the run's own when left out."""
     temperatures: tuple[float, ...] = ()
     """Temperatures to act with, 0 to 1, each in turn; the run's own when left out."""
-    output: Path | None = None
+    output: MaybePath = None
     """Also write the rows to this CSV file."""
-    device: str | None = None
+    device: MaybeName = None
     """Torch device; the run's own when left out."""
     quiet: bool = False
     """Show no progress."""
@@ -94,9 +93,9 @@ class Recover(Command):
 
     path: Run
     """Run folder."""
-    updates: int | None = None
+    updates: MaybeInt = None
     """Longest probe in updates; as in the run's configuration when left out."""
-    episodes: int | None = None
+    episodes: MaybeInt = None
     """Episodes per point of a curve; as in the run's configuration when left out."""
     quiet: bool = False
     """Show no progress."""
@@ -145,7 +144,7 @@ class Diagnose(Command):
     """Replayed windows of each task that are compared with real ones."""
     starts: int = 50
     """Replayed windows of each task from which the policy acts in the simulator, where their state can be set; 0 for none."""
-    device: str | None = None
+    device: MaybeName = None
     """Torch device; the run's own when left out."""
     quiet: bool = False
     """Show no progress."""

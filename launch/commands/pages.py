@@ -13,7 +13,7 @@ import tyro
 
 from reconverge.envs.errors import ConfigError
 from reconverge.envs.tasks import find_task
-from reconverge.launch.commands.command import Command, Run
+from reconverge.launch.commands.command import Command, MaybeName, MaybePath, Run
 from reconverge.launch.progress import Progress
 from reconverge.launch.run_folder import RunFolder, holds_run
 from reconverge.launch.seal import renew
@@ -63,11 +63,11 @@ class Report(Command):
 
     runs: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER...")]
     """Run folders, or folders that hold them."""
-    output: Path | None = None
+    output: MaybePath = None
     """The page; RUN/report.html for one run, runs/comparison.html for several, when left out."""
-    tables: Path | None = None
+    tables: MaybePath = None
     """Also write the tables as CSV and LaTeX and the figures as PNG and SVG into this folder."""
-    reference: str | None = None
+    reference: MaybeName = None
     """Method, or label of a group on the page, that the others are compared with; replay, or else the first, when left out."""
 
     def run(self, command_line: str) -> int:

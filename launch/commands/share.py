@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar
 
 import tyro
 
-from reconverge.launch.commands.command import Command
+from reconverge.launch.commands.command import Command, MaybeName
 
 Named = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="OWNER/NAME")]
 
@@ -64,7 +64,7 @@ class Pull(Command):
     """Repository; `datasets/OWNER/NAME` for demonstrations."""
     output_dir: Path
     """Folder to write; it must be new or empty."""
-    revision: str | None = None
+    revision: MaybeName = None
     """Commit, tag or branch; the last commit when left out. Only a commit's hash is the same for ever."""
 
     def run(self, command_line: str) -> int:

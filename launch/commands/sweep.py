@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 import tyro
 
 from reconverge.envs.errors import ConfigError
-from reconverge.launch.commands.command import Command, at_least, check_device
+from reconverge.launch.commands.command import Command, MaybeFloat, MaybeInt, MaybeName, MaybePath, at_least, check_device
 from reconverge.launch.commands.tables import Columns, print_table
 from reconverge.launch.config import METHOD_CHOICES, RunConfig
 from reconverge.launch.presets import find_preset
@@ -58,25 +58,25 @@ class Sweep(Command):
     """Seeds: numbers and ranges such as `0..4 7`, both ends meant; that of the configuration when left out."""
     vary: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="KEY=VALUE,...")] = ()
     """Values of a setting, each a set of runs of its own, such as `train.updates=1000,2000`; several of these are combined."""
-    jobs: int | None = None
+    jobs: MaybeInt = None
     """Runs at a time; when left out 1 on this machine, as many as the nodes hold on Ray, all of them in a Slurm queue. No result depends on it."""
     backend: Literal["local", "ray", "slurm"] = "local"
     """Where the runs are: processes of this machine, tasks of a Ray cluster, or jobs of a Slurm queue, requeued at their time limit."""
-    cpus_per_job: float | None = None
+    cpus_per_job: MaybeFloat = None
     """Processors that a run asks of a cluster, on Ray also a fraction; its threads when left out."""
-    gpus_per_job: float | None = None
+    gpus_per_job: MaybeFloat = None
     """GPUs that a run asks of a cluster; on Ray 0.25 lets four runs share one. 1 with --device cuda when left out, else 0."""
     ray_address: Annotated[str, tyro.conf.arg(metavar="auto|local|HOST:PORT")] = "auto"
     """The Ray cluster: HOST:PORT; `auto`: that of $RAY_ADDRESS or of this machine; `local`: a new one of this machine, for this sweep alone."""
-    slurm_partition: str | None = None
+    slurm_partition: MaybeName = None
     """Partition of the Slurm jobs; the queue's default when left out."""
-    slurm_minutes: int | None = None
+    slurm_minutes: MaybeInt = None
     """Time limit of a Slurm job; two minutes ahead of it the run is saved and requeued. That of the partition when left out."""
     slurm_options: tuple[str, ...] = ()
     """Further options for sbatch, without their dashes: `mem=8G account=robots`."""
-    output_dir: Path | None = None
+    output_dir: MaybePath = None
     """Folder of the runs; runs/sweep/PRESET when left out."""
-    results_dir: Path | None = None
+    results_dir: MaybePath = None
     """Folder to which the small tables of every finished run are copied; what is finished there counts as done."""
     overwrite: bool = False
     """Delete runs with other settings that are in the way, and redo them. Finished jobs stay."""

@@ -11,7 +11,7 @@ import tyro
 from reconverge.envs.curriculum import load_curriculum
 from reconverge.envs.errors import ConfigError, ReconvergeError
 from reconverge.envs.experts import check_expert
-from reconverge.launch.commands.command import Command, check_device
+from reconverge.launch.commands.command import Command, MaybePath, check_device
 from reconverge.launch.commands.pages import render_run, report_on
 from reconverge.launch.commands.tables import Columns, expert_percent, interval_percent, print_table, success_percent
 from reconverge.launch.config import RunConfig, check
@@ -41,16 +41,16 @@ class Train(Command):
 
     preset: str = "quickstart"
     """Configuration to start from; `reconverge list presets` shows them."""
-    output_dir: Path | None = None
+    output_dir: MaybePath = None
     """Run folder; runs/PRESET/METHOD/seed-N when left out."""
     overwrite: bool = False
     """Delete the run that the folder holds, and start afresh."""
-    resume: Path | None = None
+    resume: MaybePath = None
     """Go on with an interrupted run, in its folder and with its configuration."""
     print_config: bool = False
     """Print the resolved configuration and do nothing."""
     quiet: bool = False
-    """Show no progress."""
+    """Show no progress: neither the panel of a terminal nor the lines of a file."""
     track: tuple[TrackerName, ...] = ()
     """Also send losses, success and seconds to these trackers. Changes no result; files come first."""
     track_online: bool = False
@@ -69,7 +69,7 @@ class Train(Command):
                 check_expert(task)
         check_device(self.config.device)
         Path(self.config.demonstrations.folder).mkdir(parents=True, exist_ok=True)  # fails here rather than with a run begun
-        with self._folder(command_line) as folder, Progress.in_terminal(self.quiet) as progress, LiveStatus(folder, progress):
+        with self._folder(command_line) as folder, Progress.in_terminal(self.quiet, panel=True) as progress, LiveStatus(folder, progress):
             try:
                 self._train(folder, progress)
             except KeyboardInterrupt:
@@ -88,9 +88,10 @@ class Train(Command):
 
     def _train(self, folder: RunFolder, progress: Progress) -> None:
         from reconverge.launch.tracking import Tracking
+        from reconverge.launch.training_panel import live_panel
 
         progress.note(f"run folder: {folder.path}")
-        with Tracking(folder.path, self.track, progress.note, online=self.track_online):
+        with live_panel(folder.path, progress), Tracking(folder.path, self.track, progress.note, online=self.track_online):
             self._train_and_report(folder, progress)
 
     def _train_and_report(self, folder: RunFolder, progress: Progress) -> None:

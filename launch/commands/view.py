@@ -35,7 +35,7 @@ class View(Command):
 
     def run(self, command_line: str) -> int:
         if not self.folder.is_dir():
-            raise RunFolderError(f"{self.folder} is no folder; name the one that holds your runs, such as runs")
+            raise RunFolderError(f"there is no folder {self.folder}; name the one that holds your runs, or make one: reconverge train --preset smoke")
         from reconverge.launch.view_server import ViewServer
 
         with ViewServer(self.folder, self.port) as server:
