@@ -93,7 +93,7 @@ def test_a_node_that_does_not_see_the_folder_says_so(tmp_path: Path, monkeypatch
 
     job = RayJob(Answers(), NOT_SHARED, Order(Path("a.yaml"), Path("b.yaml"), Path("run"), Path("run.log"), ""))
     assert job.exit_code() == 2
-    assert Path("run.log").read_text().startswith(f"reconverge: a node of the Ray cluster does not see {tmp_path / 'a.yaml'}; start the sweep")
+    assert Path("run.log").read_text().startswith(f"reconverge: a node of the Ray cluster does not see {tmp_path / 'a.yaml'}; start the command")
 
 
 def test_an_errand_is_the_job_with_its_log_and_code(tmp_path: Path) -> None:
