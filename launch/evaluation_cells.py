@@ -208,7 +208,8 @@ def main(words: Sequence[str]) -> int:
             device=device,
         )
         if cell.result != Path(result):
-            raise PartFailed(f"{path} is not the same here as where the command was started, or the installed packages are not: {cell.content}")
+            here = ", ".join(f"{name} {version}" for name, version in cell.content["versions"].items())
+            raise PartFailed(f"{path} is not the same here as where the command was started, or the packages are not; here are {here}")
         cell.write(cell.measure())
         return 0
 
