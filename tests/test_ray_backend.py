@@ -202,7 +202,7 @@ def test_two_nodes_collect_the_bytes_of_one_machine_also_when_a_node_dies(cluste
     cluster.remove_node(cluster.second, allow_graceful=False)
     wait_for(lambda: len(made()) > len(before))
     assert {path: path.stat().st_mtime_ns for path in before if path.exists()} == before, "what was made was made again"
-    assert finished(process) == table
+    assert table in finished(process)  # Ray, too, has something to say about the node
     assert files(tmp_path / "ray") == files(tmp_path / "local")
     # nothing to make: nobody is asked
     assert finished(reconverge(tmp_path, f"collect {words} --output-dir ray --quiet --backend ray --ray-address 127.0.0.1:1")) == table

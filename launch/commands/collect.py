@@ -72,7 +72,7 @@ class Collect(Command):
                 with progress.phase("demonstrations", episodes) as tick:
                     found = collect(stage.task, config, episodes, self.output_dir, tick.at)
                 low, high = wilson(found.successes, found.attempts)
-                row = {"task": stage.task.name, "kept": len(found.episodes), "attempts": found.attempts}
+                row = {"task": stage.task.name, "kept": len(found.episodes), "attempts": found.attempts, "episodes": found.attempts}
                 rows.append({**row, "rate": found.ceiling, "wilson_low": low, "wilson_high": high})
         rates: Columns = {"expert's success %": success_percent, "95 % interval": interval_percent}
         columns: Columns = {"task": "task", "kept": "kept", "attempts": "attempts", **rates}
