@@ -111,6 +111,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     pytest.importorskip("ray")
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv("RAY_worker_niceness", "0")  # Ray's 15 starves them where other work runs beside the tests
     from ray.cluster_utils import Cluster
 
     small = {"num_cpus": 1, "object_store_memory": 80 * 2**20}
@@ -191,13 +192,13 @@ def files(folder: Path) -> dict[str, bytes]:
 
 @pytest.mark.slow
 def test_two_nodes_collect_the_bytes_of_one_machine_also_when_a_node_dies(cluster: Any, tmp_path: Path) -> None:
-    words = "point-reach:2 --episodes 160 --workers 0"
+    words = "point-reach:2 --episodes 80 --workers 0"
     table = finished(reconverge(tmp_path, f"collect {words} --output-dir local --quiet"))
     process = reconverge(tmp_path, f"collect {words} --output-dir ray --quiet --backend ray --ray-address {cluster.address}")
 
     # one node goes while each makes a batch
     made = lambda: list((tmp_path / "ray").glob("*.partial/batch-????"))  # noqa: E731
-    wait_for(lambda: len(made()) >= 3 and len(list((tmp_path / "ray").glob("*.partial/*.log"))) == 2)
+    wait_for(lambda: len(made()) >= 2 and len(list((tmp_path / "ray").glob("*.partial/*.log"))) == 2)
     before = {path: path.stat().st_mtime_ns for path in made()}
     cluster.remove_node(cluster.second, allow_graceful=False)
     wait_for(lambda: len(made()) > len(before))
@@ -217,7 +218,7 @@ def test_two_nodes_evaluate_to_the_table_of_one_machine_and_go_on_where_they_wer
     on_ray = f"{words} --output ray.csv --backend ray --ray-address"
     process = reconverge(tmp_path, f"{on_ray} {cluster.address}")
     kept = lambda: {path: path.stat().st_mtime_ns for path in (tmp_path / "runs/evaluations").glob("*.json")}  # noqa: E731
-    wait_for(lambda: len(kept()) >= 1)
+    wait_for(lambda: len(kept()) >= 1, limit_s=240)
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=60)
     assert process.returncode == 130
