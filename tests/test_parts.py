@@ -207,7 +207,9 @@ def test_a_sweep_wants_each_collection_once(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     folder = tmp_path_factory.mktemp("cells")
-    return RunFolder.open(run(folder / "run", tiny(folder, curriculum="point-reach:2")))
+    config = tiny(folder, curriculum="point-reach:2", method="finetune")
+    config = replace(config, train=replace(config.train, updates=150), recovery=replace(config.recovery, grid=()))
+    return RunFolder.open(run(folder / "run", config))
 
 
 def in_cells(start: Callable[[ProcessOrder], Ended], cells: list[Cell]) -> list[Row]:
@@ -217,12 +219,14 @@ def in_cells(start: Callable[[ProcessOrder], Ended], cells: list[Cell]) -> list[
 
 def test_cells_give_the_rows_of_an_evaluation_in_one_piece_and_none_is_measured_twice(trained: RunFolder, tmp_path: Path) -> None:
     here, before = Here(), contents(trained.path)
-    cells = plan_cells(trained, tmp_path, samplers=("ddim", "dpm-solver++"), sampling_steps=(1, 5))
-    assert in_cells(here.start, cells) == evaluate(trained, Progress("quiet"), samplers=("ddim", "dpm-solver++"), sampling_steps=(1, 5))
+    cells = plan_cells(trained, tmp_path, episodes=12, samplers=("ddim", "dpm-solver++"), sampling_steps=(1, 5))
+    rows = in_cells(here.start, cells)
+    assert rows == evaluate(trained, Progress("quiet"), episodes=12, samplers=("ddim", "dpm-solver++"), sampling_steps=(1, 5))
+    assert len({row["successes"] for row in rows}) > 2, rows
     assert len(here.names) == 8 and sorted(path.suffix for path in tmp_path.iterdir()) == [".json"] * 8
     assert contents(trained.path) == before
 
-    fewer = plan_cells(trained, tmp_path, samplers=("ddim",), sampling_steps=(5,), tasks=["point-reach-1"])
+    fewer = plan_cells(trained, tmp_path, episodes=12, samplers=("ddim",), sampling_steps=(5,), tasks=["point-reach-1"])
     assert missing_cells(fewer) == []
     for cells in (plan_cells(trained, tmp_path, episodes=2), plan_cells(trained, tmp_path, stage=1)):
         assert missing_cells(cells) == cells, "other episodes, other weights: other cells"
@@ -279,3 +283,9 @@ def test_options_of_a_cluster_are_checked(command: str, words: str, hint: str, c
     assert main([*command.split(), *words.split()]) == 2
     said = capsys.readouterr().err
     assert any(part in said for part in hint.split("|"))
+
+
+def test_collect_shows_how_often_the_expert_succeeds(tmp_path: Path, unsure: list[int], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["collect", "point-reach:1", "--episodes", "5", "--workers", "0", "--output-dir", str(tmp_path), "--quiet"]) == 0
+    task, kept, attempts, percent, *_ = capsys.readouterr().out.splitlines()[-1].split()
+    assert (task, kept) == ("point-reach-0", "5") and int(percent) == round(100 * 5 / int(attempts)) < 100

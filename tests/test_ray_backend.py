@@ -211,7 +211,7 @@ def test_two_nodes_collect_the_bytes_of_one_machine_also_when_a_node_dies(cluste
 
 @pytest.mark.slow
 def test_two_nodes_evaluate_to_the_table_of_one_machine_and_go_on_where_they_were_stopped(cluster: Any, tmp_path: Path) -> None:
-    finished(sweep(tmp_path, "--methods finetune"))
+    finished(sweep(tmp_path, "--methods finetune --train.updates 150"))
     words = "evaluate runs/sweep/smoke/finetune/seed-0 --quiet --sampling-steps 1 5 --episodes 20"
     table = finished(reconverge(tmp_path, f"{words} --output local.csv"))
 
