@@ -8,6 +8,7 @@
 A collection with a folder is cached under a name that holds the task, n and a digest of everything it depends
 on. While it runs, finished batches lie beside it in `<name>.partial`, from where an interrupted run goes on. The versions
 of the simulator are part of the name, its fingerprint lies inside: what an edited simulator of equal version has made is refused.
+Batches can be made in any order and by many machines (`missing_batches`, `collect_batch`); `collect` then takes them as its own.
 """
 
 from __future__ import annotations
@@ -105,6 +106,34 @@ def collect(
     return Demonstrations(task, kept, attempts, len(kept))
 
 
+def missing_batches(task: Task, config: DemonstrationConfig, episodes: int, folder: Path) -> list[int]:
+    """Numbers of the batches that `collect` with this folder is sure to do, in order; none where it can finish, fail or give up without.
+
+    A batch that is not there is taken for one of successes only, so after these have been made more may be missing, and never one too many.
+    Recorded episodes are read, not acted out: none. Raises OtherSimulator as `collect` does.
+    """
+    store = EpisodeStore(folder / collection_name(task, config, episodes))
+    if (task.expert is not None and task.expert.recorded) or _stored(store, task) is not None:
+        return []
+    missing, kept, attempts = [], 0, 0
+    for batch in count():
+        if kept >= episodes or _hopeless(kept, attempts):
+            break
+        found = _stored(EpisodeStore(batch_folder(store.folder, batch)), task)
+        if found is None:
+            missing.append(batch)
+        kept += BATCH if found is None else len(found[0])
+        attempts += BATCH
+    return missing
+
+
+def collect_batch(task: Task, config: DemonstrationConfig, episodes: int, folder: Path, batch: int) -> None:
+    """Make one batch of a collection and leave it beside the collection's folder, from where `collect` takes it. One that is there stays."""
+    check_expert(task)
+    with Simulators(config.workers) as simulators:
+        _batch(task, config, EpisodeStore(folder / collection_name(task, config, episodes)), simulators, batch)
+
+
 def collect_from(expert: Expert, task: Task, config: DemonstrationConfig, episodes: int, progress: Progress | None = None) -> Demonstrations:
     """The same for an expert of your own, such as `Sb3Expert(model)`, in this process and without a cache."""
     env = make_env(task)
@@ -131,20 +160,23 @@ def _seeds(task: Task, config: DemonstrationConfig, batch: int) -> list[int]:
 
 
 def _attempted(task: Task, config: DemonstrationConfig, store: EpisodeStore | None, simulators: Simulators) -> Iterator[list[Episode | None]]:
-    """Batch after batch of attempts, None for a failed one; read from the partial folder where an earlier run got so far."""
-    for batch in count():
-        seeds = _seeds(task, config, batch)
-        shard = None if store is None else EpisodeStore(_partial(store) / f"batch-{batch:04d}")
-        found = None if shard is None else _stored(shard, task)
-        if found is not None:
-            succeeded = {episode.seed: episode for episode in found[0]}
-            yield [succeeded.get(seed) for seed in seeds]
-            continue
-        runs = simulators.run_expert(task, seeds, config.hold_steps, config.action_noise)
-        if shard is not None:
-            with contextlib.suppress(FileNotFoundError):  # another process has just finished the same collection and removed the shards
-                shard.write([run for run in runs if run is not None], _facts(task, len(runs)))
-        yield runs
+    """Batch after batch of attempts."""
+    return (_batch(task, config, store, simulators, batch) for batch in count())
+
+
+def _batch(task: Task, config: DemonstrationConfig, store: EpisodeStore | None, simulators: Simulators, batch: int) -> list[Episode | None]:
+    """Attempts, None for a failed one; read from the partial folder where an earlier run, or another machine, has made them."""
+    seeds = _seeds(task, config, batch)
+    shard = None if store is None else EpisodeStore(batch_folder(store.folder, batch))
+    found = None if shard is None else _stored(shard, task)
+    if found is not None:
+        succeeded = {episode.seed: episode for episode in found[0]}
+        return [succeeded.get(seed) for seed in seeds]
+    runs = simulators.run_expert(task, seeds, config.hold_steps, config.action_noise)
+    if shard is not None:
+        with contextlib.suppress(FileNotFoundError):  # another process has just finished the same collection and removed the shards
+            shard.write([run for run in runs if run is not None], _facts(task, len(runs)))
+    return runs
 
 
 def _first_successes(task: Task, wanted: int, batches: Iterator[list[Episode | None]], progress: Progress | None) -> tuple[list[Episode], int]:
@@ -164,11 +196,15 @@ def _first_successes(task: Task, wanted: int, batches: Iterator[list[Episode | N
                 kept.append(run)
             if len(kept) == wanted:
                 break
-        if attempts >= 5 * BATCH and len(kept) < LEAST_CEILING * attempts:
+        if _hopeless(len(kept), attempts):
             raise UnsupportedEnvironment(f"the expert of '{task.name}' reached its goal in {len(kept)} of {attempts} attempts; it cannot teach it")
         if progress is not None:
             progress(len(kept), wanted)
     return kept, attempts
+
+
+def _hopeless(kept: int, attempts: int) -> bool:
+    return attempts >= 5 * BATCH and kept < LEAST_CEILING * attempts
 
 
 def _stored(store: EpisodeStore, task: Task) -> tuple[list[Episode], int] | None:
@@ -208,8 +244,13 @@ def _finish(store: EpisodeStore, task: Task, kept: list[Episode], attempts: int)
         # Another process that collects the same into the same folder may have been faster.
         if _stored(store, task) is None:
             raise
-    shutil.rmtree(_partial(store), ignore_errors=True)
+    shutil.rmtree(partial_folder(store.folder), ignore_errors=True)
 
 
-def _partial(store: EpisodeStore) -> Path:
-    return store.folder.with_name(f"{store.folder.name}.partial")
+def partial_folder(collection: Path) -> Path:
+    """Where the batches of an unfinished collection lie, beside its folder; it goes when the collection is whole."""
+    return collection.with_name(f"{collection.name}.partial")
+
+
+def batch_folder(collection: Path, batch: int) -> Path:
+    return partial_folder(collection) / f"batch-{batch:04d}"

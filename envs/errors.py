@@ -78,6 +78,10 @@ class BackendUnavailable(ReconvergeError):
     """A cluster or queue that cannot be reached, or that has nowhere the resources that a job asks for."""
 
 
+class PartFailed(ReconvergeError):
+    """Parts of a divided work ended with an error; those that are done are kept."""
+
+
 class RenderingUnavailable(ReconvergeError):
     """No off-screen OpenGL was found; the message gives the line that installs one."""
 

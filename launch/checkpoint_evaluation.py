@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
 from reconverge.envs.errors import ConfigError
 from reconverge.envs.simulators import Simulators
+from reconverge.envs.task import Task
 from reconverge.envs.tasks import find_task
 from reconverge.eval.rollout import evaluation_starts, planned_steps, rollout
 from reconverge.eval.run_results import read_run
@@ -23,8 +26,22 @@ from reconverge.policy.config import SamplerName
 from reconverge.policy.diffusion_policy import DiffusionPolicy
 
 Row = dict[str, Any]
-SETTING = ("sampler", "steps", "temperature")
-"""The columns of a row that say how the policy acted."""
+
+
+class Acting(NamedTuple):
+    """How a policy acts; the fields are columns of a row."""
+
+    sampler: SamplerName
+    steps: int
+    temperature: float
+
+    @property
+    def words(self) -> str:
+        return f"{self.sampler}, {self.steps} steps, temperature {self.temperature:g}"
+
+    def policy(self, trained: DiffusionPolicy) -> DiffusionPolicy:
+        """A copy that acts so."""
+        return trained.acting_with(sampler=self.sampler, sampling_steps=self.steps, temperature=self.temperature)
 
 
 def evaluate(
@@ -44,47 +61,86 @@ def evaluate(
     What is left out is as in the run. Every combination meets the same episodes with the same initial noise. A task that fails in its
     simulator is noted and has no episodes, its rate is NaN; SimulatorFailure where that is so of all of them.
     """
-    config = folder.config
-    torch.set_num_threads(config.threads)
+    torch.set_num_threads(folder.config.threads)
     checkpoint = checkpoint_of(folder, stage)
-    trained = DiffusionPolicy.load(checkpoint, device or config.device)
-    chosen = [find_task(name) for name in tasks or _learned_by(config, checkpoint, trained)]
-    for task in chosen:
-        trained.task_index(task)  # a task that the policy does not know is refused before any is rolled out
-    own = config.policy
-    settings = list(product(samplers or (own.sampler,), sampling_steps or (own.sampling_steps,), temperatures or (own.temperature,)))
-    for _, steps, temperature in settings:
-        if not 1 <= steps <= own.timesteps:
-            raise ConfigError(f"--sampling-steps {steps} is outside 1 to {own.timesteps}, the policy's diffusion timesteps")
-        if not 0 <= temperature <= 1:
-            raise ConfigError(f"--temperatures {temperature:g} is outside 0 to 1")
-
-    number = int(checkpoint.name.removeprefix("stage-"))
-    ceilings = {ceiling.task: ceiling.rate for ceiling in read_run(folder.path).ceilings}
-    starts, rows = evaluation_starts(chosen, episodes or config.evaluation.episodes), []
-    with Simulators(config.evaluation.workers) as simulators, progress.phase("evaluate", planned_steps(starts) * len(settings)) as tick:
-        for sampler, steps, temperature in settings:
-            acting = trained.acting_with(sampler=sampler, sampling_steps=steps, temperature=temperature)
-            done = rollout(acting, starts, simulators, tick=tick)
+    trained = DiffusionPolicy.load(checkpoint, device or folder.config.device)
+    plan = plan_evaluation(folder, checkpoint, trained, tasks, episodes, samplers, sampling_steps, temperatures)
+    starts, rows = evaluation_starts(plan.tasks, plan.episodes), []
+    with Simulators(folder.config.evaluation.workers) as simulators, progress.phase("evaluate", planned_steps(starts) * len(plan.settings)) as tick:
+        for acting in plan.settings:
+            done = rollout(acting.policy(trained), starts, simulators, tick=tick)
             for failure in done.failures:
-                progress.note(f"not evaluated with {sampler}, {steps} steps, temperature {temperature:g}: {failure}")
+                progress.note(f"not evaluated with {acting.words}: {failure}")
             if not done.results:
                 done.require_all()
-            for task in chosen:
+            for task in plan.tasks:
                 valid = [result.success_any for result in done.of(task) if not result.invalid]
-                setting = {"stage": number, "sampler": sampler, "steps": steps, "temperature": temperature}
-                rows.append({**setting, "task": task.name, **rate_columns(sum(valid), len(valid)), "expert": ceilings.get(task.name)})
+                rows.append(plan.row(acting, task, sum(valid), len(valid)))
     return rows
+
+
+@dataclass(frozen=True)
+class EvaluationPlan:
+    """What is measured of a checkpoint: every task with every way of acting, on its first `episodes` evaluation episodes."""
+
+    folder: RunFolder
+    checkpoint: Path
+    tasks: list[Task]
+    settings: list[Acting]
+    episodes: int
+
+    @cached_property
+    def config(self) -> RunConfig:
+        return self.folder.config
+
+    @cached_property
+    def ceilings(self) -> dict[str, float]:
+        """Task -> success of its expert, where the run says it."""
+        return {ceiling.task: ceiling.rate for ceiling in read_run(self.folder.path).ceilings}
+
+    @property
+    def stage(self) -> int:
+        return int(self.checkpoint.name.removeprefix("stage-"))
+
+    def row(self, acting: Acting, task: Task, successes: int, episodes: int) -> Row:
+        """A row of the table, from the successes among valid episodes; of a task that failed there are none."""
+        rate = rate_columns(successes, episodes)
+        return {"stage": self.stage, **acting._asdict(), "task": task.name, **rate, "expert": self.ceilings.get(task.name)}
+
+
+def plan_evaluation(
+    folder: RunFolder,
+    checkpoint: Path,
+    policy: DiffusionPolicy,
+    tasks: Sequence[str] = (),
+    episodes: int | None = None,
+    samplers: Sequence[SamplerName] = (),
+    sampling_steps: Sequence[int] = (),
+    temperatures: Sequence[float] = (),
+) -> EvaluationPlan:
+    """See `evaluate`. Raises UnknownName for a task that the policy does not know, ConfigError for steps or a temperature out of range."""
+    config, own = folder.config, folder.config.policy
+    chosen = [find_task(name) for name in tasks or _learned_by(config, checkpoint, policy)]
+    for task in chosen:
+        policy.task_index(task)
+    ways = product(samplers or (own.sampler,), sampling_steps or (own.sampling_steps,), temperatures or (own.temperature,))
+    settings = [Acting(*way) for way in ways]
+    for acting in settings:
+        if not 1 <= acting.steps <= own.timesteps:
+            raise ConfigError(f"--sampling-steps {acting.steps} is outside 1 to {own.timesteps}, the policy's diffusion timesteps")
+        if not 0 <= acting.temperature <= 1:
+            raise ConfigError(f"--temperatures {acting.temperature:g} is outside 0 to 1")
+    return EvaluationPlan(folder, checkpoint, chosen, settings, episodes or config.evaluation.episodes)
 
 
 def pooled(rows: Sequence[Row]) -> list[Row]:
     """One row per (sampler, steps, temperature), over all tasks."""
-    pools: dict[tuple[Any, ...], list[Row]] = {}
+    pools: dict[Acting, list[Row]] = {}
     for row in rows:
-        pools.setdefault(tuple(row[name] for name in SETTING), []).append(row)
+        pools.setdefault(Acting(*(row[name] for name in Acting._fields)), []).append(row)
     return [
-        {**dict(zip(SETTING, setting, strict=True)), **rate_columns(sum(row["successes"] for row in pool), sum(row["episodes"] for row in pool))}
-        for setting, pool in pools.items()
+        {**acting._asdict(), **rate_columns(sum(row["successes"] for row in pool), sum(row["episodes"] for row in pool))}
+        for acting, pool in pools.items()
     ]
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from reconverge.envs.curriculum import load_curriculum
 from reconverge.envs.errors import RunFolderError
+from reconverge.launch.backend import WAIT
 from reconverge.launch.cli import guarded
 from reconverge.launch.commands import Train
 from reconverge.launch.config_file import flat, read_config
@@ -24,8 +25,6 @@ from reconverge.launch.job import Job, differing, look
 from reconverge.launch.job_plan import with_settings
 from reconverge.launch.run_folder import FREE_ON_RESUME, RunFolder
 from reconverge.launch.run_lock import wait_until_free
-
-WAIT = "--wait"
 
 
 def main(words: Sequence[str]) -> int:
@@ -61,7 +60,7 @@ def run_job(job: Job, folder: Path, overwrite: bool = False) -> int:
 
 
 def end_with_parent() -> None:
-    """Have this process interrupted when the sweep that started it dies, which closes its end of the pipe on standard input."""
+    """Have this process interrupted when the command that started it dies, which closes its end of the pipe on standard input."""
 
     def watch() -> None:
         while os.read(0, 1):

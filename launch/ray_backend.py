@@ -1,9 +1,9 @@
-"""The jobs of a sweep as tasks of a Ray cluster, whose nodes see the same folders and have this package installed.
+"""Jobs of a sweep, and parts of other works, as tasks of a Ray cluster whose nodes see the same folders and have this package installed.
 
     sweep ──task──> node: the job's process, as on one machine        Ray chooses the node by the processors and GPUs that a job asks for
           <──code──                                                   files, log and exit code are those of a local job
 
-    a worker or a node dies   its task is started again on another; the job goes on from its last save, in the same folder
+    a worker or a node dies   its task is started again on another; the job goes on from its last save, a part is done anew
     Ctrl-C                    tasks that wait are withdrawn, those that run end their job, saved
 
 What crosses the wire is an `Errand`, which is words and paths, and a number. How Ray packs these is its own affair; no file of a run takes part.
@@ -24,9 +24,8 @@ from pathlib import Path
 from typing import Any
 
 from reconverge.envs.errors import BackendUnavailable, ConfigError
-from reconverge.launch.backend import LocalProcess, Need, Order, need_of
+from reconverge.launch.backend import LocalProcess, Need, ProcessOrder, fail, need_of
 from reconverge.launch.bounded_check import NoAnswer, in_a_process, one_line
-from reconverge.launch.job_process import WAIT
 from reconverge.launch.stop_request import REQUEUE
 
 CONNECT_S = 60.0
@@ -44,7 +43,7 @@ QUIET = {"include_dashboard": False, "log_to_driver": False, "logging_level": "E
 
 @dataclass(frozen=True)
 class Errand:
-    """What a node is asked to do: start the job's process in the working folder of the sweep."""
+    """What a node is asked to do: start a process in the working folder of the command."""
 
     arguments: tuple[str, ...]
     cwd: str
@@ -77,6 +76,10 @@ class RayBackend:
     def __init__(self, ray: Any, cpus: float | None, gpus: float | None) -> None:
         self._ray, self._cpus, self._gpus = ray, cpus, gpus
 
+    def asking(self, cpus: float | None = None, gpus: float | None = None) -> RayBackend:
+        """The same cluster, asked for other numbers of processors and GPUs."""
+        return RayBackend(self._ray, cpus, gpus)
+
     def need(self, threads: int, device: str) -> Need:
         return need_of(threads, device, self._cpus, self._gpus)
 
@@ -97,19 +100,17 @@ class RayBackend:
                 )
         return min(room, default=1)
 
-    def start(self, order: Order) -> RayJob:
+    def start(self, order: ProcessOrder) -> RayJob:
         need = self.need(order.threads, order.device)
-        task = self._ray.remote(run_errand).options(
-            name=f"{order.folder.parent.name}/{order.folder.name}", num_cpus=need.cpus, num_gpus=need.gpus, max_retries=RESTARTS
-        )
-        errand = Errand((*order.words[1:], WAIT), str(Path.cwd()), str(order.config_file), str(order.log))
+        task = self._ray.remote(run_errand).options(name=order.name, num_cpus=need.cpus, num_gpus=need.gpus, max_retries=RESTARTS)
+        errand = Errand(tuple(order.cluster_words[1:]), str(Path.cwd()), str(order.config_file), str(order.log))
         return RayJob(self._ray, task.remote(errand), order)
 
 
 class RayJob:
     """See `Running`."""
 
-    def __init__(self, ray: Any, answer: Any, order: Order) -> None:
+    def __init__(self, ray: Any, answer: Any, order: ProcessOrder) -> None:
         self._ray, self._answer, self._order = ray, answer, order
         self._code: int | None = None
 
@@ -130,10 +131,10 @@ class RayJob:
         except self._ray.exceptions.TaskCancelledError:
             return REQUEUE
         except self._ray.exceptions.RayError as error:
-            return self._order.fail(f"Ray could not run the job: {one_line(error)}; see `ray status`. Every node needs this package")
+            return fail(self._order.log, f"Ray could not run the job: {one_line(error)}; see `ray status`. Every node needs this package")
         if code == NOT_SHARED:
             file = Path.cwd() / self._order.config_file
-            return self._order.fail(f"a node of the Ray cluster does not see {file}; start the sweep in a folder that all nodes share")
+            return fail(self._order.log, f"a node of the Ray cluster does not see {file}; start the command in a folder that all nodes share")
         return code
 
 

@@ -28,8 +28,7 @@ from pathlib import Path
 from reconverge.envs.artifact import write_file
 from reconverge.envs.bounded_file import KIB, read_bounded
 from reconverge.envs.errors import BackendUnavailable, ConfigError, DamagedFile
-from reconverge.launch.backend import Need, Order, need_of
-from reconverge.launch.job_process import WAIT
+from reconverge.launch.backend import Need, Order, fail, need_of
 from reconverge.launch.stop_request import REQUEUE
 
 WARNING_S = 120
@@ -134,7 +133,7 @@ class SlurmBackend:
         try:
             number = self._submit(order, files)
         except BackendUnavailable as error:
-            return SlurmJob(0, files, self._queue, code=order.fail(str(error)))
+            return SlurmJob(0, files, self._queue, code=fail(order.log, str(error)))
         write_file(files.job, f"{number}\n")
         self._queue.joined(number)
         return SlurmJob(number, files, self._queue)
@@ -188,7 +187,8 @@ class SlurmJob:
         self._missed_since_s = self._missed_since_s or now_s
         if now_s - self._missed_since_s < GRACE_S:
             return None
-        self._files.order.fail(f"Slurm job {self.number} has left the queue ({state_of(self.number)}); started again, it goes on from its last save")
+        left = f"Slurm job {self.number} has left the queue ({state_of(self.number)})"
+        fail(self._files.order.log, f"{left}; started again, it goes on from its last save")
         return 1
 
     def _signal(self, *how: str) -> None:
@@ -280,7 +280,7 @@ def script(order: Order) -> str:
     files = JobFiles(order)
     quoted = {"log": order.log.resolve(), "cwd": Path.cwd(), "exit": files.exit.resolve(), "stop": files.stop.resolve()}
     paths = {name: shlex.quote(str(path)) for name, path in quoted.items()}
-    return SCRIPT.format(**paths, command=shlex.join([*order.words, WAIT]), requeue=REQUEUE, most=MOST_REQUEUES)
+    return SCRIPT.format(**paths, command=shlex.join(order.cluster_words), requeue=REQUEUE, most=MOST_REQUEUES)
 
 
 def state_of(number: int) -> str:

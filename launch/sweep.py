@@ -9,7 +9,6 @@ Nothing but the folders is remembered, so a sweep that was killed is simply star
 
 from __future__ import annotations
 
-import signal
 import tempfile
 import time
 from collections.abc import Iterable, Sequence
@@ -22,7 +21,7 @@ from reconverge.envs.errors import RunFolderError
 from reconverge.eval import headlines
 from reconverge.eval.intervals import mean_interval
 from reconverge.eval.run_results import RunResults, read_run
-from reconverge.launch.backend import Backend, Order, Running
+from reconverge.launch.backend import Backend, Order, Running, end_all, last_words, log_size
 from reconverge.launch.config_file import config_text
 from reconverge.launch.job import Holding, Job, look
 from reconverge.launch.seal import seal
@@ -34,11 +33,7 @@ PUBLISHED = (
     "fisher.csv", "ceilings.csv", "failures.csv", "cost.json", "config.yaml",
 )  # fmt: skip
 """Files of a run that go to the results folder: all that figures are made of, some ten kilobytes."""
-ERROR = "reconverge: "
-"""How the line of an error begins that the user can mend; see `cli.guarded`."""
 POLL_S = 0.25
-PATIENCE_S = 30.0
-"""How long an interrupted job may take to close its workers before it is killed."""
 
 Todo = Literal["nothing", "publish", "resume", "start", "overwrite", "refuse"]
 
@@ -226,7 +221,7 @@ class SweepRun:
                 if not self.collect_ended():
                     time.sleep(POLL_S)
         except BaseException:
-            self.end_all()
+            end_all([started.running for started in self.running.values()])
             raise
         return self.outcomes
 
@@ -251,7 +246,7 @@ class SweepRun:
         order.config_file.parent.mkdir(parents=True, exist_ok=True)
         write_file(order.config_file, config_text(job.config))
         write_file(order.curriculum_file, job.curriculum.to_yaml())
-        log_bytes = log.stat().st_size if log.exists() else 0
+        log_bytes = log_size(log)
         self.running[job] = Started(self.backend.start(order), JobClock(job, folder / "metrics.jsonl"), log_bytes)
         self.view.started(job, f"{'resume' if entry.todo == 'resume' else 'start'}  {job.path}  (log: {log})")
 
@@ -278,20 +273,6 @@ class SweepRun:
             if examine(job, self.places, self.overwrite).todo != "nothing":  # else another sweep was faster
                 return Outcome(job, 2, f"its tables cannot be copied to {published} ({error.strerror or error})")
         return Outcome(job)
-
-    def end_all(self) -> None:
-        """Interrupt every running job, and kill what has not ended in time or when interrupted again."""
-        running = [started.running for started in self.running.values()]
-        try:
-            for job in running:
-                job.ask_to_end()
-            deadline_s = time.monotonic() + PATIENCE_S
-            while any(job.exit_code() is None for job in running) and time.monotonic() < deadline_s:
-                time.sleep(POLL_S)
-        finally:
-            for job in running:
-                if job.exit_code() is None:
-                    job.kill()
 
     def _outcome(self, job: Job, code: int, log_bytes: int) -> Outcome:
         held = look(self.places.folder(job), job)
@@ -346,23 +327,6 @@ def publish(run: Path, target: Path) -> None:
             if (run / name).exists():
                 write_file(draft / name, (run / name).read_bytes())
         seal(draft)
-
-
-def last_words(code: int, log: Path, start: int = 0) -> str:
-    """Why a job failed: the signal that ended it, its error, or the last line that it said; of its log from byte `start` on.
-
-    Workers and simulators write into the log too, so an error that can be mended (exit code 2) is known by how its line begins.
-    """
-    if code < 0:
-        return f"ended by {signal.Signals(-code).name}{'; is there enough memory?' if -code == signal.SIGKILL else ''}"
-    try:
-        with open(log, "rb") as file:
-            file.seek(start)
-            lines = [line.strip() for line in file.read().decode(errors="replace").splitlines() if line.strip()]
-    except OSError:
-        lines = []
-    said = [line for line in lines if line.startswith(ERROR)] if code == 2 else lines
-    return said[-1].removeprefix(ERROR) if said else f"exit code {code}"
 
 
 def _demonstrations(job: Job) -> tuple[object, ...]:

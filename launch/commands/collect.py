@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, ClassVar
 
 import tyro
 
-from reconverge.envs.curriculum import load_curriculum
+from reconverge.envs.curriculum import Curriculum, load_curriculum
 from reconverge.envs.demonstrations_config import DemonstrationConfig
+from reconverge.envs.errors import PartFailed
+from reconverge.launch.commands.cluster import Cluster
 from reconverge.launch.commands.command import Command
 from reconverge.launch.commands.tables import Columns, interval_percent, print_table, success_percent
 from reconverge.launch.config import RunConfig, check
@@ -21,11 +23,13 @@ from reconverge.launch.progress import Progress
 class Collect(Command):
     """Collect the expert's demonstrations of every task of a curriculum ahead of training, and show the expert's own success.
 
-    Training finds them in the default folder. An interrupted collection goes on where it stopped.
+    Training finds them in the default folder. An interrupted collection goes on where it stopped. On Ray a task is a batch of 20 attempts; the
+    machines must share the folder in which the command is started, and have this package in the same place.
 
     Examples:
       reconverge collect cw10 --episodes 100
       reconverge collect mine.yaml --workers 8
+      reconverge collect cw10 --backend ray --ray-address 10.0.0.7:6379
     """
 
     summary: ClassVar[str] = "expert demonstrations of a curriculum, ahead of training"
@@ -41,34 +45,53 @@ class Collect(Command):
     action_noise: float = DemonstrationConfig.action_noise
     """Standard deviation of Gaussian noise on the actions that are executed, in [-1, 1] units; the clean ones are recorded."""
     workers: int = DemonstrationConfig.workers
-    """Simulator processes. The demonstrations do not depend on it."""
+    """Simulator processes on this machine; a batch on Ray has one, or none with 0. The demonstrations do not depend on it."""
     output_dir: Path = Path(DemonstrationConfig.folder)
     """Folder of the demonstrations."""
     overwrite: bool = False
     """Collect again what the folder already holds."""
     quiet: bool = False
     """Show no progress."""
+    cluster: Annotated[Cluster, tyro.conf.arg(name="")] = field(default_factory=Cluster)
 
     def run(self, command_line: str) -> int:
         config = DemonstrationConfig(self.episodes, self.hold_steps, self.seed, self.workers, str(self.output_dir), self.action_noise)
         check(RunConfig(demonstrations=config))
+        self.cluster.check()
         curriculum = load_curriculum(self.curriculum)
         from reconverge.envs.demonstrations import collect, collection_name
         from reconverge.eval.intervals import wilson
 
         rows = []
         with Progress.in_terminal(self.quiet) as progress:
+            if self.cluster.backend == "ray":
+                self._collect_on_ray(curriculum, config, progress)
             for number, stage in enumerate(curriculum.stages, 1):
                 progress.stage(number, len(curriculum.stages), stage.task.name)
                 episodes = stage.demonstrations or self.episodes
-                if self.overwrite:
+                if self.overwrite and self.cluster.backend == "local":
                     shutil.rmtree(self.output_dir / collection_name(stage.task, config, episodes), ignore_errors=True)
                 with progress.phase("demonstrations", episodes) as tick:
                     found = collect(stage.task, config, episodes, self.output_dir, tick.at)
                 low, high = wilson(found.successes, found.attempts)
-                row = {"task": stage.task.name, "kept": len(found.episodes), "attempts": found.attempts}
+                row = {"task": stage.task.name, "kept": len(found.episodes), "attempts": found.attempts, "episodes": found.attempts}
                 rows.append({**row, "rate": found.ceiling, "wilson_low": low, "wilson_high": high})
         rates: Columns = {"expert's success %": success_percent, "95 % interval": interval_percent}
         columns: Columns = {"task": "task", "kept": "kept", "attempts": "attempts", **rates}
         print_table(rows, columns)
         return 0
+
+    def _collect_on_ray(self, curriculum: Curriculum, config: DemonstrationConfig, progress: Progress) -> None:
+        """Have a cluster make every batch that is missing, so that collecting only has to put them together."""
+        from reconverge.launch.demonstration_shards import Wanted, make_shards
+
+        counts = {(stage.task, stage.demonstrations or self.episodes): None for stage in curriculum.stages}
+        wanted = [Wanted(task, replace(config, episodes=episodes), episodes) for task, episodes in counts]
+        if not self.overwrite and not any(want.missing() for want in wanted):
+            return
+        with self.cluster.connected(1, "cpu") as (ray, limit):
+            for want in wanted if self.overwrite else []:
+                shutil.rmtree(want.collection, ignore_errors=True)
+            failures = make_shards(ray.start, wanted, limit, progress)
+        if failures:
+            raise PartFailed(f"not everything was collected; the same command goes on: {'; '.join(failures[:3])}")

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
+
+import tyro
 
 from reconverge.envs.tasks import find_task
+from reconverge.launch.commands.cluster import Cluster
 from reconverge.launch.commands.command import Command, MaybeInt, MaybeName, MaybePath, Run, at_least, check_device
 from reconverge.launch.commands.pages import report_on
 from reconverge.launch.commands.tables import Columns, expert_percent, interval_percent, print_table, success_percent
@@ -14,16 +18,22 @@ from reconverge.launch.progress import Progress
 from reconverge.launch.run_folder import RunFolder
 from reconverge.policy.config import SamplerName
 
+CELLS = Path("runs", "evaluations")
+
 
 @dataclass(frozen=True)
 class Evaluate(Command):
     """Measure the success of a run's checkpoint again, for instance on more episodes. Prints a table; the run stays as it is.
+
+    On Ray a task is one cell: a task of the run with one way of acting. Finished cells are kept in --cells-dir, so the same
+    command goes on where it was stopped. The machines must share that folder and the run's, and have this package in the same place.
 
     Examples:
       reconverge evaluate runs/cw10/replay/seed-0
       reconverge evaluate runs/cw10/replay/seed-0 --stage 3 --tasks hammer push --episodes 100
       reconverge evaluate runs/cw10/replay/seed-0 --samplers ddim dpm-solver++ --sampling-steps 1 2 4 8 16 --output steps.csv
       reconverge evaluate runs/cw10/replay/seed-0 --temperatures 0 0.5 1
+      reconverge evaluate runs/cw10/replay/seed-0 --episodes 500 --backend ray --ray-address 10.0.0.7:6379
     """
 
     summary: ClassVar[str] = "success of a checkpoint, per task"
@@ -48,28 +58,21 @@ class Evaluate(Command):
     """Torch device; the run's own when left out."""
     quiet: bool = False
     """Show no progress."""
+    cells_dir: Path = CELLS
+    """On Ray: folder of the finished cells. Named by all that they depend on; delete it to measure anew."""
+    cluster: Annotated[Cluster, tyro.conf.arg(name="")] = field(default_factory=Cluster)
 
     def run(self, command_line: str) -> int:
         at_least("--stage", self.stage, 0)
         at_least("--episodes", self.episodes, 1)
+        self.cluster.check({"--cells-dir": self.cells_dir != CELLS})
         tasks = [find_task(name).name for name in self.tasks]
         folder = RunFolder.open(self.path)
-        from reconverge.launch.checkpoint_evaluation import evaluate, pooled
+        from reconverge.launch.checkpoint_evaluation import pooled
         from reconverge.launch.run_tables import write_csv
 
         with Progress.in_terminal(self.quiet) as progress:
-            check_device(self.device or folder.config.device)
-            rows = evaluate(
-                folder,
-                progress,
-                stage=self.stage,
-                tasks=tasks,
-                episodes=self.episodes,
-                samplers=self.samplers,
-                sampling_steps=self.sampling_steps,
-                temperatures=self.temperatures,
-                device=self.device,
-            )
+            rows = (self._rows_on_ray if self.cluster.backend == "ray" else self._rows)(folder, tasks, progress)
         if self.output is not None:
             write_csv(self.output, list(rows[0]), rows)
         success: Columns = {"success %": success_percent, "95 % interval": interval_percent}
@@ -79,6 +82,42 @@ class Evaluate(Command):
         else:
             print_table(settings, {"sampler": "sampler", "steps": "steps", "temperature": "temperature", **success, "episodes": "episodes"})
         return 0
+
+    def _rows(self, folder: RunFolder, tasks: Sequence[str], progress: Progress) -> list[dict[str, Any]]:
+        from reconverge.launch.checkpoint_evaluation import evaluate
+
+        check_device(self.device or folder.config.device)
+        return evaluate(
+            folder,
+            progress,
+            stage=self.stage,
+            tasks=tasks,
+            episodes=self.episodes,
+            samplers=self.samplers,
+            sampling_steps=self.sampling_steps,
+            temperatures=self.temperatures,
+            device=self.device,
+        )
+
+    def _rows_on_ray(self, folder: RunFolder, tasks: Sequence[str], progress: Progress) -> list[dict[str, Any]]:
+        """The same from cells; the cluster is asked only for those that are missing."""
+        from reconverge.launch.evaluation_cells import measure_cells, missing_cells, plan_cells, table_rows
+
+        cells = plan_cells(
+            folder,
+            self.cells_dir,
+            stage=self.stage,
+            tasks=tasks,
+            episodes=self.episodes,
+            samplers=self.samplers,
+            sampling_steps=self.sampling_steps,
+            temperatures=self.temperatures,
+            device=self.device,
+        )
+        if missing := missing_cells(cells):
+            with self.cluster.connected(folder.config.threads, self.device or folder.config.device) as (ray, limit):
+                measure_cells(ray.start, missing, limit, progress)
+        return table_rows(cells, progress)
 
 
 @dataclass(frozen=True)

@@ -7,23 +7,25 @@ import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import tyro
 
 from reconverge.envs.errors import ConfigError
+from reconverge.launch.commands.cluster import RayAddress, check_needs, check_owners
 from reconverge.launch.commands.command import Command, MaybeFloat, MaybeInt, MaybeName, MaybePath, at_least, check_device
 from reconverge.launch.commands.tables import Columns, print_table
 from reconverge.launch.config import METHOD_CHOICES, RunConfig
 from reconverge.launch.presets import find_preset
+from reconverge.launch.progress import Progress
 from reconverge.launch.stop_request import Stopped
 from reconverge.launch.trackers import TrackerName, check_trackers
 
 if TYPE_CHECKING:
     from reconverge.launch.backend import Backend
     from reconverge.launch.job import Job
+    from reconverge.launch.ray_backend import RayBackend
     from reconverge.launch.sweep import Entry, Outcome, Places
 
 
@@ -36,7 +38,8 @@ class Sweep(Command):
     settings is refused. A preset is the base, on one thread; every setting can be overridden by its dotted name.
 
     The runs are processes of this machine, tasks of a Ray cluster, or jobs of a Slurm queue, with the same files and results. The machines of
-    a cluster must share the folder in which the sweep is started, and have this package in the same place.
+    a cluster must share the folder in which the sweep is started, and have this package in the same place. On Ray the demonstrations are
+    collected first, by all nodes.
 
     Examples:
       reconverge sweep --preset cw10 --methods finetune replay trust-region --seeds 0..4 --jobs 2 --results-dir results/cw10
@@ -66,7 +69,7 @@ class Sweep(Command):
     """Processors that a run asks of a cluster, on Ray also a fraction; its threads when left out."""
     gpus_per_job: MaybeFloat = None
     """GPUs that a run asks of a cluster; on Ray 0.25 lets four runs share one. 1 with --device cuda when left out, else 0."""
-    ray_address: Annotated[str, tyro.conf.arg(metavar="auto|local|HOST:PORT")] = "auto"
+    ray_address: RayAddress = "auto"
     """The Ray cluster: HOST:PORT; `auto`: that of $RAY_ADDRESS or of this machine; `local`: a new one of this machine, for this sweep alone."""
     slurm_partition: MaybeName = None
     """Partition of the Slurm jobs; the queue's default when left out."""
@@ -118,24 +121,16 @@ class Sweep(Command):
 
     def _check_backend(self) -> None:
         """Raise ConfigError for numbers that make no sense, and for options of another back end than the chosen one."""
-        at_least("--jobs", self.jobs, 1)
         at_least("--slurm-minutes", self.slurm_minutes, 1)
-        for flag, value, least in (("--cpus-per-job", self.cpus_per_job, 0.01), ("--gpus-per-job", self.gpus_per_job, 0.0)):
-            if value is not None and not least <= value < inf:
-                raise ConfigError(f"{flag} is {value}; it must be at least {least:g}")
-        if self.backend == "ray" and (self.gpus_per_job or 0) > 1 and self.gpus_per_job != int(self.gpus_per_job or 0):
-            raise ConfigError(f"--gpus-per-job is {self.gpus_per_job}; Ray gives fractions of one GPU only, or whole ones")
-        own = {
+        check_needs(self.backend, self.jobs, self.cpus_per_job, self.gpus_per_job)
+        check_owners(self.backend, {
             "--cpus-per-job": (self.cpus_per_job is not None, ("ray", "slurm")),
             "--gpus-per-job": (self.gpus_per_job is not None, ("ray", "slurm")),
             "--ray-address": (self.ray_address != "auto", ("ray",)),
             "--slurm-partition": (self.slurm_partition is not None, ("slurm",)),
             "--slurm-minutes": (self.slurm_minutes is not None, ("slurm",)),
             "--slurm-options": (bool(self.slurm_options), ("slurm",)),
-        }
-        for flag, (given, backends) in own.items():
-            if given and self.backend not in backends:
-                raise ConfigError(f"{flag} goes with --backend {' or '.join(backends)}, and this is {self.backend}; leave it out")
+        })  # fmt: skip
 
     @contextlib.contextmanager
     def _backend(self, jobs: Sequence[Job]) -> Iterator[tuple[Backend, int]]:
@@ -145,8 +140,9 @@ class Sweep(Command):
             from reconverge.launch import ray_backend
 
             with ray_backend.connected(self.ray_address, self.cpus_per_job, self.gpus_per_job) as ray:
-                room = ray.room({ray.need(*setting) for setting in settings})
-                yield ray, self.jobs or room
+                limit = self.jobs or ray.room({ray.need(*setting) for setting in settings})
+                self._collect(ray, jobs)
+                yield ray, limit
         elif self.backend == "slurm" and jobs:
             from reconverge.launch.slurm_backend import SlurmBackend, SlurmOptions
 
@@ -160,6 +156,16 @@ class Sweep(Command):
             for _, device in settings:
                 check_device(device)
             yield LocalBackend(), self.jobs or 1
+
+    def _collect(self, ray: RayBackend, jobs: Sequence[Job]) -> None:
+        """Have all nodes collect the demonstrations that the jobs need. What fails here fails again in its jobs, which then say why."""
+        from reconverge.launch.demonstration_shards import make_shards, wanted_by
+
+        plain = ray.asking()  # a shard needs no GPU, whatever a run needs
+        limit = self.jobs or plain.room([plain.need(1, "cpu")])
+        with Progress.in_terminal(self.quiet) as progress:
+            for failure in make_shards(plain.start, wanted_by(jobs), limit, progress):
+                progress.note(f"demonstrations: {failure}")
 
     def _planned(self) -> list[Job]:
         from reconverge.launch.job_plan import parse_seeds, parse_variations, plan_jobs

@@ -1,0 +1,125 @@
+"""Demonstrations collected on many machines: a shard is a batch of attempts, which `collect` keeps beside an unfinished collection anyway.
+
+    missing      batches that the collection is sure to need           hammer-v3-100-<digest>.partial/batch-0000 ... batch-0004
+    run          each as a process of its own, wherever there is room  one whose machine dies is done again on another
+    again        until none is missing: attempts that failed call for more batches
+    collect      as on one machine; it finds all its batches there     the same bytes, however many machines made them
+
+Started as `python -m reconverge.launch.demonstration_shards CURRICULUM.yaml FOLDER EPISODES HOLD_STEPS SEED WORKERS BATCH
+ACTION_NOISE`, this makes one shard.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from reconverge.envs.artifact import write_file
+from reconverge.envs.curriculum import Curriculum, Stage, load_curriculum
+from reconverge.envs.demonstrations import batch_folder, collect_batch, collection_name, missing_batches, partial_folder
+from reconverge.envs.demonstrations_config import DemonstrationConfig
+from reconverge.envs.errors import ReconvergeError
+from reconverge.envs.task import Task
+from reconverge.launch.backend import ProcessOrder, Running
+from reconverge.launch.cli import guarded
+from reconverge.launch.job import Job
+from reconverge.launch.job_process import end_with_parent
+from reconverge.launch.parts import PartOrder, in_words, run_parts
+from reconverge.launch.progress import Progress
+from reconverge.launch.stage_plan import demonstration_budgets
+
+MODULE = "reconverge.launch.demonstration_shards"
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Demonstrations of a task that shall be there: `episodes` of them, in the folder of `config`."""
+
+    task: Task
+    config: DemonstrationConfig
+    episodes: int
+
+    @property
+    def collection(self) -> Path:
+        return Path(self.config.folder) / collection_name(self.task, self.config, self.episodes)
+
+    @property
+    def curriculum_file(self) -> Path:
+        return partial_folder(self.collection) / "curriculum.yaml"
+
+    def missing(self) -> list[int]:
+        """See `missing_batches`. None of an archive that may run code: only who trusts it opens it, and files do not hand trust on."""
+        if self.task.expert is not None and self.task.expert.trusted:
+            return []
+        return missing_batches(self.task, self.config, self.episodes, Path(self.config.folder))
+
+    def order(self, batch: int) -> PartOrder:
+        config, curriculum_file = self.config, self.curriculum_file
+        # One process simulates: room for more is left to more shards.
+        numbers = (self.episodes, config.hold_steps, config.seed, min(1, config.workers), batch)
+        words = (str(curriculum_file), config.folder, *map(str, numbers), str(config.action_noise))
+        shard = batch_folder(self.collection, batch)
+        return PartOrder(f"{self.task.name} batch {batch}", MODULE, words, curriculum_file, shard.with_suffix(".log"), shard)
+
+    def write_task(self) -> None:
+        """Write the file by which a shard's process knows the task."""
+        self.curriculum_file.parent.mkdir(parents=True, exist_ok=True)
+        write_file(self.curriculum_file, Curriculum("shard", (Stage(1, self.task),)).to_yaml())
+
+
+def wanted_by(jobs: Iterable[Job]) -> list[Wanted]:
+    """What the jobs of a sweep need, each once."""
+    return list({
+        Wanted(task, replace(job.config.demonstrations, episodes=count), count): None
+        for job in jobs
+        for task, count in demonstration_budgets(job.plans).items()
+    })  # fmt: skip
+
+
+def make_shards(start: Callable[[ProcessOrder], Running], wanted: Sequence[Wanted], limit: int, progress: Progress) -> list[str]:
+    """Make every batch that the collections lack, at most `limit` at once; say which collections could not be given all of theirs, and why.
+
+    `start` is that of a back end. Finished batches stay whatever happens; an interruption ends the running ones.
+    """
+    left, failed = list(wanted), []
+    with progress.phase("demonstration batches") as tick:
+        while left:
+            parts: dict[PartOrder, Wanted] = {}
+            for want in list(left):
+                try:
+                    missing = want.missing()
+                except ReconvergeError as error:
+                    failed.append(str(error))
+                    missing = []
+                if not missing:
+                    left.remove(want)
+                    continue
+                want.write_task()
+                parts |= {want.order(batch): want for batch in missing}
+            tick.at(tick.done, tick.done + len(parts))
+            failures = run_parts(start, parts, limit, tick)
+            for want in {parts[failure.part]: None for failure in failures}:
+                failed.append(in_words([failure for failure in failures if parts[failure.part] == want]))
+                left.remove(want)
+    return failed
+
+
+def main(words: Sequence[str]) -> int:
+    """Make one shard; its exit code means what it means for `reconverge collect`."""
+    curriculum_file, folder = words[:2]
+    episodes, hold_steps, seed, workers, batch = map(int, words[2:-1])
+    action_noise = float(words[-1])
+
+    def work() -> int:
+        (task,) = load_curriculum(curriculum_file, trusting=False).tasks
+        collect_batch(task, DemonstrationConfig(episodes, hold_steps, seed, workers, folder, action_noise), episodes, Path(folder), batch)
+        return 0
+
+    return guarded(work)
+
+
+if __name__ == "__main__":
+    end_with_parent()
+    sys.exit(main(sys.argv[1:]))
