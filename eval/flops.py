@@ -1,14 +1,15 @@
 """Floating-point operations of a run, by the formulas of `torch.utils.flop_counter`.
 
     counted in every stage     one update, the second: the first may lack what builds on an update before it (vr-mcl)
-                               one update of the generator, likewise; the Fisher and the refilled pools in whole
+                               one update of the generator, likewise; the refilled pools in whole
     counted once               one acting query: a window in, a chunk out, through the whole sampler
     multiplied                 by the updates of the stage, those of the generator, and the queries of the evaluated episodes
 
 The formulas know matrix products, convolutions and attention, forward and backward; a multiplication and an addition are two operations.
 What is done element by element, and products of a matrix and a vector (the trust region's), are not in them.
 
-`FlopCounterMode` itself takes fused operations apart, which changes the last bit of an update; here every operation runs as it is.
+Counting must not change a bit. `FlopCounterMode` itself takes fused operations apart, so that an update ends with other last bits; here every
+operation runs as it is. The Fisher at a stage's end is not counted: forward-mode derivatives take another path while anybody counts.
 """
 
 from __future__ import annotations

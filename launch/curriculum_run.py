@@ -178,7 +178,7 @@ class CurriculumRun:
         """Fix the optimum, estimate its Fisher, freeze the teacher, teach the generator, and note what is kept."""
         learner, source = self.assembly.learner, self.assembly.source
         with self.progress.phase("fisher"):
-            _, record.flops["fisher"] = counted(learner.end_stage)
+            learner.end_stage()
         for fisher in learner.method.fishers():
             figures = {name: getattr(fisher, name) for name in FISHER_COLUMNS if name not in ("stage", "task")}
             record.fisher.append({"stage": plan.number, "task": plan.title, **figures})

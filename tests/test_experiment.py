@@ -275,8 +275,8 @@ def test_tables_and_figures_are_files(tmp_path: Path) -> None:
     folders = [write_run(tmp_path / f"{method}-{seed}", CW10, method, seed) for method in ("replay", "trust-region") for seed in (0, 1)]
     write_tables(folders, tmp_path / "tables")
     names = {path.name for path in (tmp_path / "tables").iterdir()}
-    tables = {f"{name}.csv" for name in ("table1", "paired", "recovery_summary", "recovery_cells", "wins", "cost")}
-    figures = {f"{name}.{kind}" for name in ("methods", "stages", "tasks", "recovery-1", "recovery-2") for kind in ("png", "svg")}
+    tables = {f"{name}.csv" for name in ("table1", "paired", "plasticity", "recovery_summary", "recovery_cells", "wins", "cost")}
+    figures = {f"{name}.{kind}" for name in ("methods", "stages", "tasks", "plasticity", "recovery-1", "recovery-2") for kind in ("png", "svg")}
     assert names == tables | figures | {"table1.tex", "recovery.tex"}
     first = rows_of(tmp_path / "tables" / "table1.csv")
     assert [row["method"] for row in first] == ["replay", "trust-region"]
