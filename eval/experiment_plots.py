@@ -74,11 +74,15 @@ def average_over_stages(groups: Sequence[RunGroup]) -> Figure:
 
 
 @mpl.rc_context(STYLE)
-def plasticity(rows: Sequence[PlasticityRow]) -> Figure:
-    """Success just after each task was learned, in the order of learning: the mean over the seeds of a method."""
+def plasticity(rows: Sequence[PlasticityRow], labels: Sequence[str]) -> Figure:
+    """Success just after each task was learned, in the order of learning: the mean over the seeds of a method.
+
+    `labels` are those of all groups, by whose order each has the colour and marker that it has in the other figures.
+    """
     figure = Figure(figsize=(9, 3.2), layout="constrained")
     axes = figure.add_subplot()
-    for index, row in enumerate(rows):
+    for row in rows:
+        index = labels.index(row.label)
         afresh = row.label.partition(",")[0] == "single"
         rates, colour = [100 * rate for rate in row.stages], MUTED if afresh else SERIES[index % len(SERIES)]
         label, line, marker = f"{row.label} ({row.seeds})", "--" if afresh else "-", MARKERS[index % len(MARKERS)]

@@ -166,7 +166,7 @@ def experiment_figures(experiment: Experiment) -> dict[str, Figure]:
         "tasks": experiment_plots.final_success(experiment.groups),
     }
     if experiment.plasticity:
-        figures["plasticity"] = experiment_plots.plasticity(experiment.plasticity)
+        figures["plasticity"] = experiment_plots.plasticity(experiment.plasticity, [group.label for group in experiment.groups])
     for number, (_, cells) in enumerate(_by_label(experiment, experiment.cells), start=1):
         if cells:
             figures[f"recovery-{number}"] = experiment_plots.recovery_triangles(cells)
