@@ -13,6 +13,10 @@ class EvaluationConfig:
     """Simulator processes; 0 simulates in the training process. The tables do not depend on it."""
     next_task: bool = True
     """Also evaluate the untrained policy on every task, and each stage on the task that comes next (forward transfer)."""
+    later_tasks: bool = False
+    """Also evaluate each stage on every task that is still to come: the whole success matrix."""
+    learning_grid: tuple[int, ...] = ()
+    """Updates within a stage at which its own task is evaluated, on the episodes of a recovery point: the learning curve; empty turns it off."""
 
 
 @dataclass(frozen=True)

@@ -1,21 +1,23 @@
 """An experiment: methods x seeds on one curriculum, from the finished runs to every table of its page. Pure aggregation.
 
-    run folders -> RunResults -> groups of equal settings -> methods   what is left, what was forgotten, beside the published values
-                                                             paired    the same as differences to a reference method, seed by seed
-                                                             recovery  all (earlier task, transition) cells, summarised and one by one
-                                                             wins      who came back sooner, cell by cell
-                                                             costs     minutes and bytes
+    run folders -> RunResults -> groups of equal settings -> methods     what is left, what was forgotten, beside the published values
+                                                             paired      the same as differences to a reference method, seed by seed
+                                                             plasticity  is the last third of the tasks learned as well as the first?
+                                                             learning    how fast tasks are learned, where learning curves were measured
+                                                             recovery    all (earlier task, transition) cells, summarised and one by one
+                                                             wins        who came back sooner, cell by cell
+                                                             costs       minutes, bytes and FLOPs
 
 An interval over seeds is Student's t and speaks of the method; a single seed has only the binomial interval of its episodes, which speaks
-of that one trained policy. `Estimate.over` says which it is.
+of that one trained policy. `Estimate.over` says which it is. Plasticity and transfer stand beside `single`, where a run of it learned the
+same stages.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
@@ -24,32 +26,34 @@ from reconverge.envs.errors import UnknownName
 from reconverge.eval import headlines
 from reconverge.eval.comparison import kept_bytes, unlike
 from reconverge.eval.cost import by_phase
-from reconverge.eval.intervals import Interval, mean_interval, paired_difference
+from reconverge.eval.estimate import Estimate, estimate
+from reconverge.eval.interquartile_mean import bootstrap_interval
+from reconverge.eval.intervals import Interval, paired_difference
+from reconverge.eval.learning_curve import LearningRow, learning_row
+from reconverge.eval.plasticity import PlasticityRow, plasticity_row
 from reconverge.eval.published_results import PublishedSuccess, published_success, same_tasks_in_order
 from reconverge.eval.recovery_comparison import RecoveryCell, RecoverySummary, WinsRow, compare_recovery, recovery_cells, recovery_summaries
 from reconverge.eval.run_groups import RunGroup, differing, group_runs, worded
 from reconverge.eval.run_results import RunResults
 
 DEFAULT_REFERENCE = "replay"
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A figure with its 95 % bounds; `over` says where they come from: several seeds, or one seed's episodes."""
-
-    interval: Interval
-    over: Literal["seeds", "episodes"]
+FLOPS = ("one query", "one update", "in all")
+"""Of the FLOPs in a cost.json, those that are compared."""
 
 
 @dataclass(frozen=True)
 class MethodRow:
-    """Rates in [0, 1]; `episodes` is how many stand behind `success`, all seeds together."""
+    """Rates in [0, 1]; `episodes` is how many stand behind `success`, all seeds together.
+
+    `success_iqm` is the interquartile mean over seeds x tasks, with its stratified bootstrap interval.
+    """
 
     label: str
     seeds: tuple[int, ...]
     success: Estimate
     forgetting: Estimate
     just_learned: Estimate
+    success_iqm: Interval
     episodes: int
     published: PublishedSuccess | None
 
@@ -67,7 +71,10 @@ class PairedRow:
 
 @dataclass(frozen=True)
 class CostRow:
-    """Wall-clock minutes: mean over seeds with the shortest and longest run, and the mean of every phase; bytes after the last stage."""
+    """Wall-clock minutes: mean over seeds with the shortest and longest run, and the mean of every phase; bytes after the last stage.
+
+    FLOPs of one acting query, of one update of the last stage and of a whole run, each the mean of the runs that counted them; else NaN.
+    """
 
     label: str
     seeds: int
@@ -77,6 +84,9 @@ class CostRow:
     phases: dict[str, float]
     kept_bytes: float
     past_data_bytes: float
+    query_flops: float
+    update_flops: float
+    run_flops: float
 
 
 @dataclass(frozen=True)
@@ -87,6 +97,8 @@ class Experiment:
     groups: tuple[RunGroup, ...]
     methods: tuple[MethodRow, ...]
     paired: tuple[PairedRow, ...]
+    plasticity: tuple[PlasticityRow, ...]
+    learning: tuple[LearningRow, ...]
     recovery: tuple[RecoverySummary, ...]
     cells: tuple[RecoveryCell, ...]
     wins: tuple[WinsRow, ...]
@@ -105,12 +117,15 @@ def summarise(runs: Sequence[RunResults], reference: str | None = None) -> Exper
     groups = group_runs(used)
     base = find_reference(groups, reference)
     others = [group for group in groups if group is not base]
+    alone = {id(group): single_beside(group, groups) for group in groups}
     as_published = all(same_tasks_in_order(run.stages) for run in used)
     return Experiment(
         reference=base.label,
         groups=tuple(groups),
         methods=tuple(method_row(group) for group in groups),
         paired=tuple(row for group in others if (row := paired_row(group, base)) is not None),
+        plasticity=tuple(plastic for group in groups if (plastic := plasticity_row(group, alone[id(group)])) is not None),
+        learning=tuple(learned for group in groups if (learned := learning_row(group, alone[id(group)])) is not None),
         recovery=tuple(row for group in groups for row in recovery_summaries(group, as_published)),
         cells=tuple(row for group in groups for row in recovery_cells(group, as_published)),
         wins=tuple(row for group in others for row in compare_recovery(group, base, as_published)),
@@ -131,14 +146,21 @@ def find_reference(groups: Sequence[RunGroup], name: str | None = None) -> RunGr
     return groups[0]
 
 
+def single_beside(group: RunGroup, groups: Sequence[RunGroup]) -> RunGroup | None:
+    """The first group of `single` that learned the same stages with as many updates."""
+    found = [other for other in groups if other.method == "single" and other.stages == group.stages]
+    return next((other for other in found if other.runs[0].stage_updates == group.runs[0].stage_updates), None)
+
+
 def method_row(group: RunGroup) -> MethodRow:
     whole_cw10 = all(run.stages == CW10 for run in group.runs)
     return MethodRow(
         label=group.label,
         seeds=group.seeds,
-        success=_estimate(group, headlines.final_success),
-        forgetting=_estimate(group, headlines.forgetting),
-        just_learned=_estimate(group, headlines.just_learned),
+        success=estimate(group, headlines.final_success),
+        forgetting=estimate(group, headlines.forgetting),
+        just_learned=estimate(group, headlines.just_learned),
+        success_iqm=bootstrap_interval(final_table(group)),
         episodes=sum(headlines.final_success(run).size for run in group.runs),
         published=published_success().get(group.published_as) if whole_cw10 else None,
     )
@@ -164,11 +186,18 @@ def cost_row(group: RunGroup) -> CostRow:
     minutes = [float(entry.get("total_s") or 60 * sum(spent.values())) / 60 for entry, spent in zip(timed, phases, strict=True)]
     names = dict.fromkeys(name for spent in phases for name in spent)
     kept = [entry for run in group.runs if (entry := kept_bytes(run)) is not None]
+    flops = {name: _mean([float(counts[name]) for run in group.runs if name in (counts := run.cost.get("flops") or {})]) for name in FLOPS}
     return CostRow(
         label=group.label, seeds=len(timed), minutes=_mean(minutes), shortest=min(minutes, default=math.nan),
         longest=max(minutes, default=math.nan), phases={name: _mean([spent.get(name, 0.0) for spent in phases]) for name in names},
         kept_bytes=_mean([entry[0] for entry in kept]), past_data_bytes=_mean([entry[1] for entry in kept]),
+        query_flops=flops["one query"], update_flops=flops["one update"], run_flops=flops["in all"],
     )  # fmt: skip
+
+
+def final_table(group: RunGroup) -> np.ndarray:
+    """(seeds, tasks) success at the end of the tasks learned so far, in [0, 1]; NaN = not measured."""
+    return np.array([np.where(np.array(run.own_stage) <= run.stages_done, run.matrix[-1], np.nan) for run in group.runs])
 
 
 def final_rates(group: RunGroup) -> dict[str, float]:
@@ -179,11 +208,6 @@ def final_rates(group: RunGroup) -> dict[str, float]:
             if (cell := run.cell_at.get((run.stages_done, task))) and cell.episodes:
                 measured.setdefault(task, []).append(cell.rate)
     return {task: _mean(rates) for task, rates in measured.items()}
-
-
-def _estimate(group: RunGroup, figure: Callable[[RunResults], Interval]) -> Estimate:
-    values = [figure(run) for run in group.runs]
-    return Estimate(values[0], "episodes") if len(values) == 1 else Estimate(mean_interval([value.mean for value in values]), "seeds")
 
 
 def _notes(runs: Sequence[RunResults], used: Sequence[RunResults], groups: Sequence[RunGroup], base: RunGroup) -> list[str]:

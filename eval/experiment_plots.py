@@ -20,6 +20,7 @@ from reconverge.envs.gym_name import short_name
 from reconverge.eval import headlines, metrics
 from reconverge.eval.experiment import Experiment, MethodRow, final_rates
 from reconverge.eval.intervals import Interval
+from reconverge.eval.plasticity import PlasticityRow
 from reconverge.eval.plots import HEAT, INK, MARKERS, MUTED, PAPER, SERIES, STYLE, WARM
 from reconverge.eval.recovery_comparison import Cell, RecoveryCell
 from reconverge.eval.run_groups import RunGroup
@@ -69,6 +70,26 @@ def average_over_stages(groups: Sequence[RunGroup]) -> Figure:
     axes.set(ylim=(0, 102), xlabel="after stage", ylabel="average success, %")
     axes.set_xticks(range(1, max(len(run.stages) for group in groups for run in group.runs) + 1))
     figure.legend(loc="outside lower left", ncols=4 if max(len(group.label) for group in groups) < 22 else 2)
+    return figure
+
+
+@mpl.rc_context(STYLE)
+def plasticity(rows: Sequence[PlasticityRow], labels: Sequence[str]) -> Figure:
+    """Success just after each task was learned, in the order of learning: the mean over the seeds of a method.
+
+    `labels` are those of all groups, by whose order each has the colour and marker that it has in the other figures.
+    """
+    figure = Figure(figsize=(9, 3.2), layout="constrained")
+    axes = figure.add_subplot()
+    for row in rows:
+        index = labels.index(row.label)
+        afresh = row.label.partition(",")[0] == "single"
+        rates, colour = [100 * rate for rate in row.stages], MUTED if afresh else SERIES[index % len(SERIES)]
+        label, line, marker = f"{row.label} ({row.seeds})", "--" if afresh else "-", MARKERS[index % len(MARKERS)]
+        axes.plot(range(1, len(rates) + 1), rates, line, color=colour, marker=marker, markersize=4, label=label, clip_on=False)
+    axes.set(ylim=(0, 103), xlabel="task, in the order of learning", ylabel="just learned, %")
+    axes.set_xticks(range(1, max(len(row.stages) for row in rows) + 1))
+    figure.legend(loc="outside lower left", ncols=4 if max(len(row.label) for row in rows) < 22 else 2)
     return figure
 
 

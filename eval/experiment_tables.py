@@ -2,12 +2,14 @@
 
     table1.csv               success at the end, just learned, forgetting per method; beside the published values
     paired.csv               differences to the reference over common seeds
+    plasticity.csv           just-learned success per method: first and last third of the tasks, beside single, and task by task
+    learning.csv             area under the learning curves and forward transfer, where they were measured
     recovery_summary.csv     per method and threshold over all cells x seeds
     recovery_cells.csv       per method, threshold and (earlier task, transition) over seeds
     wins.csv                 wins, ties, losses against the reference per threshold and count
-    cost.csv                 minutes and bytes per method
+    cost.csv                 minutes, bytes and FLOPs per method
     table1.tex  recovery.tex the first and the third for LaTeX
-    methods.png  stages.png  tasks.png  recovery-N.png, each also as .svg
+    methods.png  stages.png  tasks.png  plasticity.png  recovery-N.png, each also as .svg
 
 Rates, shares and differences are in [-1, 1]; updates and bytes are counts. An empty entry was not measured, does not exist or, for a
 number of updates whose `..._never` or `size` is above zero, was not reached.
@@ -27,6 +29,8 @@ from reconverge.eval import plots
 from reconverge.eval.experiment import CostRow, Experiment, MethodRow, PairedRow, summarise
 from reconverge.eval.intervals import Interval
 from reconverge.eval.latex_tables import latex_tables
+from reconverge.eval.learning_curve import LearningRow
+from reconverge.eval.plasticity import PlasticityRow
 from reconverge.eval.recovery_comparison import RecoveryCell, RecoverySummary, WinsRow
 from reconverge.eval.report import experiment_figures
 from reconverge.eval.run_results import read_run
@@ -38,7 +42,8 @@ Entries = Mapping[str, Any]
 def write_tables(runs: Sequence[Path], folder: Path, reference: str | None = None) -> list[Path]:
     """Write every table and figure of the experiment that `runs` are into `folder`; returns what was written."""
     experiment = summarise([read_run(Path(run)) for run in runs], reference)
-    contents: dict[str, str | bytes] = {f"{name}.csv": csv_text(rows) for name, rows in experiment_rows(experiment).items()}
+    rows = experiment_rows(experiment)
+    contents: dict[str, str | bytes] = {f"{name}.csv": csv_text(rows[name]) for name in rows if rows[name] or name != "learning"}
     contents |= latex_tables(experiment)
     if any(run.stages_done for group in experiment.groups for run in group.runs):
         for name, figure in experiment_figures(experiment).items():
@@ -54,6 +59,8 @@ def experiment_rows(experiment: Experiment) -> dict[str, list[Entries]]:
     return {
         "table1": [_method(row) for row in experiment.methods],
         "paired": [_paired(row) for row in experiment.paired],
+        "plasticity": [_plasticity(row) for row in experiment.plasticity],
+        "learning": [_learning(row) for row in experiment.learning],
         "recovery_summary": [_summary(row) for row in experiment.recovery],
         "recovery_cells": [_cell(row) for row in experiment.cells],
         "wins": [entry for row in experiment.wins for entry in _wins(row)],
@@ -84,6 +91,7 @@ def _method(row: MethodRow) -> Entries:
         **_interval("success", row.success.interval),
         **_interval("just_learned", row.just_learned.interval),
         **_interval("forgetting", row.forgetting.interval),
+        **_interval("success_iqm", row.success_iqm),
         "published_success": found.success if found else None, "published_success_se": found.success_se if found else None,
         "published_forgetting": found.forgetting if found else None, "published_forgetting_se": found.forgetting_se if found else None,
     }  # fmt: skip
@@ -92,6 +100,20 @@ def _method(row: MethodRow) -> Entries:
 def _paired(row: PairedRow) -> Entries:
     head = {"method": row.label, "reference": row.reference, "seeds": len(row.seeds)}
     return {**head, **_interval("success", row.success), **_interval("forgetting", row.forgetting)}
+
+
+def _plasticity(row: PlasticityRow) -> Entries:
+    return {
+        "method": row.label, "seeds": row.seeds, "interval_over": row.change.over,
+        **_interval("first_third", row.first.interval), **_interval("last_third", row.last.interval), **_interval("change", row.change.interval),
+        **_interval("beside_single", row.beside_single),
+        **{f"task_{number}": rate for number, rate in enumerate(row.stages, start=1)},
+    }  # fmt: skip
+
+
+def _learning(row: LearningRow) -> Entries:
+    head = {"method": row.label, "seeds": row.seeds}
+    return {**head, **_interval("area", row.area), **_interval("forward_transfer", row.transfer), "transfer_tasks": row.tasks}
 
 
 def _summary(row: RecoverySummary) -> Entries:
@@ -125,11 +147,13 @@ def _wins(row: WinsRow) -> Iterable[Entries]:
 
 def _costs(rows: Sequence[CostRow]) -> list[Entries]:
     phases = dict.fromkeys(phase for row in rows for phase in row.phases)
+    counted = any(not math.isnan(row.query_flops) for row in rows)
     return [
         {
             "method": row.label, "runs": row.seeds, "minutes": row.minutes, "shortest_minutes": row.shortest, "longest_minutes": row.longest,
             "kept_bytes": row.kept_bytes, "past_data_bytes": row.past_data_bytes,
             **{f"{phase}_minutes": row.phases.get(phase, 0.0) if row.seeds else None for phase in phases},
+            **({"query_flops": row.query_flops, "update_flops": row.update_flops, "run_flops": row.run_flops} if counted else {}),
         }
         for row in rows
     ]  # fmt: skip

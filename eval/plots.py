@@ -143,7 +143,7 @@ def recovery_dips(run: RunResults, kind: str = "online") -> Figure | None:
         empty.set_axis_off()
     figure.supxlabel("updates since the switch" if kind == "online" else "updates of the probe", fontsize=9, color=MUTED)
     figure.supylabel("% of reference", fontsize=9, color=MUTED)
-    _task_legend(figure, run, panels)
+    _task_legend(figure, run, panels, kind)
     return figure
 
 
@@ -247,7 +247,7 @@ def _success_over_updates(axes: Axes, run: RunResults, task: str) -> None:
     between = [
         (run.stage_starts[stage - 1] + update, 100 * rate)
         for (kind, stage, curve_task), curve in run.curves.items()
-        if kind == "online" and curve_task == task
+        if kind in ("online", "learning") and curve_task == task
         for update, rate in zip(*curve, strict=True)
         if update > 0
     ]
@@ -305,8 +305,8 @@ def _dip_line(axes: Axes, index: int, curve: Curve, reference: float) -> None:
     axes.plot(curve.updates, rates, color=colour, marker=marker, markersize=2.8, linewidth=1.2)
 
 
-def _task_legend(figure: Figure, run: RunResults, panels: Sequence[Axes]) -> None:
-    shown = [task for task in run.tasks if any(task == found for _, _, found in run.curves)]
+def _task_legend(figure: Figure, run: RunResults, panels: Sequence[Axes], kind: str) -> None:
+    shown = [task for task in run.tasks if any((kind, task) == (found, of) for found, _, of in run.curves)]
     handles = [
         panels[0].plot([], [], color=SERIES[index % len(SERIES)], marker=MARKERS[index % len(MARKERS)], markersize=4)[0]
         for index in map(run.tasks.index, shown)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import io
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -26,12 +27,14 @@ from reconverge.eval.comparison import code_commits, run_row, torch_versions
 from reconverge.eval.cost import by_phase
 from reconverge.eval.diagnostics_section import diagnostics_section
 from reconverge.eval.experiment import CostRow, Experiment, summarise
+from reconverge.eval.learning_curve import area_under, learning_curves
 from reconverge.eval.plain_picture import read_picture
+from reconverge.eval.plasticity import change
 from reconverge.eval.published_results import published_recovery, published_success, same_tasks_in_order
 from reconverge.eval.run_groups import flat_settings
 from reconverge.eval.run_results import Recovery, RunResults, read_run
 from reconverge.eval.task_failures import failure_sentences
-from reconverge.eval.wording import bounds, duration, percent, points, size
+from reconverge.eval.wording import bounds, duration, flops, percent, points, size
 
 PUBLISHED_METHODS = ("trust-region", "replay")
 """Published methods shown beside a run's own recovery."""
@@ -47,6 +50,7 @@ SENTENCES = {
     "forgetting": "Success just after learning a task minus success at the end, mean over tasks.",
     "backward": "Change of the earlier tasks since each was learned; above zero, later tasks helped.",
     "forward": "Success on a task just before it is learned, above the untrained policy's.",
+    "plasticity": "Success just after learning, mean over the last third of the tasks minus that over the first third; tasks are not equally hard.",
 }
 
 
@@ -142,6 +146,8 @@ def _experiment(runs: Sequence[RunResults], reference: str | None) -> dict[str, 
         "cells": [(*found, figures.get(f"recovery-{number}")) for number, found in enumerate(_by_label(experiment, experiment.cells), start=1)],
         "wins": _by_label(experiment, experiment.wins),
         "phases": phases,
+        "single": any(group.method == "single" for group in experiment.groups),
+        "flops": any(not math.isnan(row.query_flops) for row in experiment.costs),
         "rest": {row.label: sum(minutes for phase, minutes in row.phases.items() if phase not in phases) for row in experiment.costs},
         "published": any(row.published for row in experiment.recovery),
         "failures": [(_name(run, experiment), sentence) for run in runs for sentence in failure_sentences(run)],
@@ -159,6 +165,8 @@ def experiment_figures(experiment: Experiment) -> dict[str, Figure]:
         "stages": experiment_plots.average_over_stages(experiment.groups),
         "tasks": experiment_plots.final_success(experiment.groups),
     }
+    if experiment.plasticity:
+        figures["plasticity"] = experiment_plots.plasticity(experiment.plasticity, [group.label for group in experiment.groups])
     for number, (_, cells) in enumerate(_by_label(experiment, experiment.cells), start=1):
         if cells:
             figures[f"recovery-{number}"] = experiment_plots.recovery_triangles(cells)
@@ -216,6 +224,7 @@ def _section(run: RunResults, number: int, video_limit_bytes: int) -> dict[str, 
         "settings": [(key, str(value)) for key, value in flat_settings(run.config).items()],
         "low_cosine": LOW_SPLIT_HALF_COSINE,
         "diagnostics": diagnostics_section(run),
+        "areas": [(task, run.own_stage[run.tasks.index(task)], area_under(curve)) for task, curve in learning_curves(run).items()],
         "episodes": _episode_note(run),
         "failures": failure_sentences(run),
     }
@@ -223,12 +232,13 @@ def _section(run: RunResults, number: int, video_limit_bytes: int) -> dict[str, 
 
 def _headlines(run: RunResults) -> list[Headline]:
     success, lost = headlines.final_success(run), headlines.forgetting(run)
-    backward, forward = headlines.backward_transfer(run), headlines.forward_transfer(run)
+    backward, forward, plastic = headlines.backward_transfer(run), headlines.forward_transfer(run), change(run)
     return [
         Headline("Final success", percent(success.mean), bounds(success), SENTENCES["success"]),
         Headline("Forgetting", points(lost.mean), bounds(lost, points), SENTENCES["forgetting"]),
         Headline("Backward transfer", points(backward.mean), bounds(backward, points), SENTENCES["backward"]),
         Headline("Forward transfer", points(forward.mean), bounds(forward, points), SENTENCES["forward"]),
+        Headline("Plasticity", points(plastic.mean), bounds(plastic, points), SENTENCES["plasticity"]),
         _recovery_figure(headlines.recovery_headline(run)),
     ]
 
@@ -320,6 +330,7 @@ def _cost(run: RunResults) -> dict[str, Any]:
         "rows": [cost for cost in by_phase(phases) if cost.seconds > 0],
         "total_s": total,
         "episodes": run.cost.get("episodes_evaluated"),
+        "flops": run.cost.get("flops") or {},
         "update_ms": 1000 * phases["update"] / updates if updates and phases.get("update") else None,
     }
 
@@ -375,7 +386,7 @@ def page_template(name: str = "report_template.html") -> jinja2.Template:
     """A template of this package, with what figures and rates are worded by."""
     loader = jinja2.FunctionLoader(lambda name: (files("reconverge.eval") / name).read_text(encoding="utf-8"))
     environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
-    environment.filters.update(percent=percent, points=points, size=size, duration=duration, short=short_name)
+    environment.filters.update(percent=percent, points=points, size=size, duration=duration, short=short_name, flops=flops)
     environment.filters.update(updates=wording.updates, median=wording.median, median_bounds=wording.median_bounds, signed=wording.signed)
     environment.filters["interval"] = bounds
     environment.filters["points_interval"] = lambda interval: bounds(interval, points)

@@ -61,7 +61,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class CurvePoint:
-    """Success on an earlier task `update` updates into a stage (kind online) or into a probe from its checkpoint (kind probe)."""
+    """Success on a task `update` updates into a stage: an earlier one (kind online) or its own (kind learning); or into a probe (kind probe)."""
 
     kind: str
     stage: int
@@ -227,7 +227,7 @@ class RunResults:
 
     @cached_property
     def curves(self) -> dict[tuple[str, int, str], Curve]:
-        """(kind, stage, task) -> recovery curve in order of updates; points without episodes are left out."""
+        """(kind, stage, task) -> curve of recovery, or of learning, in order of updates; points without episodes are left out."""
         points: dict[tuple[str, int, str], dict[int, float]] = {}
         for point in self.curve_points:
             if point.episodes:
@@ -336,13 +336,15 @@ def _fingerprint(path: Path) -> dict[str, Any]:
 
 
 def _cost(path: Path) -> dict[str, Any]:
-    """Seconds must be numbers."""
+    """Seconds and FLOPs must be numbers."""
     found = _json(path)
-    phases, total_s = found.get("phases") or {}, found.get("total_s") or 0
+    phases, total_s, flops = found.get("phases") or {}, found.get("total_s") or 0, found.get("flops") or {}
     if not isinstance(total_s, (int, float)):
         raise DamagedFile(f"{path}: total_s is {shown(total_s)}; a number of seconds was expected")
     if not isinstance(phases, dict) or not all(isinstance(seconds, (int, float)) for seconds in phases.values()):
         raise _damaged(path, f"its phases are {shown(phases)}; seconds were expected")
+    if not isinstance(flops, dict) or not all(isinstance(count, (int, float)) for count in flops.values()):
+        raise _damaged(path, f"its flops are {shown(flops)}; numbers of operations were expected")
     return found
 
 

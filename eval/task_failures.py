@@ -6,7 +6,8 @@ from collections.abc import Iterable
 
 from reconverge.eval.run_results import FailureRow, RunResults
 
-WHERE = {"matrix": "after stage {stage}", "recovery": "while stage {stage} was learned, at update {updates}"}
+DURING = "while stage {stage} was learned, at update {updates}"
+WHERE = {"matrix": "after stage {stage}", "recovery": DURING, "learning": DURING}
 
 
 def failure_sentences(run: RunResults) -> list[str]:

@@ -30,6 +30,16 @@ def size(count: int) -> str:
     return f"{value:.0f} {units[0]}" if units[0] == "B" else f"{value:.1f} {units[0]}"
 
 
+def flops(count: float | None) -> str:
+    """Floating-point operations in decimal units; a dash when they were not counted."""
+    if count is None or math.isnan(count):
+        return "–"
+    value, units = float(count), ["FLOP", "kFLOP", "MFLOP", "GFLOP", "TFLOP", "PFLOP", "EFLOP"]
+    while value >= 1000 and len(units) > 1:
+        value, units = value / 1000, units[1:]
+    return f"{value:.3g} {units[0]}"
+
+
 def duration(seconds: float) -> str:
     """Seconds as a reader says them."""
     if seconds < 60:

@@ -187,7 +187,6 @@ def _check_recovery(config: RunConfig) -> None:
     for threshold in config.recovery.thresholds:
         if not 1 <= threshold <= 100:
             raise ConfigError(f"recovery.thresholds holds {threshold}; thresholds are percentages, 1 to 100")
-    grid = config.recovery.grid
     if config.video.episodes > config.evaluation.episodes:
         raise ConfigError(f"video.episodes {config.video.episodes} exceeds evaluation.episodes {config.evaluation.episodes}, which it records")
     if config.recovery.episodes > config.evaluation.episodes:
@@ -195,8 +194,9 @@ def _check_recovery(config: RunConfig) -> None:
             f"recovery.episodes {config.recovery.episodes} exceeds evaluation.episodes {config.evaluation.episodes}; a recovery point uses "
             "the first episodes of the evaluation, so that both can be compared"
         )
-    if any(update < 1 for update in grid) or any(b <= a for a, b in pairwise(grid)):
-        raise ConfigError(f"recovery.grid is {grid}; it must list increasing numbers of updates from 1 on")
+    for key, grid in (("recovery.grid", config.recovery.grid), ("evaluation.learning_grid", config.evaluation.learning_grid)):
+        if any(update < 1 for update in grid) or any(b <= a for a, b in pairwise(grid)):
+            raise ConfigError(f"{key} is {grid}; it must list increasing numbers of updates from 1 on")
 
 
 def _check_networks(config: RunConfig) -> None:

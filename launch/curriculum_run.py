@@ -3,6 +3,7 @@
     stage        0            1                     2                            K
     learn     untrained   hammer [update ...]   push-wall [update ...]          ...
     online                                      . .  .   .     .   earlier tasks, while the new one is trained
+    learning                 .   .   .   .      .   .   .   .      the new task itself, where evaluation.learning_grid says so
     matrix       x            x                     x                            x
     checkpoint   x            x                     x                            x
     saved        . within a stage: every few minutes, at the end of learning, after consolidation, and when asked to stop
@@ -12,8 +13,9 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +27,13 @@ from reconverge.envs.artifact import sweep_drafts, write_file
 from reconverge.envs.demonstrations import Demonstrations, collect, data_digest
 from reconverge.envs.errors import DamagedFile, LossLeapt, OutOfDeviceMemory
 from reconverge.envs.gym_name import short_name
-from reconverge.envs.plain_json import LARGEST_RECORD, read_json
+from reconverge.envs.plain_json import LARGEST_RECORD, read_json, read_json_object
 from reconverge.envs.simulator_fingerprint import simulator_fingerprints
 from reconverge.envs.simulators import Simulators
 from reconverge.envs.task import Task
 from reconverge.envs.task_files import task_file
-from reconverge.eval.rollout import Recording, evaluation_starts, planned_steps, rollout
+from reconverge.eval.flops import ONE_QUERY, ONE_UPDATE, SecondPiece, counted, flops_of_query, flops_of_run, queries
+from reconverge.eval.rollout import Recording, Rollouts, evaluation_starts, planned_steps, rollout
 from reconverge.eval.run_results import read_run
 from reconverge.launch.assembly import Assembly, assemble, make_windows
 from reconverge.launch.checkpoint import load_checkpoint, read_record, save_checkpoint, stages_in_order
@@ -43,6 +46,7 @@ from reconverge.launch.stage_plan import StagePlan, demonstration_budgets, plan_
 from reconverge.launch.stop_request import Stopped, StopRequest
 from reconverge.launch.unfinished_stage import UnfinishedStage, drop_unfinished, read_unfinished, save_consolidated, save_learning
 from reconverge.policy.divergence import leap
+from reconverge.policy.learner import UpdateFigures
 from reconverge.policy.random_streams import RandomStreams
 from reconverge.policy.windows import WindowTable
 
@@ -111,7 +115,7 @@ class CurriculumRun:
     def begin(self) -> None:
         """Stage 0: the untrained policy, as the baseline of forward transfer."""
         record = StageRecord(0, [], 0)
-        if self.config.evaluation.next_task:
+        if self.config.evaluation.next_task or self.config.evaluation.later_tasks:
             self.evaluate(record, self.tasks)
         self.finish(record)
 
@@ -134,10 +138,12 @@ class CurriculumRun:
         self.finish(record)
 
     def learn(self, plan: StagePlan, windows: WindowTable, record: StageRecord, underway: dict[str, np.ndarray] | None = None) -> None:
-        """All updates of a stage, with the earlier tasks evaluated on the recovery grid."""
+        """All updates of a stage, with the earlier tasks evaluated on the recovery grid and the new one on the learning grid."""
         learner, config = self.assembly.learner, self.config
         earlier = [] if config.method == "single" else [task for task in self._seen_before(plan) if task not in plan.tasks]
-        grid = {update for update in config.recovery.grid if update < plan.updates} if earlier else set()
+        learning = (0, *config.evaluation.learning_grid) if config.evaluation.learning_grid and config.method != "joint" else ()
+        grids = {"recovery": set(config.recovery.grid if earlier else ()), "learning": set(learning)}
+        tasks_of = {"recovery": earlier, "learning": plan.tasks}
         learner.begin_stage(plan.number, windows, plan.updates)
         if underway is not None:
             learner.load_underway(underway)
@@ -148,17 +154,19 @@ class CurriculumRun:
             self._live_log(record) as log,
             self.progress.phase("update", plan.updates, start) as tick,
         ):
-            measured = {row["update"] for row in [*record.episodes, *record.failures] if row["purpose"] == "recovery"}
-            if start in grid - measured:
-                self._measure_recovery(record, start, earlier)
+            measured = {(row["purpose"], row["update"]) for row in [*record.episodes, *record.failures]}
+            for purpose, grid in grids.items():
+                if start in grid and (purpose, start) not in measured:
+                    self._measure(purpose, record, start, tasks_of[purpose])
             for update in range(start + 1, plan.updates + 1):
-                figures = learner.update()
+                figures = self._update(record)
                 if update % config.train.log_every == 0 or update == plan.updates:
                     log({"stage": plan.number, "update": update, **learner.log_row(figures)})
                     if (found := leap(record.training)) is not None:
                         raise LossLeapt(f"{found} at stage {plan.number}, update {update}")
-                if update in grid:
-                    self._measure_recovery(record, update, earlier)
+                for purpose, grid in grids.items():
+                    if update in grid and update < plan.updates:
+                        self._measure(purpose, record, update, tasks_of[purpose])
                 if time.monotonic() - saved_s > 60 * config.save_minutes:
                     self._save_learning(record)
                     saved_s = time.monotonic()
@@ -178,10 +186,12 @@ class CurriculumRun:
             assert learner.teacher is not None
             label, streams = learner.policy.task_index(plan.tasks[0]), RandomStreams(self.config.seed, plan.number)
             windows = windows.to(learner.policy.device)
-            with self.progress.phase("generator", self.config.replay.generator.updates) as tick:
-                source.learn(label, windows, streams, tick)
+            updates, teacher = self.config.replay.generator.updates, learner.teacher
+            with self.progress.phase("generator", updates) as tick, SecondPiece(tick, updates) as piece:
+                source.learn(label, windows, streams, piece)
+            record.flops["generator"] = piece.flops * piece.done
             with self.progress.phase("replay"):
-                source.refill(label, windows, learner.teacher, streams)
+                _, record.flops["replay"] = counted(partial(source.refill, label, windows, teacher, streams))
         record.ledger = self._ledger(plan)
 
     def evaluate(self, record: StageRecord, tasks: Sequence[Task]) -> None:
@@ -194,12 +204,14 @@ class CurriculumRun:
         with self.progress.phase("evaluate", planned_steps(starts)) as tick:
             done = rollout(policy, starts, self.simulators, record=recorded, tick=tick, timer=self.progress.part)
             record.add_rollouts("matrix", record.updates, done)
+            self._count_queries(record, "evaluate", done)
             for task in tasks if recorded else []:
                 recordings = {start.seed: recording for start, recording in done.recordings.items() if start.task == task}
                 _write_recordings(self.folder.stage_rollouts(record.stage) / f"{task_file(task.name)}.safetensors", recordings)
 
     def finish(self, record: StageRecord) -> None:
         """Checkpoint, then the tables: what the tables say is always covered by a checkpoint."""
+        record.flops[ONE_QUERY] = self._flops_of_query
         self.records.append(record)
         with self.stop.held(), self.progress.phase("checkpoint"):
             save_checkpoint(self.folder.checkpoint(record.stage), self.assembly, record, self.progress.seconds)
@@ -315,11 +327,30 @@ class CurriculumRun:
             tables.append(make_windows(chosen, policy.task_index(task), self.config.policy))
         return WindowTable.union(tables)
 
-    def _measure_recovery(self, record: StageRecord, update: int, earlier: Sequence[Task]) -> None:
-        policy, starts = self.assembly.learner.acting_policy(), evaluation_starts(earlier, self.config.recovery.episodes)
-        with self.stop.released(), self.progress.phase("recovery", planned_steps(starts)) as tick:
+    def _update(self, record: StageRecord) -> UpdateFigures:
+        """One update; the FLOPs of the second of a stage are counted, or those of the next where a run that did not count goes on."""
+        learner = self.assembly.learner
+        if ONE_UPDATE in record.flops or learner.update_index + 1 < min(2, record.updates):
+            return learner.update()
+        figures, flops = counted(learner.update)
+        record.flops |= {ONE_UPDATE: flops, "update": flops * record.updates}
+        return figures
+
+    def _measure(self, purpose: str, record: StageRecord, update: int, tasks: Sequence[Task]) -> None:
+        """A point of the curves of some tasks within a stage: `recovery` of the earlier ones, `learning` of its own."""
+        policy, starts = self.assembly.learner.acting_policy(), evaluation_starts(tasks, self.config.recovery.episodes)
+        with self.stop.released(), self.progress.phase(purpose, planned_steps(starts)) as tick:
             done = rollout(policy, starts, self.simulators, stop_at_success=True, tick=tick, timer=self.progress.part)
-        record.add_rollouts("recovery", update, done)
+        record.add_rollouts(purpose, update, done)
+        self._count_queries(record, purpose, done)
+
+    def _count_queries(self, record: StageRecord, phase: str, done: Rollouts) -> None:
+        asked = queries(done.results, self.config.policy.executed)
+        record.flops[phase] = record.flops.get(phase, 0) + asked * self._flops_of_query
+
+    @cached_property
+    def _flops_of_query(self) -> int:
+        return flops_of_query(self.assembly.learner.policy)
 
     def _seen_before(self, plan: StagePlan) -> list[Task]:
         return list(dict.fromkeys(task for other in self.plans if other.number < plan.number for task in other.tasks))
@@ -335,8 +366,9 @@ class CurriculumRun:
 
     def _tasks_to_evaluate(self, plan: StagePlan) -> list[Task]:
         tasks = [*self._seen_before(plan), *plan.tasks]
-        if self.config.evaluation.next_task and plan.number < len(self.curriculum.stages):
-            tasks.append(self.curriculum.stages[plan.number].task)
+        settings, ahead = self.config.evaluation, self.curriculum.stages[plan.number :]
+        shown = ahead if settings.later_tasks else ahead[:1] if settings.next_task else ()
+        tasks += [stage.task for stage in shown]
         return [task for task in self.tasks if task in tasks]
 
     def _ledger(self, plan: StagePlan) -> list[dict[str, Any]]:
@@ -360,7 +392,7 @@ class CurriculumRun:
 
     def _write_tables(self) -> None:
         write_tables(self.folder.path, self.records, read_probes(self.folder), self.config.recovery.episodes, self.config.recovery.thresholds)
-        write_cost(self.folder, self.progress)
+        write_cost(self.folder, self.progress, flops_of_run([record.flops for record in self.records]))
 
 
 def collect_task(
@@ -369,13 +401,16 @@ def collect_task(
     return collect(task, config.demonstrations, count, Path(config.demonstrations.folder), progress, simulators)
 
 
-def write_cost(folder: RunFolder, progress: Progress) -> None:
-    """Write the seconds of every phase so far; call it again when another phase has ended."""
+def write_cost(folder: RunFolder, progress: Progress, flops: Mapping[str, int] | None = None) -> None:
+    """Write the seconds of every phase so far; call it again when another phase has ended. `flops` stay as they were where they are left out."""
     total_s = round(progress.total_s, 2)
     phases = {name: round(seconds, 2) for name, seconds in progress.seconds.items()}
     table = folder.episodes_csv
     episodes = len(table.read_text().splitlines()) - 1 if table.exists() else 0
     content = {"phases": phases, "total_s": total_s, "episodes_evaluated": episodes}
+    if flops is None:
+        flops = read_json_object(folder.cost_json).get("flops") if folder.cost_json.exists() else None
+    content |= {"flops": dict(flops)} if flops else {}
     write_file(folder.cost_json, json.dumps(content, indent=1) + "\n")
 
 

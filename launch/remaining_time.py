@@ -3,6 +3,7 @@
     phase      unit                        stage 1    2    3
     update     gradient updates               1500 1500 1500       left: this stage's rest and the later ones' x seconds per update
     recovery   grid points x earlier tasks       0    7   14
+    learning   grid points                       0    0    0       where the learning curve is asked for
     evaluate   tasks                             2    3    3
     generator, fisher, replay: once a stage
 
@@ -18,8 +19,8 @@ from reconverge.eval.config import EvaluationConfig, RecoveryConfig
 from reconverge.eval.cost import by_phase
 from reconverge.eval.run_results import RunResults
 
-ORDER = ("recovery", "update", "fisher", "generator", "replay", "evaluate")
-"""The phases of a stage; the first two take turns."""
+ORDER = ("recovery", "learning", "update", "fisher", "generator", "replay", "evaluate")
+"""The phases of a stage; the first three take turns."""
 
 
 class Remaining(NamedTuple):
@@ -51,18 +52,21 @@ def planned_work(run: RunResults) -> list[dict[str, float]]:
     """Units per phase of every stage; stage 0, the untrained policy, first."""
     learned: list[str] = []
     work = [{**dict.fromkeys(ORDER, 0.0), "evaluate": float(len(run.tasks))}]
-    next_task = _settings(run, "evaluation").get("next_task", EvaluationConfig.next_task)
+    settings = _settings(run, "evaluation")
+    later, following = settings.get("later_tasks", EvaluationConfig.later_tasks), settings.get("next_task", EvaluationConfig.next_task)
     for number, (task, updates) in enumerate(zip(run.stages, run.stage_updates, strict=True), 1):
         earlier = [] if run.method == "single" else [other for other in learned if other != task]
         learned += [] if task in learned else [task]
-        following = set(run.stages[number : number + 1]) - set(learned) if next_task else set()
+        ahead = set(run.stages[number:] if later else run.stages[number : number + 1] if following else ()) - set(learned)
         tasks = 1 if run.method == "single" else len(learned)
         work.append({
             **dict.fromkeys(ORDER, 1.0),
-            "recovery": float(len(_grid(run, updates)) * len(earlier)), "update": float(updates), "evaluate": float(tasks + len(following)),
+            "recovery": float(len(_grid(run, updates)) * len(earlier)), "learning": float(len(_learning_grid(run, updates))),
+            "update": float(updates), "evaluate": float(tasks + len(ahead)),
         })  # fmt: skip
     if run.method == "joint":  # one stage of everything, numbered as the last
-        together = {**dict.fromkeys(ORDER, 1.0), "recovery": 0.0, "update": float(sum(run.stage_updates)), "evaluate": float(len(run.tasks))}
+        updates, tasks = sum(run.stage_updates), len(run.tasks)
+        together = {**dict.fromkeys(ORDER, 1.0), "recovery": 0.0, "learning": 0.0, "update": float(updates), "evaluate": float(tasks)}
         work[1:] = [dict.fromkeys(ORDER, 0.0) for _ in run.stages[1:]] + [together]
     return work
 
@@ -87,13 +91,22 @@ def _shares_done(run: RunResults, stage: int, where: Mapping[str, Any]) -> dict[
     if "update" in where:
         updates = run.stage_updates[stage - 1] if run.method != "joint" else sum(run.stage_updates)
         shares["update"] = min(1.0, where["update"] / max(1, updates))
-        grid = _grid(run, updates)
-        shares["recovery"] = sum(update < where["update"] for update in grid) / max(1, len(grid))
+        for phase, grid in (("recovery", _grid(run, updates)), ("learning", _learning_grid(run, updates))):
+            shares[phase] = sum(update < where["update"] for update in grid) / max(1, len(grid))
     return shares
 
 
 def _grid(run: RunResults, updates: int) -> list[int]:
-    grid = _settings(run, "recovery").get("grid", RecoveryConfig.grid)
+    return _within(_settings(run, "recovery").get("grid", RecoveryConfig.grid), updates)
+
+
+def _learning_grid(run: RunResults, updates: int) -> list[int]:
+    """With the point before the first update, which every learning curve has."""
+    grid = _within(_settings(run, "evaluation").get("learning_grid", EvaluationConfig.learning_grid), updates)
+    return [0, *grid] if grid else []
+
+
+def _within(grid: Any, updates: int) -> list[int]:
     return [update for update in grid if isinstance(update, int) and update < updates] if isinstance(grid, (list, tuple)) else []
 
 

@@ -1,8 +1,8 @@
 """The tables of a run. Only what happened is recorded; rates, curves and recovery are derived from it.
 
-    recorded per stage      episodes, tasks that failed, training figures, Fisher health, ledger
+    recorded per stage      episodes, tasks that failed, training figures, Fisher health, ledger, FLOPs
     derived                 success_matrix.csv   from the episodes of purpose `matrix`
-                            recovery_curves.csv  from those of purpose `recovery`, and the matrix before the switch
+                            recovery_curves.csv  from those of purpose `recovery` and `learning`, and the matrix at both ends of a stage
                             recovery.csv         from the curves
 
 What was not measured, because a task failed or all of its episodes were invalid, has no row in any of them: never a rate of 0.
@@ -53,6 +53,7 @@ class StageRecord:
     fisher: list[Row] = field(default_factory=list)
     ledger: list[Row] = field(default_factory=list)
     failures: list[Row] = field(default_factory=list)
+    flops: dict[str, int] = field(default_factory=dict)
 
     @classmethod
     def of(cls, content: Mapping[str, Any]) -> StageRecord:
@@ -61,6 +62,8 @@ class StageRecord:
         numbers, names = (record.stage, record.updates), record.tasks
         tables = (record.episodes, record.training, record.fisher, record.ledger, record.failures)
         fits = all(type(number) is int for number in numbers) and isinstance(names, list) and all(isinstance(name, str) for name in names)
+        counts = record.flops
+        fits = fits and isinstance(counts, dict) and all(isinstance(name, str) and type(count) is int for name, count in counts.items())
         if not (fits and all(isinstance(table, list) and all(isinstance(row, dict) for row in table) for table in tables)):
             raise TypeError("a value of another type than a stage's record has")
         return record
@@ -106,6 +109,19 @@ def online_curves(records: Sequence[StageRecord], episodes_per_point: int) -> li
             by_update |= {update: [row for row in of_task if row["update"] == update] for update in sorted({row["update"] for row in of_task})}
             by_update[record.updates] = first_episodes(record, task, episodes_per_point)
             rows += [_curve_row("online", record.stage, task, update, at) for update, at in sorted(by_update.items())]
+    return rows
+
+
+def learning_curves(records: Sequence[StageRecord], episodes_per_point: int) -> list[Row]:
+    """Success of every stage's own task while it is learned, on the same episodes at every point; the last one is the matrix at the stage's end."""
+    rows: list[Row] = []
+    for record in records:
+        points = [row for row in record.episodes if row["purpose"] == "learning"]
+        for task in dict.fromkeys(row["task"] for row in points):
+            of_task = [row for row in points if row["task"] == task]
+            by_update = {update: [row for row in of_task if row["update"] == update] for update in sorted({row["update"] for row in of_task})}
+            by_update[record.updates] = first_episodes(record, task, episodes_per_point)
+            rows += [_curve_row("learning", record.stage, task, update, at) for update, at in sorted(by_update.items())]
     return rows
 
 
@@ -172,7 +188,7 @@ def table_texts(records: Sequence[StageRecord], probes: Sequence[Row], episodes_
     The success matrix comes last: by its stages a run counts as finished, with which all other tables must be there.
     """
     episodes = [row for record in records for row in record.episodes]
-    curves = [*online_curves(records, episodes_per_point), *probes]
+    curves = [*online_curves(records, episodes_per_point), *learning_curves(records, episodes_per_point), *probes]
     recovered = recoveries(curves, reference_rates(records, episodes_per_point), thresholds)
     return {
         "episodes.csv": csv_text(EPISODE_COLUMNS, episodes),

@@ -365,7 +365,8 @@ def _episodes(run: _Run) -> Iterator[Check]:
 def _episodes_planned(run: _Run, purpose: str) -> int | None:
     if run.config is None:
         return None
-    return {"matrix": run.config.evaluation.episodes, "recovery": run.config.recovery.episodes}.get(purpose)
+    of_curves = run.config.recovery.episodes
+    return {"matrix": run.config.evaluation.episodes, "recovery": of_curves, "learning": of_curves}.get(purpose)
 
 
 def _from_episodes(run: _Run) -> Iterator[Check]:

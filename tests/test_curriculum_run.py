@@ -20,6 +20,7 @@ from reconverge.launch.curriculum_run import train
 from reconverge.launch.presets import find_preset
 from reconverge.launch.progress import Progress
 from reconverge.launch.recovery_probe import recover
+from reconverge.launch.remaining_time import planned_work
 from reconverge.launch.run_folder import RunFolder
 from reconverge.launch.stage_plan import plan_stages
 
@@ -73,6 +74,42 @@ def test_a_run_keeps_its_curriculum_when_the_file_changes(mine: Path, tmp_path: 
     with RunFolder.resume(path) as folder:
         train(config, folder, Progress("quiet"))
     assert ((path / "curriculum.yaml").read_text(), (path / "episodes.csv").read_bytes()) == before
+
+
+def cells(path: Path) -> dict[int, list[str]]:
+    """Stage -> the tasks of its row of the success matrix, as digits."""
+    rows: dict[int, list[str]] = {}
+    for cell in read_run(path).cells:
+        rows.setdefault(cell.stage, []).append(cell.task[-1])
+    return rows
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({}, {0: "012", 1: "01", 2: "012", 3: "012"}),
+        ({"later_tasks": True}, {0: "012", 1: "012", 2: "012", 3: "012"}),
+        ({"later_tasks": True, "next_task": False}, {0: "012", 1: "012", 2: "012", 3: "012"}),
+        ({"next_task": False}, {1: "0", 2: "01", 3: "012"}),
+    ],
+)
+def test_tasks_that_are_still_to_come_are_evaluated_as_far_as_one_asks(
+    settings: dict[str, bool], expected: dict[int, str], tmp_path: Path
+) -> None:
+    config = tiny(tmp_path, curriculum="point-reach:3", method="finetune")
+    path = run(tmp_path / "run", replace(config, evaluation=EvaluationConfig(episodes=3, workers=0, **settings)))
+    assert cells(path) == {stage: list(tasks) for stage, tasks in expected.items()}
+    work = planned_work(read_run(path))
+    assert [stage["evaluate"] for stage in work[1:]] == [len(expected[stage]) for stage in (1, 2, 3)]
+
+
+def test_later_tasks_add_cells_and_change_none(tmp_path: Path) -> None:
+    config = tiny(tmp_path, curriculum="point-reach:3", method="single")
+    usual = run(tmp_path / "usual", config)
+    whole = run(tmp_path / "whole", replace(config, evaluation=EvaluationConfig(episodes=3, workers=0, later_tasks=True)))
+    found, rows = ((path / "episodes.csv").read_text().splitlines() for path in (whole, usual))
+    assert [row for row in found if row in set(rows)] == rows
+    assert {row.split(",")[1] + row.split(",")[3][-1] for row in set(found) - set(rows)} == {"12"}  # after stage 1, on task 2
 
 
 @pytest.mark.parametrize("method", ["finetune", "ewc", "replay", "trust-region", "joint"])

@@ -245,6 +245,18 @@ def test_the_published_tables_are_read_honestly() -> None:
     assert published_wins("joint", "replay", 99) is None and published_wins("replay", "replay", 99) is None
 
 
+def test_the_interquartile_mean_is_over_seeds_and_tasks(tmp_path: Path) -> None:
+    """Of 8, 9, 10, 0, 9, 9 of ten one value is left out at either end: (8 + 9 + 9 + 9) / 40. One seed has no interval."""
+    one, two = hand_run(tmp_path / "0", "replay", 0, (8, 9, 10)), hand_run(tmp_path / "1", "replay", 1, (0, 9, 9))
+    found, alone = (method_row(RunGroup("replay", "replay", runs)).success_iqm for runs in ((one, two), (one,)))
+    assert found.mean == pytest.approx(0.875) and found.size == 6 and found.low < found.mean < found.high
+    assert alone.mean == pytest.approx(0.9) and math.isnan(alone.low)
+    write_tables([one.folder, two.folder], tmp_path / "tables")
+    (row,) = rows_of(tmp_path / "tables" / "table1.csv")
+    assert (row["success_iqm"], float(row["success_iqm_low"])) == ("0.875", pytest.approx(found.low, abs=1e-6))
+    assert "interquartile mean" in write_report([one.folder, two.folder], tmp_path / "page.html").read_text()
+
+
 def test_cost_by_hand(tmp_path: Path) -> None:
     runs = []
     for seed, total in ((0, 120), (1, 240)):
@@ -275,8 +287,8 @@ def test_tables_and_figures_are_files(tmp_path: Path) -> None:
     folders = [write_run(tmp_path / f"{method}-{seed}", CW10, method, seed) for method in ("replay", "trust-region") for seed in (0, 1)]
     write_tables(folders, tmp_path / "tables")
     names = {path.name for path in (tmp_path / "tables").iterdir()}
-    tables = {f"{name}.csv" for name in ("table1", "paired", "recovery_summary", "recovery_cells", "wins", "cost")}
-    figures = {f"{name}.{kind}" for name in ("methods", "stages", "tasks", "recovery-1", "recovery-2") for kind in ("png", "svg")}
+    tables = {f"{name}.csv" for name in ("table1", "paired", "plasticity", "recovery_summary", "recovery_cells", "wins", "cost")}
+    figures = {f"{name}.{kind}" for name in ("methods", "stages", "tasks", "plasticity", "recovery-1", "recovery-2") for kind in ("png", "svg")}
     assert names == tables | figures | {"table1.tex", "recovery.tex"}
     first = rows_of(tmp_path / "tables" / "table1.csv")
     assert [row["method"] for row in first] == ["replay", "trust-region"]

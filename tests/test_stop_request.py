@@ -82,7 +82,7 @@ def strike_in(place: str, number: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Have the signal come from within, at the second time that `place` is reached: in the middle of what happens there."""
     kind, name = {
         "update": (Learner, "_clip_gradient"),
-        "recovery": (CurriculumRun, "_measure_recovery"),
+        "recovery": (CurriculumRun, "_measure"),
         "fisher": (Learner, "end_stage"),
         "generator": (TrajectoryGenerator, "_measure"),
         "evaluate": (CurriculumRun, "evaluate"),

@@ -1,0 +1,121 @@
+"""Whether a policy still learns as well as it did: success just after each task was learned, over the stages.
+
+    L[i] = R[own_i, i]                                  just-learned success of the task of stage i, in the order of the stages
+    change        =  mean of the last third of L  -  mean of the first third          below zero: plasticity was lost
+    beside single =  mean over tasks of L[i] - L_single[i]                            `single` learns each task from scratch
+
+A worked example, six tasks (a third is two of them; of K tasks it is K // 3, at least one):
+
+    stage            1     2     3     4     5     6
+    this method    0.90  0.80  0.80  0.70  0.60  0.60         change   0.60 - 0.85 = -0.25
+    single         0.90  0.90  0.80  0.80  0.80  0.90         change   0.85 - 0.90 = -0.05         beside single   -0.70 / 6 = -0.1167
+
+Tasks are not equally hard, so a change may be that of the tasks: `single`, which shares nothing between stages, shows how much of it is.
+Intransigence (Chaudhry et al. 2018, arXiv 1801.10112) is the last line with its sign turned and joint training in place of `single`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from reconverge.eval.estimate import Estimate, estimate
+from reconverge.eval.intervals import Interval, combined_rates, paired_difference
+from reconverge.eval.run_groups import RunGroup
+from reconverge.eval.run_results import RunResults
+
+NOT_DEFINED = Interval(math.nan, math.nan, math.nan, 0)
+
+
+@dataclass(frozen=True)
+class PlasticityRow:
+    """Just-learned success of a method, rates in [0, 1] and differences in [-1, 1].
+
+    Attributes:
+        stages: (T,) of every task in the order in which they were learned, mean over seeds; NaN = not measured.
+        first: mean of the first third of them, per seed; `last` of the last third; `change` is last - first.
+        beside_single: mean over tasks of this method - single, over common seeds; NaN without them.
+    """
+
+    label: str
+    seeds: int
+    stages: tuple[float, ...]
+    first: Estimate
+    last: Estimate
+    change: Estimate
+    beside_single: Interval
+
+
+def just_learned(run: RunResults) -> np.ndarray:
+    """(T,) success on each task just after its own stage, in the order of the stages; NaN = not measured, and all of `joint`."""
+    return np.array([math.nan if place is None else run.cell_at[place].rate for place in _places(run)])
+
+
+def thirds(run: RunResults) -> tuple[list[int], list[int]]:
+    """The tasks of the first and of the last third, as places in the order of learning, over all tasks of the curriculum."""
+    count = len(run.tasks)
+    size = max(1, count // 3)
+    return (list(range(size)), list(range(count - size, count))) if count > 1 else ([], [])
+
+
+def first_third(run: RunResults) -> Interval:
+    """Mean just-learned success of the first third with the interval of its episodes."""
+    return _weighted(run, {place: 1.0 for place in thirds(run)[0]})
+
+
+def last_third(run: RunResults) -> Interval:
+    """The same of the last third; NaN until one of its tasks was learned."""
+    return _weighted(run, {place: 1.0 for place in thirds(run)[1]})
+
+
+def change(run: RunResults) -> Interval:
+    """Last third - first third, in [-1, 1]."""
+    first, last = thirds(run)
+    return _weighted(run, {**{place: -1.0 for place in first}, **{place: 1.0 for place in last}})
+
+
+def plasticity_row(group: RunGroup, single: RunGroup | None) -> PlasticityRow | None:
+    """None for a group without any just-learned success, such as `joint`; `single` must have learned the same stages."""
+    learned = {run.seed: just_learned(run) for run in group.runs}
+    if all(np.isnan(rates).all() for rates in learned.values()):
+        return None
+    beside = {} if single is None or single is group else {run.seed: just_learned(run) for run in single.runs}
+    common = [seed for seed in learned if seed in beside]
+    differences = [_mean(learned[seed] - beside[seed]) for seed in common]
+    return PlasticityRow(
+        label=group.label,
+        seeds=len(learned),
+        stages=tuple(map(_mean, np.array(list(learned.values())).T)),
+        first=estimate(group, first_third),
+        last=estimate(group, last_third),
+        change=estimate(group, change),
+        beside_single=paired_difference(differences, [0.0] * len(differences)),
+    )
+
+
+def _places(run: RunResults) -> list[tuple[int, str] | None]:
+    """The cell of the success matrix of each task just after it was learned; None where there is none."""
+    places = [(own, task) for task, own in zip(run.tasks, run.own_stage, strict=True)]
+    return [place if run.method != "joint" and place in run.cell_at and run.cell_at[place].episodes else None for place in places]
+
+
+def _weighted(run: RunResults, signs: dict[int, float]) -> Interval:
+    """Sum of sign x mean over the tasks of that sign that were measured; not defined where a sign has none."""
+    places = _places(run)
+    measured = {task: sign for task, sign in signs.items() if places[task] is not None}
+    if not measured or set(measured.values()) != set(signs.values()):
+        return NOT_DEFINED
+    counts = {sign: list(measured.values()).count(sign) for sign in measured.values()}
+    cells = [run.cell_at[place] for task in measured if (place := places[task]) is not None]
+    weights = [sign / counts[sign] for sign in measured.values()]
+    return combined_rates(weights, [cell.successes for cell in cells], [cell.episodes for cell in cells])
+
+
+def _mean(values: Sequence[float] | np.ndarray) -> float:
+    """Of what was measured; NaN of nothing."""
+    found = np.asarray(values, dtype=float)
+    measured = found[~np.isnan(found)]
+    return float(measured.mean()) if len(measured) else math.nan
