@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -43,32 +43,44 @@ from reconverge.launch.stage_plan import StagePlan, demonstration_budgets, plan_
 from reconverge.launch.stop_request import Stopped, StopRequest
 from reconverge.launch.unfinished_stage import UnfinishedStage, drop_unfinished, read_unfinished, save_consolidated, save_learning
 from reconverge.policy.divergence import leap
+from reconverge.policy.learner import UpdateFigures
 from reconverge.policy.random_streams import RandomStreams
 from reconverge.policy.windows import WindowTable
 
+if TYPE_CHECKING:
+    from reconverge.launch.data_parallel_run import Lead
 
-def train(config: RunConfig, folder: RunFolder, progress: Progress) -> None:
-    """Train on the curriculum, from the folder's last save where there is one, and write every table.
+
+def train(config: RunConfig, folder: RunFolder, progress: Progress, lead: Lead | None = None) -> None:
+    """Train on the curriculum, from the folder's last save where there is one, and write every table. `lead` has other processes share the updates.
 
     Raises Stopped on SIGTERM, SIGINT or SIGUSR1, with what there is saved; OutOfDeviceMemory, with the last save as it was.
     """
     torch.set_num_threads(config.threads)
-    with StopRequest() as stop, Simulators(config.evaluation.workers) as simulators:
-        try:
-            CurriculumRun(config, folder, progress, simulators, stop).run()
-        except torch.OutOfMemoryError as error:
-            raise OutOfDeviceMemory(
-                f"the memory of {config.device} ran out ({str(error).split('. ')[0]}); the last save is intact. Go on with "
-                f"`reconverge train --resume {folder.path}` where there is more memory or nobody else uses it, or start anew with "
-                "a smaller --train.batch-size, --replay.generator.batch-size or --train.trust-region.draws"
-            ) from error
+    with StopRequest() as stop, Simulators(config.evaluation.workers) as simulators, device_memory_in_words(config.device, folder.path):
+        CurriculumRun(config, folder, progress, simulators, stop, lead).run()
+
+
+@contextmanager
+def device_memory_in_words(device: str, folder: Path) -> Iterator[None]:
+    """Raise OutOfDeviceMemory in place of torch's own error."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise OutOfDeviceMemory(
+            f"the memory of {device} ran out ({str(error).split('. ')[0]}); the last save is intact. Go on with "
+            f"`reconverge train --resume {folder}` where there is more memory or nobody else uses it, or start anew with "
+            "a smaller --train.batch-size, --replay.generator.batch-size or --train.trust-region.draws"
+        ) from error
 
 
 class CurriculumRun:
     """One run: what it knows (plans, demonstrations, learner, records) and the verbs of a stage."""
 
-    def __init__(self, config: RunConfig, folder: RunFolder, progress: Progress, simulators: Simulators, stop: StopRequest) -> None:
-        self.config, self.folder, self.progress, self.simulators, self.stop = config, folder, progress, simulators, stop
+    def __init__(
+        self, config: RunConfig, folder: RunFolder, progress: Progress, simulators: Simulators, stop: StopRequest, lead: Lead | None = None
+    ) -> None:
+        self.config, self.folder, self.progress, self.simulators, self.stop, self.lead = config, folder, progress, simulators, stop, lead
         self.curriculum = run_curriculum(folder, config)
         self.plans = plan_stages(config, self.curriculum)
         self.tasks = self.curriculum.tasks
@@ -85,8 +97,12 @@ class CurriculumRun:
         policy = self.assembly.learner.policy
         self.folder.describe_policy(policy.parameter_count, self.config.policy.denoiser)
         self.progress.note(f"policy: {self.config.policy.denoiser}, {policy.parameter_count / 1e6:.2f} M parameters")
+        self.processes = 1 if self.lead is None else self.lead.ranks.count
+        if self.processes > 1:
+            self.progress.note(f"{self.processes} processes share every batch")
         self._restore()
         if not self.records:
+            self.folder.keep_processes(self.processes)
             self.begin()
         for plan in self.plans:
             if plan.number > self.records[-1].stage:
@@ -138,9 +154,14 @@ class CurriculumRun:
         learner, config = self.assembly.learner, self.config
         earlier = [] if config.method == "single" else [task for task in self._seen_before(plan) if task not in plan.tasks]
         grid = {update for update in config.recovery.grid if update < plan.updates} if earlier else set()
+        if self.lead is not None:
+            with self.stop.held():
+                self.lead.begin_stage(self.assembly, plan.number, plan.updates, windows, underway)
         learner.begin_stage(plan.number, windows, plan.updates)
         if underway is not None:
             learner.load_underway(underway)
+        if self.lead is not None:
+            learner.ranks = self.lead.ranks
         start, saved_s = learner.update_index, time.monotonic()
         with (
             self.stop.held(),
@@ -152,7 +173,7 @@ class CurriculumRun:
             if start in grid - measured:
                 self._measure_recovery(record, start, earlier)
             for update in range(start + 1, plan.updates + 1):
-                figures = learner.update()
+                figures = self._update()
                 if update % config.train.log_every == 0 or update == plan.updates:
                     log({"stage": plan.number, "update": update, **learner.log_row(figures)})
                     if (found := leap(record.training)) is not None:
@@ -262,7 +283,7 @@ class CurriculumRun:
         return _empty_record(plan)
 
     def _note_versions(self) -> None:
-        if changes := self.folder.version_changes():
+        if changes := self.folder.version_changes() + self.folder.keep_processes(self.processes):
             self.progress.note(f"going on with {', '.join(changes)}: results may differ from those of an uninterrupted run")
             self.folder.note_in_fingerprint("resumed_with", changes)
 
@@ -274,10 +295,23 @@ class CurriculumRun:
             return f"{after}, with stage {self.unfinished.record.stage} trained and to be evaluated"
         return f"{after}, at update {self.unfinished.underway['optimizer.done'].item()} of stage {self.unfinished.record.stage}"
 
+    def _update(self) -> UpdateFigures:
+        """One update, which the other processes, if there are any, make too."""
+        learner, first = self.assembly.learner, self.assembly.learner.update_index == 0
+        if self.lead is not None:
+            self.lead.update()
+        figures = learner.update()
+        if self.lead is not None and first:  # what sets processes apart does so at once
+            self.lead.check(learner.parameters.values, f"update 1 of stage {learner.stage}")
+        return figures
+
     def _save_learning(self, record: StageRecord) -> None:
-        self.assembly.learner.check_finite()
+        learner = self.assembly.learner
+        learner.check_finite()
+        if self.lead is not None:
+            self.lead.check(learner.parameters.values, f"update {learner.update_index} of stage {learner.stage}")
         with self.progress.phase("checkpoint"):
-            save_learning(self.folder, self.assembly.learner, record, self.progress.seconds)
+            save_learning(self.folder, learner, record, self.progress.seconds)
 
     @contextmanager
     def _saved_when_stopped(self, record: StageRecord) -> Iterator[None]:
