@@ -184,7 +184,8 @@ def _termination_as_interrupt() -> typing.Iterator[None]:
         yield
     finally:
         for number, handler in earlier.items():
-            signal.signal(number, handler)
+            if signal.getsignal(number) is signal.default_int_handler:
+                signal.signal(number, handler)
 
 
 def _overview() -> str:

@@ -44,11 +44,12 @@ class Order(IntEnum):
 def join(config: RunConfig, place: ProcessRank) -> Ranks:
     """Meet the other processes; on GPUs, take the one of this process."""
     if place.rank > 0:  # a wish to stop reaches all: rank 0 saves what there is, for which it needs the others, and ends them
-        for number in SIGNALS:
-            signal.signal(number, signal.SIG_IGN)
+        _ignore_signals()
     if config.device == "cuda":
         torch.cuda.set_device(place.local)
-    return Ranks.join(place.rank, place.count, "nccl" if config.device == "cuda" else "gloo")
+    ranks = Ranks.join(place.rank, place.count, "nccl" if config.device == "cuda" else "gloo")
+    ranks.on_loss = _ignore_signals  # torchrun ends the others when one is gone, which is what is being said already
+    return ranks
 
 
 class Lead:
@@ -119,6 +120,11 @@ def follow(config: RunConfig, folder: Path, ranks: Ranks) -> None:
                 assembly.learner.update()
         if order == Order.CHECK:
             ranks.agree(assembly.learner.parameters.values)
+
+
+def _ignore_signals() -> None:
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _take_stage(assembly: Assembly, stage: int, updates: int, ranks: Ranks) -> None:

@@ -18,7 +18,8 @@ So the weights are those of one process but for the order of additions. Only a r
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
@@ -46,19 +47,25 @@ class Ranks:
         rank: of this process; 0 leads.
         count: of processes.
         rows: this rank's share of the rows of a batch.
+        on_loss: called when another rank turns out to be gone, ahead of the error.
     """
 
-    def __init__(self, rank: int, count: int, gradients: Any = None, messages: Any = None) -> None:
+    on_loss: Callable[[], None] = staticmethod(lambda: None)
+
+    def __init__(self, rank: int, count: int) -> None:
         self.rank, self.count, self.rows = rank, count, slice(rank, None, count)
-        self._gradients, self._messages = gradients, messages
+        self._gradients: Any = None
+        self._messages: Any = None
 
     @classmethod
     def join(cls, rank: int, count: int, backend: str) -> Ranks:
         """Meet the other ranks where the environment of torchrun says. Gradients go through `backend`: nccl on GPUs, gloo on CPUs."""
-        with _all_answering():
+        ranks = cls(rank, count)
+        with ranks._all_answering():
             dist.init_process_group("gloo", rank=rank, world_size=count, timeout=ANSWER_WITHIN)
-            gradients = dist.group.WORLD if backend == "gloo" else dist.new_group(backend=backend, timeout=ANSWER_WITHIN)
-            return cls(rank, count, gradients, dist.new_group(backend="gloo", timeout=WAIT_AT_MOST))
+            ranks._gradients = dist.group.WORLD if backend == "gloo" else dist.new_group(backend=backend, timeout=ANSWER_WITHIN)
+            ranks._messages = dist.new_group(backend="gloo", timeout=WAIT_AT_MOST)
+        return ranks
 
     def leave(self) -> None:
         dist.destroy_process_group()
@@ -71,7 +78,7 @@ class Ranks:
 
     def add_up(self, vector: Tensor) -> None:
         """The sum over all ranks in place of `vector`, the same bits on each of them."""
-        with _all_answering():
+        with self._all_answering():
             dist.all_reduce(vector, group=self._gradients)
 
     def add_up_losses(self, losses: Losses) -> Losses:
@@ -112,7 +119,7 @@ class Ranks:
         """Whether a float32 vector (P,) has the same bits on every rank, as far as their sum tells."""
         total = int(vector.view(torch.int32).sum())
         bounds = torch.tensor([total, -total])
-        with _all_answering():
+        with self._all_answering():
             dist.all_reduce(bounds, dist.ReduceOp.MAX, group=self._messages)
         return bool(bounds[0] == -bounds[1])
 
@@ -124,20 +131,21 @@ class Ranks:
 
     def _send(self, content: Tensor) -> None:
         """From rank 0 into `content` on the others."""
-        with _all_answering():
+        with self._all_answering():
             dist.broadcast(content, src=0, group=self._messages)
+
+    @contextmanager
+    def _all_answering(self) -> Iterator[None]:
+        """torch's error for a connection that broke, in the words of a run."""
+        try:
+            yield
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            self.on_loss()
+            said = re.sub(r"^\[[^]]*\] ", "", str(error)).partition(". ")[0]  # without gloo's source file and its guesses
+            raise ProcessLost(f"another process of this run ended or does not answer ({said[:200]})") from error
 
 
 def _parts(length: int) -> list[slice]:
     return [slice(start, start + SENT_AT_ONCE) for start in range(0, length, SENT_AT_ONCE)]
-
-
-@contextmanager
-def _all_answering() -> Iterator[None]:
-    """torch's error for a connection that broke, in the words of a run."""
-    try:
-        yield
-    except torch.OutOfMemoryError:
-        raise
-    except RuntimeError as error:
-        raise ProcessLost(f"another process of this run ended or does not answer ({str(error).splitlines()[0][:200]})") from error
