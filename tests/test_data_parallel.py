@@ -199,7 +199,7 @@ SHORT = [
     )
     for word in line.split()
 ]
-LONG = [*SHORT, "--train.updates", "300", "--train.log-every", "50", "--save-minutes", "0", "--method", "finetune"]
+LONG = [*SHORT, "--train.updates", "150", "--train.log-every", "25", "--save-minutes", "0", "--method", "finetune"]
 """Saves after every update, so that it is still in mid-stage when it is broken off; `RESUMED` goes on without that."""
 RESUMED = ["--resume", "run", "--save-minutes", "5", "--quiet"]
 ALONE = """
@@ -270,7 +270,7 @@ def test_stopped_in_two_processes_it_goes_on_in_one(tmp_path: Path) -> None:
     assert not said(start(tmp_path, *RESUMED, processes=1))
     assert not said(start(tmp_path, *LONG, "--save-minutes", "5", "--output-dir", "alone", processes=1))
     before = [row for row in rows(tmp_path / "run") if row["stage"] == 1]
-    assert [row["update"] for row in before] == list(range(50, 301, 50))  # without gap or repeat
+    assert [row["update"] for row in before] == list(range(25, 151, 25))  # without gap or repeat
     assert before[0]["loss"] == pytest.approx(rows(tmp_path / "alone")[0]["loss"], rel=1e-3)
     fingerprint = read_run(tmp_path / "run").fingerprint
     assert fingerprint["resumed_with"] == ["processes 2 -> 1"] and fingerprint["processes"] == 1
