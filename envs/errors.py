@@ -74,6 +74,17 @@ class OutOfDeviceMemory(ReconvergeError, MemoryError):
     """The memory of the policy's device ran out."""
 
 
+class ProcessLost(ReconvergeError):
+    """Another process of the same run ended, or does not answer."""
+
+    def __init__(self, found: str) -> None:
+        super().__init__(f"{found}; the last save is intact, go on with --resume, with as many processes as you like")
+
+
+class ProcessesDiffer(ReconvergeError):
+    """The processes of a run, which make the same steps, hold different weights."""
+
+
 class BackendUnavailable(ReconvergeError):
     """A cluster or queue that cannot be reached, or that has nowhere the resources that a job asks for."""
 

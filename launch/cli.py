@@ -29,6 +29,7 @@ from reconverge.envs.errors import ConfigError, ReconvergeError, UnknownName
 from reconverge.launch.commands import COMMANDS, Command, Sweep, Train
 from reconverge.launch.config_file import flat
 from reconverge.launch.presets import PRESETS, find_preset
+from reconverge.launch.process_rank import process_rank
 from reconverge.launch.run_folder import RunFolder
 from reconverge.launch.stop_request import REQUEUE, Stopped
 
@@ -82,6 +83,8 @@ def _dispatch(words: list[str]) -> int:
     name, rest = words[0], words[1:]
     if name not in COMMANDS:
         raise UnknownName("command", name, COMMANDS)
+    if name != "train" and (place := process_rank()) is not None:
+        raise ConfigError(f"torchrun started {place.count} processes, each of which would {name} all by itself; only `train` shares its work")
     command = parse(COMMANDS[name], rest, f"reconverge {name}")
     return 0 if command is None else command.run(shlex.join(["reconverge", *words]))
 
@@ -183,7 +186,8 @@ def _termination_as_interrupt() -> typing.Iterator[None]:
         yield
     finally:
         for number, handler in earlier.items():
-            signal.signal(number, handler)
+            if signal.getsignal(number) is signal.default_int_handler:
+                signal.signal(number, handler)
 
 
 def _overview() -> str:

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -50,29 +50,40 @@ from reconverge.policy.learner import UpdateFigures
 from reconverge.policy.random_streams import RandomStreams
 from reconverge.policy.windows import WindowTable
 
+if TYPE_CHECKING:
+    from reconverge.launch.data_parallel_run import Lead
 
-def train(config: RunConfig, folder: RunFolder, progress: Progress) -> None:
-    """Train on the curriculum, from the folder's last save where there is one, and write every table.
+
+def train(config: RunConfig, folder: RunFolder, progress: Progress, lead: Lead | None = None) -> None:
+    """Train on the curriculum, from the folder's last save where there is one, and write every table. `lead` has other processes share the updates.
 
     Raises Stopped on SIGTERM, SIGINT or SIGUSR1, with what there is saved; OutOfDeviceMemory, with the last save as it was.
     """
     torch.set_num_threads(config.threads)
-    with StopRequest(progress.say_at_once) as stop, Simulators(config.evaluation.workers) as simulators:
-        try:
-            CurriculumRun(config, folder, progress, simulators, stop).run()
-        except torch.OutOfMemoryError as error:
-            raise OutOfDeviceMemory(
-                f"the memory of {config.device} ran out ({str(error).split('. ')[0]}); the last save is intact. Go on with "
-                f"`reconverge train --resume {folder.path}` where there is more memory or nobody else uses it, or start anew with "
-                "a smaller --train.batch-size, --replay.generator.batch-size or --train.trust-region.draws"
-            ) from error
+    with StopRequest(progress.say_at_once) as stop, Simulators(config.evaluation.workers) as simulators, device_memory_in_words(config.device, folder.path):
+        CurriculumRun(config, folder, progress, simulators, stop, lead).run()
+
+
+@contextmanager
+def device_memory_in_words(device: str, folder: Path) -> Iterator[None]:
+    """Raise OutOfDeviceMemory in place of torch's own error."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise OutOfDeviceMemory(
+            f"the memory of {device} ran out ({str(error).split('. ')[0]}); the last save is intact. Go on with "
+            f"`reconverge train --resume {folder}` where there is more memory or nobody else uses it, or start anew with "
+            "a smaller --train.batch-size, --replay.generator.batch-size or --train.trust-region.draws"
+        ) from error
 
 
 class CurriculumRun:
     """One run: what it knows (plans, demonstrations, learner, records) and the verbs of a stage."""
 
-    def __init__(self, config: RunConfig, folder: RunFolder, progress: Progress, simulators: Simulators, stop: StopRequest) -> None:
-        self.config, self.folder, self.progress, self.simulators, self.stop = config, folder, progress, simulators, stop
+    def __init__(
+        self, config: RunConfig, folder: RunFolder, progress: Progress, simulators: Simulators, stop: StopRequest, lead: Lead | None = None
+    ) -> None:
+        self.config, self.folder, self.progress, self.simulators, self.stop, self.lead = config, folder, progress, simulators, stop, lead
         self.curriculum = run_curriculum(folder, config)
         self.plans = plan_stages(config, self.curriculum)
         self.tasks = self.curriculum.tasks
@@ -89,8 +100,12 @@ class CurriculumRun:
         policy = self.assembly.learner.policy
         self.folder.describe_policy(policy.parameter_count, self.config.policy.denoiser)
         self.progress.note(f"policy: {self.config.policy.denoiser}, {policy.parameter_count / 1e6:.2f} M parameters")
+        self.processes = 1 if self.lead is None else self.lead.ranks.count
+        if self.processes > 1:
+            self.progress.note(f"{self.processes} processes share every batch")
         self._restore()
         if not self.records:
+            self.folder.keep_processes(self.processes)
             self.begin()
         for plan in self.plans:
             if plan.number > self.records[-1].stage:
@@ -144,9 +159,14 @@ class CurriculumRun:
         learning = (0, *config.evaluation.learning_grid) if config.evaluation.learning_grid and config.method != "joint" else ()
         grids = {"recovery": set(config.recovery.grid if earlier else ()), "learning": set(learning)}
         tasks_of = {"recovery": earlier, "learning": plan.tasks}
+        if self.lead is not None:
+            with self.stop.held():
+                self.lead.begin_stage(self.assembly, plan.number, plan.updates, windows, underway)
         learner.begin_stage(plan.number, windows, plan.updates)
         if underway is not None:
             learner.load_underway(underway)
+        if self.lead is not None:
+            learner.ranks = self.lead.ranks
         start, saved_s = learner.update_index, time.monotonic()
         with (
             self.stop.held(),
@@ -274,7 +294,7 @@ class CurriculumRun:
         return _empty_record(plan)
 
     def _note_versions(self) -> None:
-        if changes := self.folder.version_changes():
+        if changes := self.folder.version_changes() + self.folder.keep_processes(self.processes):
             self.progress.note(f"going on with {', '.join(changes)}: results may differ from those of an uninterrupted run")
             self.folder.note_in_fingerprint("resumed_with", changes)
 
@@ -287,9 +307,12 @@ class CurriculumRun:
         return f"{after}, at update {self.unfinished.underway['optimizer.done'].item()} of stage {self.unfinished.record.stage}"
 
     def _save_learning(self, record: StageRecord) -> None:
-        self.assembly.learner.check_finite()
+        learner = self.assembly.learner
+        learner.check_finite()
+        if self.lead is not None:
+            self.lead.check(learner.parameters.values, f"update {learner.update_index} of stage {learner.stage}")
         with self.progress.phase("checkpoint"):
-            save_learning(self.folder, self.assembly.learner, record, self.progress.seconds)
+            save_learning(self.folder, learner, record, self.progress.seconds)
 
     @contextmanager
     def _saved_when_stopped(self, record: StageRecord) -> Iterator[None]:
@@ -328,6 +351,17 @@ class CurriculumRun:
         return WindowTable.union(tables)
 
     def _update(self, record: StageRecord) -> UpdateFigures:
+        """One update, which the other processes, if there are any, make too."""
+        learner, lead = self.assembly.learner, self.lead
+        if lead is None:
+            return self._counted_update(record)
+        lead.update()
+        figures = learner.update()
+        if learner.update_index == 1:  # what sets processes apart does so at once
+            lead.check(learner.parameters.values, f"update 1 of stage {learner.stage}")
+        return figures
+
+    def _counted_update(self, record: StageRecord) -> UpdateFigures:
         """One update; the FLOPs of the second of a stage are counted, or those of the next where a run that did not count goes on."""
         learner = self.assembly.learner
         if ONE_UPDATE in record.flops or learner.update_index + 1 < min(2, record.updates):

@@ -121,6 +121,18 @@ class RunFolder:
         fingerprint = self._read_fingerprint()
         self._write_json(self.fingerprint_json, {**fingerprint, name: [*fingerprint.get(name, []), *lines]})
 
+    def keep_processes(self, now: int) -> list[str]:
+        """Write down how many processes share the updates from here on; what that changes, such as `processes 2 -> 1`.
+
+        Another number adds up gradients in another order, which shows in the last digits.
+        """
+        fingerprint = self._read_fingerprint()
+        before = fingerprint.get("processes", 1)
+        if now == before:
+            return []
+        self._write_json(self.fingerprint_json, {**fingerprint, "processes": now})
+        return [f"processes {before} -> {now}"]
+
     def version_changes(self) -> list[str]:
         """What is another version than when the run began: packages, such as `torch 2.12.0 -> 2.13.0`, and the git commit."""
         saved = self._read_fingerprint()

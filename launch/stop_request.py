@@ -61,7 +61,8 @@ class StopRequest:
 
     def __exit__(self, *_: object) -> None:
         for number, handler in self._earlier.items():
-            signal.signal(number, handler)
+            if signal.getsignal(number) == self._heard:  # nobody else has come to listen, or to ignore it
+                signal.signal(number, handler)
 
     def check(self) -> None:
         """Raise Stopped if it was asked for."""

@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -24,6 +25,9 @@ from reconverge.policy.optimizer import StageOptimizer
 from reconverge.policy.random_streams import RandomStreams
 from reconverge.policy.saved_arrays import take
 from reconverge.policy.windows import WindowBatch, WindowTable
+
+if TYPE_CHECKING:
+    from reconverge.policy.data_parallel import Ranks
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,7 @@ class Learner:
         last_losses: of the update under way, for hooks.
         averaged: (P,) exponential moving average of the parameters: what acts, teaches and is handed over.
         teacher: the frozen policy of the end of the previous stage; None in the first.
+        ranks: the processes that share the rows of every batch, set after `begin_stage` until the stage ends; None where there is one.
     """
 
     def __init__(self, policy: DiffusionPolicy, method: Method, config: TrainConfig, seed: int) -> None:
@@ -62,6 +67,7 @@ class Learner:
         self.parameters = FlatParameters(policy.denoiser)
         self.averaged = self.parameters.values.clone()
         self.teacher: DiffusionPolicy | None = None
+        self.ranks: Ranks | None = None
         self.stage = 0
 
     # a stage
@@ -72,6 +78,7 @@ class Learner:
         Raises DamagedFile when a window holds a number that is not finite.
         """
         check_windows(windows, self.policy.tasks)
+        self.ranks = None
         self.stage, self.updates, self.update_index = stage, updates, 0
         self.windows = windows.to(self.policy.device)
         self.current_tasks = set(windows.all().task.unique().tolist())
@@ -96,7 +103,8 @@ class Learner:
 
         # gradient of the objective: the paper's, or the method's own
         own = [losses for hook in self.method.hooks if (losses := hook.objective_gradient(self)) is not None]
-        self.last_losses = losses = own[0] if own else self._objective_gradient()
+        losses = own[0] if own else self._objective_gradient()
+        self.last_losses = losses = losses if self.ranks is None else self.ranks.add_up_losses(losses)
 
         # the trust region's part in closed form, and what else the method makes of it
         penalty = self._add_penalty_gradients()
@@ -139,32 +147,47 @@ class Learner:
         current = self.windows.draw(self.config.batch_size, self.stream("windows"))
         replayed = self._replay_batch(self.stream("replay"))
         losses = self.losses(current, replayed, self.stream("noise"))
-        self.weighted(losses).backward()
+        self.backward(self.weighted(losses))
         return losses
 
     def losses(self, current: WindowBatch | None, replayed: WindowBatch | None, generator: torch.Generator) -> Losses:
-        """Diffusion loss on the current windows, distillation loss on the replayed ones, at the present parameters: one forward pass for both."""
+        """Diffusion loss on the current windows, distillation loss on the replayed ones, at the present parameters: one forward pass for both.
+
+        Where processes share the rows, this process's part of them: the parts add up. `backward` adds up their gradients.
+        """
         batch = WindowBatch.concatenate([part for part in (current, replayed) if part is not None])
         timestep, noise = self.policy.diffusion.draw(tuple(batch.actions.shape), generator)
         timestep, noise = timestep.to(batch.actions.device), noise.to(batch.actions.device)
+        new = of_new = 0 if current is None else len(current)
+        of_replayed = len(batch) - new
+        if self.ranks is not None:
+            rows = self.ranks.rows
+            batch, timestep, noise, new = batch[rows], timestep[rows], noise[rows], len(range(new)[rows])
         noisy = self.policy.diffusion.add_noise(batch.actions, noise, timestep)
         condition = self.policy.condition(batch.observations, batch.task)
         predicted = self.policy.predict_noise(noisy, timestep, condition)
 
-        new = 0 if current is None else len(current)
-        loss = mse_loss(predicted[:new], noise[:new]) if new else None
+        loss = self._mean_square(predicted[:new], noise[:new], of_new) if of_new else None
         if replayed is None:
             return Losses(loss, None)
         target = self._replay_target(noisy[new:], timestep[new:], condition[new:], noise[new:])
-        return Losses(loss, mse_loss(predicted[new:], target))
+        return Losses(loss, self._mean_square(predicted[new:], target, of_replayed))
 
     def weighted(self, losses: Losses) -> Tensor:
         """The sum that is descended."""
         terms = [weight * loss for weight, loss in zip(self.loss_weights, losses, strict=True) if loss is not None]
         return terms[0] if len(terms) == 1 else terms[0] + terms[1]
 
+    def backward(self, loss: Tensor) -> None:
+        """Put the gradient of a loss that was made of `losses` into `parameters.gradient` (P,), which must be zero; where processes share
+        the rows, the gradient of all rows."""
+        loss.backward()
+        if self.ranks is not None:
+            self.ranks.add_up(self.parameters.gradient)
+
     def end_stage(self) -> None:
         """Hand over: the averaged weights are this stage's optimum, the next stage starts from them."""
+        self.ranks = None
         self.parameters.values.copy_(self.averaged)
         for hook in self.method.hooks:
             hook.on_stage_end(self)
@@ -196,10 +219,16 @@ class Learner:
         return WindowBatch.concatenate(drawn) if drawn else None
 
     def _replay_target(self, noisy: Tensor, timestep: Tensor, condition: Tensor, noise: Tensor) -> Tensor:
-        if self.replay_target == "noise" or self.teacher is None:
+        if self.replay_target == "noise" or self.teacher is None or len(noisy) == 0:
             return noise
         with torch.no_grad():
             return self.teacher.predict_noise(noisy, timestep, condition)
+
+    def _mean_square(self, predicted: Tensor, target: Tensor, rows: int) -> Tensor:
+        """(): the mean squared error; where processes share a batch of so many `rows`, this one's part of it."""
+        if self.ranks is None:
+            return mse_loss(predicted, target)
+        return self.ranks.share_of_mean((predicted - target).square(), rows)
 
     def _add_penalty_gradients(self) -> Tensor | None:
         total = None

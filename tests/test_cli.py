@@ -58,7 +58,11 @@ def training(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., N
     from reconverge.launch import curriculum_run
 
     def replace(train: Callable[..., None], render: Callable[..., Any] = lambda *_: []) -> None:
-        monkeypatch.setattr(curriculum_run, "train", train)
+        def train_alone(config: object, folder: object, progress: object, lead: None) -> None:
+            assert lead is None, "no other process shares this run"
+            train(config, folder, progress)
+
+        monkeypatch.setattr(curriculum_run, "train", train_alone)
         monkeypatch.setattr(video, "render_videos", render)
         monkeypatch.setattr(report, "write_report", lambda runs, output: output.write_text("<html>"))
 

@@ -21,11 +21,11 @@ class Veto(Hook):
         replay_loss, reference = None, None
         if replayed is not None:
             replay_loss = learner.losses(None, replayed, learner.stream("replay noise")).replay
-            replay_loss.backward()
+            learner.backward(replay_loss)
             reference = gradient.clone()
             gradient.zero_()
         loss = learner.losses(learner.windows.draw(size, learner.stream("windows")), None, learner.stream("noise")).current
-        loss.backward()
+        learner.backward(loss)
         if reference is not None:
             against = (gradient.dot(reference) / reference.dot(reference)).clamp_max(0.0)
             self.vetoed = float((against * reference).norm() / gradient.norm())

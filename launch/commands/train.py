@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import tyro
 
@@ -18,10 +18,14 @@ from reconverge.launch.config import RunConfig, check
 from reconverge.launch.config_file import config_text
 from reconverge.launch.live_status import LiveStatus
 from reconverge.launch.own_methods import check_method
+from reconverge.launch.process_rank import ProcessRank, check_shares, process_rank
 from reconverge.launch.progress import Progress
 from reconverge.launch.run_folder import RunFolder
 from reconverge.launch.stop_request import Stopped
 from reconverge.launch.trackers import TrackerName, check_trackers
+
+if TYPE_CHECKING:
+    from reconverge.launch.data_parallel_run import Lead
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,7 @@ class Train(Command):
       reconverge train --preset cw10 --method replay --seed 1 --output-dir runs/mine
       reconverge train --curriculum mine.yaml --policy.window 4 --train.updates 1500
       reconverge train --resume runs/cw10/replay/seed-1
+      torchrun --standalone --nproc-per-node 4 -m reconverge.launch train --preset cw10-paper      one run on four GPUs
     """
 
     summary: ClassVar[str] = "train on a curriculum, evaluate, render, report"
@@ -68,10 +73,28 @@ class Train(Command):
             for task in load_curriculum(self.config.curriculum).tasks:
                 check_expert(task)
         check_device(self.config.device)
+        place = process_rank()
+        return self._run(command_line) if place is None else self._shared_run(command_line, place)
+
+    def _shared_run(self, command_line: str, place: ProcessRank) -> int:
+        """One of the processes that torchrun started: the first is the run, the others help it."""
+        check_shares(self.config, place)
+        from reconverge.launch.curriculum_run import device_memory_in_words
+        from reconverge.launch.data_parallel_run import Lead, follow, join
+
+        ranks = join(self.config, place)
+        if place.rank == 0:
+            with Lead(ranks) as lead:
+                return self._run(command_line, lead)
+        with device_memory_in_words(self.config.device, self._path):
+            follow(self.config, self._path, ranks)
+        return 0
+
+    def _run(self, command_line: str, lead: Lead | None = None) -> int:
         Path(self.config.demonstrations.folder).mkdir(parents=True, exist_ok=True)  # fails here rather than with a run begun
         with self._folder(command_line) as folder, Progress.in_terminal(self.quiet, panel=True) as progress, LiveStatus(folder, progress):
             try:
-                self._train(folder, progress)
+                self._train(folder, progress, lead)
             except KeyboardInterrupt:
                 raise Stopped(f"go on with: reconverge train --resume {folder.path}") from None
         _print_cost(progress)
@@ -83,21 +106,24 @@ class Train(Command):
             if self.overwrite or self.output_dir is not None:
                 raise ConfigError("--resume goes on in the run's own folder; leave --overwrite and --output-dir out")
             return RunFolder.resume(self.resume, self.config)
-        path = self.output_dir or Path("runs", self.preset, self.config.method, f"seed-{self.config.seed}")
-        return RunFolder.create(path, self.config, command_line, self.overwrite)
+        return RunFolder.create(self._path, self.config, command_line, self.overwrite)
 
-    def _train(self, folder: RunFolder, progress: Progress) -> None:
+    @property
+    def _path(self) -> Path:
+        return self.resume or self.output_dir or Path("runs", self.preset, self.config.method, f"seed-{self.config.seed}")
+
+    def _train(self, folder: RunFolder, progress: Progress, lead: Lead | None) -> None:
         from reconverge.launch.tracking import Tracking
         from reconverge.launch.training_panel import live_panel
 
         progress.note(f"run folder: {folder.path}")
         with live_panel(folder.path, progress), Tracking(folder.path, self.track, progress.note, online=self.track_online):
-            self._train_and_report(folder, progress)
+            self._train_and_report(folder, progress, lead)
 
-    def _train_and_report(self, folder: RunFolder, progress: Progress) -> None:
+    def _train_and_report(self, folder: RunFolder, progress: Progress, lead: Lead | None) -> None:
         from reconverge.launch.curriculum_run import train, write_cost
 
-        train(self.config, folder, progress)
+        train(self.config, folder, progress, lead)
         if self.config.video.render and self.config.video.episodes:
             try:
                 render_run(folder, progress)

@@ -110,11 +110,11 @@ def add_meta_gradient(learner: Learner, support: Loss, query: Loss, inner_learni
     """Add the first-order meta-gradient to `learner.parameters.gradient` (P,), which must be zero; returns the query's losses."""
     parameters = learner.parameters
     theta = parameters.values.clone()
-    learner.weighted(support()).backward()
+    learner.backward(learner.weighted(support()))
     parameters.values.sub_(parameters.gradient, alpha=inner_learning_rate)
     parameters.gradient.zero_()
     losses = query()
-    learner.weighted(losses).backward()
+    learner.backward(learner.weighted(losses))
     parameters.values.copy_(theta)
     return losses
 
