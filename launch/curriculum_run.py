@@ -60,7 +60,11 @@ def train(config: RunConfig, folder: RunFolder, progress: Progress, lead: Lead |
     Raises Stopped on SIGTERM, SIGINT or SIGUSR1, with what there is saved; OutOfDeviceMemory, with the last save as it was.
     """
     torch.set_num_threads(config.threads)
-    with StopRequest(progress.say_at_once) as stop, Simulators(config.evaluation.workers) as simulators, device_memory_in_words(config.device, folder.path):
+    with (
+        StopRequest(progress.say_at_once) as stop,
+        Simulators(config.evaluation.workers) as simulators,
+        device_memory_in_words(config.device, folder.path),
+    ):
         CurriculumRun(config, folder, progress, simulators, stop, lead).run()
 
 

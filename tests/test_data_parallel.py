@@ -65,13 +65,14 @@ class RanksInThreads(Ranks):
 
 
 ONE_BY_ONE = threading.Lock()
-"""Forward-mode derivatives, of which the Fisher is made, are not safe in threads; ranks proper are processes."""
+"""Initial weights and forward-mode derivatives, of which the Fisher is made, are not safe in threads; ranks proper are processes."""
 
 
 def stages_of(learner: Learner, ranks: Ranks | None) -> list[UpdateFigures]:
     figures = []
     for stage in (1, 2):
-        learner.begin_stage(stage, random_windows(task=stage - 1, seed=stage), 5)
+        with ONE_BY_ONE:
+            learner.begin_stage(stage, random_windows(task=stage - 1, seed=stage), 5)
         learner.ranks = ranks
         figures += [learner.update() for _ in range(5)]
         with ONE_BY_ONE:
