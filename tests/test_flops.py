@@ -119,7 +119,7 @@ def test_the_figures_of_a_run_by_hand(tmp_path: Path) -> None:
 
 def test_a_query_costs_in_proportion_to_its_steps(tmp_path: Path) -> None:
     policy = DiffusionPolicy.load(run(tmp_path / "run", tiny(tmp_path, curriculum="point-reach:1", method="finetune")) / "checkpoints" / "stage-01")
-    one, two, four = (flops_of_query(policy.with_sampler("ddim", steps)) for steps in (1, 2, 4))
+    one, two, four = (flops_of_query(policy.acting_with(sampler="ddim", sampling_steps=steps)) for steps in (1, 2, 4))
     assert 0 < one < two and four - two == 2 * (two - one)
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from reconverge.envs.errors import ConfigError
-from reconverge.launch.commands.command import at_least
+from reconverge.launch.commands.command import MaybeFloat, MaybeInt, at_least
 
 if TYPE_CHECKING:
     from reconverge.launch.ray_backend import RayBackend
@@ -23,11 +23,11 @@ RayAddress = Annotated[str, tyro.conf.arg(metavar="auto|local|HOST:PORT")]
 class Cluster:
     backend: Literal["local", "ray"] = "local"
     """Where the work is done: in this process with its simulators, or in parts as tasks of a Ray cluster. No result depends on it."""
-    jobs: int | None = None
+    jobs: MaybeInt = None
     """Parts at a time on Ray; as many as the nodes hold when left out."""
-    cpus_per_job: float | None = None
+    cpus_per_job: MaybeFloat = None
     """Processors that a part asks of Ray, also a fraction; its threads when left out."""
-    gpus_per_job: float | None = None
+    gpus_per_job: MaybeFloat = None
     """GPUs that a part asks of Ray; 0.25 lets four parts share one. 1 with a policy on cuda when left out, else 0."""
     ray_address: RayAddress = "auto"
     """The Ray cluster: HOST:PORT; `auto`: that of $RAY_ADDRESS or of this machine; `local`: a new one of this machine, for this command alone."""
