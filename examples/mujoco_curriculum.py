@@ -3,7 +3,7 @@
 #
 # Gymnasium's Reacher, Reacher at half the control rate (an option of the environment), and Reacher with its torques reversed (a variant
 # registered in `reacher_tasks.py`). The first two are demonstrated by experts that are trained here with stable-baselines3, the third by a
-# scripted function. Run it in this folder: `python mujoco_curriculum.py` (a quarter of an hour on two busy cores), or with `--quick` (under a
+# scripted function. Run it in this folder: `python mujoco_curriculum.py` (five minutes on an idle core), or with `--quick` (under a
 # minute, to see that it works; nothing is learned well).
 
 # %%
@@ -38,7 +38,7 @@ def reconverge(*words: str) -> None:
 
 # %%
 if __name__ == "__main__":
-    budget = ["--steps", "500", "--hidden", "32", "32"] if QUICK else ["--steps", "12000", "--hidden", "64", "64"]
+    budget = ["--steps", "500", "--hidden", "32", "32"] if QUICK else ["--steps", "40000", "--hidden", "64", "64"]
     for folder, options in (("reacher", []), ("slow", ["--options", "frame_skip=4"])):
         words = ["--env", "Reacher-v5", *options, "--success", SUCCESS, *budget, "--learning-rate", "0.001"]
         reconverge("train-expert", *words, "--output-dir", str(WORK / folder), *(["--overwrite"] if (WORK / folder).exists() else []))
