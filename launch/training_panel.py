@@ -16,6 +16,7 @@ The training loop waits for nothing, and whatever goes wrong in a drawing is dra
 
 from __future__ import annotations
 
+import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -79,11 +80,23 @@ def live_panel(folder: Path, progress: Progress) -> Iterator[None]:
         TrainingPanel(folder, progress), console=progress.console, refresh_per_second=REFRESHES_PER_S, transient=True, vertical_overflow="crop",
         redirect_stdout=sys.stdout.isatty(),
     )  # fmt: skip
-    try:  # not `with live`: Ctrl-C may come while it starts
-        live.start()
+    try:
+        with _interruptions_held():  # in the middle of its first drawing rich does not know yet what it has to wipe away
+            live.start()
         yield
     finally:
-        live.stop()
+        with _interruptions_held():
+            live.stop()
+
+
+@contextmanager
+def _interruptions_held() -> Iterator[None]:
+    """Ctrl-C and SIGTERM come when this is left."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class TrainingPanel:
