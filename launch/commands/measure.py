@@ -83,37 +83,22 @@ class Evaluate(Command):
             print_table(settings, {"sampler": "sampler", "steps": "steps", "temperature": "temperature", **success, "episodes": "episodes"})
         return 0
 
+    def _asked(self, tasks: Sequence[str]) -> dict[str, Any]:
+        """What is measured, as `evaluate` and `plan_cells` take it."""
+        how = {"samplers": self.samplers, "sampling_steps": self.sampling_steps, "temperatures": self.temperatures}
+        return {"stage": self.stage, "tasks": tasks, "episodes": self.episodes, **how, "device": self.device}
+
     def _rows(self, folder: RunFolder, tasks: Sequence[str], progress: Progress) -> list[dict[str, Any]]:
         from reconverge.launch.checkpoint_evaluation import evaluate
 
         check_device(self.device or folder.config.device)
-        return evaluate(
-            folder,
-            progress,
-            stage=self.stage,
-            tasks=tasks,
-            episodes=self.episodes,
-            samplers=self.samplers,
-            sampling_steps=self.sampling_steps,
-            temperatures=self.temperatures,
-            device=self.device,
-        )
+        return evaluate(folder, progress, **self._asked(tasks))
 
     def _rows_on_ray(self, folder: RunFolder, tasks: Sequence[str], progress: Progress) -> list[dict[str, Any]]:
         """The same from cells; the cluster is asked only for those that are missing."""
         from reconverge.launch.evaluation_cells import measure_cells, missing_cells, plan_cells, table_rows
 
-        cells = plan_cells(
-            folder,
-            self.cells_dir,
-            stage=self.stage,
-            tasks=tasks,
-            episodes=self.episodes,
-            samplers=self.samplers,
-            sampling_steps=self.sampling_steps,
-            temperatures=self.temperatures,
-            device=self.device,
-        )
+        cells = plan_cells(folder, self.cells_dir, **self._asked(tasks))
         if missing := missing_cells(cells):
             with self.cluster.connected(folder.config.threads, self.device or folder.config.device) as (ray, limit):
                 measure_cells(ray.start, missing, limit, progress)
