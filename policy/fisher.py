@@ -28,6 +28,7 @@ from torch.nn.functional import cosine_similarity
 from reconverge.envs.errors import TrainingDiverged
 from reconverge.policy.diffusion_policy import DiffusionPolicy
 from reconverge.policy.flat_parameters import FlatParameters
+from reconverge.policy.matrix_products import large_products
 from reconverge.policy.random_streams import RandomStreams
 from reconverge.policy.windows import WindowBatch, WindowTable
 
@@ -65,6 +66,7 @@ class Rank1Fisher:
         return float(self.mu.norm())
 
 
+@large_products()
 def rank1_fisher(losses: DrawLosses, theta: Tensor, draws: Draws) -> Rank1Fisher:
     """Estimate the rank-1 Fisher at `theta` (P,) from the given draws; those without a finite gradient are left out, see `finite_draws`.
 

@@ -21,6 +21,7 @@ from reconverge.policy.diffusion_policy import DiffusionPolicy
 from reconverge.policy.divergence import check_windows, diverged
 from reconverge.policy.flat_parameters import FlatParameters
 from reconverge.policy.hooks import Hook, Losses, Method, ReplayTarget
+from reconverge.policy.matrix_products import large_products
 from reconverge.policy.optimizer import StageOptimizer
 from reconverge.policy.random_streams import RandomStreams
 from reconverge.policy.saved_arrays import take
@@ -102,8 +103,9 @@ class Learner:
         self.parameters.gradient.zero_()
 
         # gradient of the objective: the paper's, or the method's own
-        own = [losses for hook in self.method.hooks if (losses := hook.objective_gradient(self)) is not None]
-        losses = own[0] if own else self._objective_gradient()
+        with large_products():
+            own = [losses for hook in self.method.hooks if (losses := hook.objective_gradient(self)) is not None]
+            losses = own[0] if own else self._objective_gradient()
         self.last_losses = losses = losses if self.ranks is None else self.ranks.add_up_losses(losses)
 
         # the trust region's part in closed form, and what else the method makes of it

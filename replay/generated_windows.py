@@ -23,6 +23,7 @@ from torch import Tensor
 from reconverge.envs.errors import DamagedFile
 from reconverge.envs.seeding import Word
 from reconverge.policy.diffusion_policy import DiffusionPolicy
+from reconverge.policy.matrix_products import large_products
 from reconverge.policy.random_streams import RandomStreams, torch_stream
 from reconverge.policy.windows import WindowBatch, WindowTable
 from reconverge.replay.config import ReplayConfig
@@ -71,6 +72,7 @@ class GeneratedWindows(PooledSource):
     def _redrawn(self, task: int) -> list[int]:
         return [each for each in self.pools.pools if each != task and self.config.pool == "redrawn"]
 
+    @large_products()
     def _make_pool(self, task: int, teacher: DiffusionPolicy, streams: RandomStreams) -> tuple[WindowBatch, torch.Tensor]:
         count = self.config.windows_per_task
         observations, times = self.generator.generate(task, count, streams.seed, streams.stage)

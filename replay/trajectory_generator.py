@@ -22,6 +22,7 @@ from reconverge.policy.denoiser import ResidualMLP, sinusoidal_features
 from reconverge.policy.diffusion import Diffusion
 from reconverge.policy.diffusion_policy import arrays_of
 from reconverge.policy.flat_parameters import FlatParameters
+from reconverge.policy.matrix_products import large_products
 from reconverge.policy.optimizer import StageOptimizer
 from reconverge.policy.random_streams import RandomStreams, seeded_initialisation, torch_stream
 from reconverge.policy.saved_arrays import fill
@@ -57,6 +58,7 @@ class TrajectoryGenerator(nn.Module):
         self.register_buffer("spread", torch.zeros(tasks, code.size))
         self.register_buffer("time_quantiles", torch.zeros(tasks, TIME_QUANTILES))
 
+    @large_products()
     @torch.no_grad()
     def generate(self, task: int, count: int, *words: Word) -> tuple[Tensor, Tensor]:
         """`count` windows of one task: observations (count, To, Do) in the task's units, and their times (count,).
@@ -74,6 +76,7 @@ class TrajectoryGenerator(nn.Module):
         )
         return self.code.decode(self.mean[task] + self.spread[task] * standardised), times
 
+    @large_products()
     def learn(
         self,
         task: int,
