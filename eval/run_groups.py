@@ -4,8 +4,8 @@
     replay/seed-1     replay.source generator
     oracle/seed-0     replay.source stored        ->  replay, replay.source=stored   seed 0
 
-Settings on which no result depends are ignored. A setting that a run's file lacks has its default, as everywhere. A label names
-what is not at its default, of the settings in which the groups of one method differ.
+Settings on which no result depends, or that the method does not read, are ignored. A setting that a run's file lacks has its
+default, as everywhere. A label names what is not at its default, of the settings in which the groups of one method differ.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from reconverge.envs.demonstrations_config import DemonstrationConfig
 from reconverge.eval.config import EvaluationConfig, RecoveryConfig
 from reconverge.eval.run_results import RunResults
 from reconverge.policy.config import PolicyConfig, TrainConfig
+from reconverge.policy.method_settings import is_read
 from reconverge.replay.config import ReplayConfig
 
 WITHOUT_EFFECT = (
@@ -47,7 +48,7 @@ class RunGroup:
     def published_as(self) -> str:
         """The published method whose figures may stand beside these; empty for a form or a source of replay that is another method."""
         settings, usual = settings_of(self.runs[0]), default_settings()
-        return self.method if all(settings[key] == usual[key] for key in OTHER_METHOD) else ""
+        return self.method if all(settings.get(key, usual[key]) == usual[key] for key in OTHER_METHOD) else ""
 
     @property
     def stages(self) -> tuple[str, ...]:
@@ -65,7 +66,7 @@ def group_runs(runs: Sequence[RunResults]) -> list[RunGroup]:
 
 
 def settings_of(run: RunResults) -> dict[str, Any]:
-    """Every dotted setting on which the results may depend, but the method and the seed; absent ones at their default.
+    """Every dotted setting on which the results may depend, but the method and the seed; those absent from the run at their default.
 
     `curriculum` is the list of tasks; `train.updates` and `demonstrations.episodes` are what the stages really had, whichever file said so.
     """
@@ -74,7 +75,7 @@ def settings_of(run: RunResults) -> dict[str, Any]:
     settings |= {"curriculum": list(run.stages), "train.updates": _of_stages(run.stage_updates)}
     if None not in run.stage_demonstrations:
         settings["demonstrations.episodes"] = _of_stages(run.stage_demonstrations)
-    return {key: value for key, value in settings.items() if key not in ignored}
+    return {key: value for key, value in settings.items() if key not in ignored and is_read(key, run.method)}
 
 
 def default_settings() -> dict[str, Any]:

@@ -15,6 +15,7 @@ from reconverge.envs.demonstrations_config import DemonstrationConfig
 from reconverge.envs.errors import ConfigError, shown
 from reconverge.eval.config import EvaluationConfig, RecoveryConfig, VideoConfig
 from reconverge.policy.config import PolicyConfig, TrainConfig
+from reconverge.policy.method_settings import READS
 from reconverge.replay.config import ReplayConfig
 
 METHODS: dict[str, str] = {
@@ -38,7 +39,7 @@ METHOD_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}"
 """What a method may be called: it is also the name of a folder."""
 METHOD_CHOICES = f"{{{','.join(METHODS)},YOURS}}"
 """As `--help` shows them; written down here, so that help looks nothing up."""
-REPLAYING: frozenset[str] = frozenset({"replay", "trust-region", "ftml", "vr-mcl", "t-dgr", "adaptive-trust-region"})
+REPLAYING: frozenset[str] = frozenset(method for method, reads in READS.items() if "replay." in reads)
 """Those of them that draw windows of earlier tasks from a replay source."""
 
 
@@ -116,6 +117,7 @@ _RANGES: tuple[tuple[str, float, float], ...] = (
     ("train.optimizer.warmup_fraction", 0, 1),
     ("train.optimizer.max_gradient_norm", 0, inf),
     ("train.trust_region.strength", 0, inf),
+    ("train.trust_region.every", 1, inf),
     ("train.trust_region.radius", 1e-12, inf),
     ("train.trust_region.draws", 2, inf),
     ("train.l2.strength", 0, inf),

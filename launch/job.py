@@ -1,6 +1,6 @@
 """One job of a sweep: a configuration, where its results lie, and the address by which they are known.
 
-    settings without LEFT_OUT  +  stages with their budgets  +  simulators   ->   sha256   ->   address
+    settings that count  +  stages with their budgets  +  simulators   ->   sha256   ->   address
 
 Whether a folder holds a job's results is decided by reading its config.yaml as it would be read today and forming the
 address of that: a setting that a later version adds takes its default there, so finished jobs stay finished.
@@ -27,6 +27,7 @@ from reconverge.launch.fingerprint import PACKAGES, package_versions
 from reconverge.launch.own_methods import method_package
 from reconverge.launch.run_folder import RunFolder, holds_run, refuse_foreign
 from reconverge.launch.stage_plan import StagePlan, plan_stages, run_curriculum
+from reconverge.policy.method_settings import is_read
 
 LEFT_OUT: dict[str, str] = {
     "curriculum": "a name or a file; the stages it resolves to stand in its place",
@@ -40,7 +41,7 @@ LEFT_OUT: dict[str, str] = {
     "video.frames_per_second": "as video.size",
     "video.render": "as video.size",
 }
-"""Settings that are no part of an address, and why they cannot change a table.
+"""Settings that are no part of an address, and why they cannot change a table. Nor are those that the method does not read.
 
 `device` and `threads` are part of it: sums are taken in another order there, and training carries the last digit on.
 """
@@ -108,7 +109,7 @@ class Holding:
 
 def content(config: RunConfig, curriculum: Curriculum, versions: Mapping[str, str], method_package: str | None = None) -> dict[str, Any]:
     """All that the results of a run depend on, flat: settings, stages, simulators in these package versions, and another package's method."""
-    settings = {key: value for key, value in flat(config).items() if key not in LEFT_OUT}
+    settings = {key: value for key, value in flat(config).items() if key not in LEFT_OUT and is_read(key, config.method)}
     stages = curriculum.resolved(config.train.updates, config.demonstrations.episodes).stages
     budgets = {f"stage {stage.number}": _in_words(stage) for stage in stages}
     brought = {} if method_package is None else {"method package": method_package}

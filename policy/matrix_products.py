@@ -12,8 +12,9 @@ which oneDNN is slower. So do products of a matrix and a vector, at which it is 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import lru_cache
+from typing import Any
 
 import torch
 
@@ -24,10 +25,13 @@ FLOAT32_ERROR = 1e-5
 @contextmanager
 def large_products() -> Iterator[None]:
     """Within it, or in a function that it decorates, matrices are multiplied by oneDNN, on a CPU on which that changes round-off only."""
-    if not _exact_by_onednn():
+    with _by_onednn() if exact_by_onednn() else nullcontext():
         yield
-        return
-    setting = torch.backends.mkldnn.matmul
+
+
+@contextmanager
+def _by_onednn() -> Iterator[None]:
+    setting = _setting()
     before, setting.fp32_precision = setting.fp32_precision, "bf16"
     try:
         yield
@@ -36,16 +40,16 @@ def large_products() -> Iterator[None]:
 
 
 @lru_cache(maxsize=1)
-def _exact_by_onednn() -> bool:
-    """Whether this PyTorch (from 2.9 on) has the setting, and products under it are float32."""
-    setting = getattr(torch.backends.mkldnn, "matmul", None)
-    if setting is None or not torch.backends.mkldnn.is_available():
+def exact_by_onednn() -> bool:
+    """Whether this PyTorch has the setting and products under it are float32."""
+    if _setting() is None or not torch.backends.mkldnn.is_available():
         return False
     left, right = (torch.randn(256, 256, generator=torch.Generator().manual_seed(seed)) for seed in range(2))
-    before, setting.fp32_precision = setting.fp32_precision, "bf16"
-    try:
-        product = left @ right
-    finally:
-        setting.fp32_precision = before
     exact = left.double() @ right.double()
-    return bool((product - exact).norm() < FLOAT32_ERROR * exact.norm())
+    with _by_onednn():
+        return bool((left @ right - exact).norm() < FLOAT32_ERROR * exact.norm())
+
+
+def _setting() -> Any:
+    """The precision of products inside oneDNN; None before PyTorch 2.9."""
+    return getattr(torch.backends.mkldnn, "matmul", None)

@@ -137,10 +137,24 @@ def test_tasks_seen_share_the_loss() -> None:
     assert learner.loss_weights == (0.5, 0.5)
 
 
+def test_the_penaltys_gradient_is_held_for_as_many_updates_as_are_asked_for() -> None:
+    learner = train(learner_of(ewc(replace(SMALL.trust_region, every=3), small_policy().parameter_count)), stages=1)
+    region = learner.method.hooks[0].region  # type: ignore[attr-defined]
+    learner.begin_stage(2, random_windows(task=1, seed=2), 9)
+    theta, penalties = [], []
+    for _ in range(7):
+        theta.append(learner.parameters.values.clone())
+        penalties.append(learner.update().penalty)
+    read = [theta[0], theta[0], theta[0], theta[3], theta[3], theta[3], theta[6]]
+    assert torch.equal(torch.stack(penalties), torch.stack([region.penalty(point) for point in read]))
+    assert torch.equal(learner.method.hooks[0].held, region.gradient(theta[6]))  # type: ignore[attr-defined]
+
+
 REGION = SMALL.trust_region
 SIZE = small_policy().parameter_count
 METHODS: dict[str, Callable[[], Method]] = {
     "penalty": lambda: trust_region(Source(), REGION, SIZE),
+    "held penalty": lambda: trust_region(Source(), replace(REGION, every=2), SIZE),
     "constraint": lambda: trust_region(Source(), replace(REGION, form="constraint", radius=1e-6), SIZE),
     "functional": lambda: trust_region(Source(), replace(REGION, form="functional"), SIZE),
     "diagonal": lambda: ewc(replace(REGION, fisher="diagonal"), SIZE),
@@ -167,3 +181,24 @@ def test_arrays_carry_a_learner_over_a_stage_boundary(method: str) -> None:
     resumed.end_stage()
     assert torch.equal(resumed.parameters.values, whole.parameters.values)
     assert all((resumed.arrays()[name] == array).all() for name, array in whole.arrays().items())
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_underway_carries_a_learner_over_the_middle_of_a_stage(method: str) -> None:
+    def after_three(learner: Learner) -> Learner:
+        learner = train(learner, stages=1)
+        learner.begin_stage(2, random_windows(task=1, seed=2), 5)
+        for _ in range(3):
+            learner.update()
+        return learner
+
+    whole = after_three(learner_of(METHODS[method]()))
+    saved = {name: array.copy() for name, array in whole.underway().items()}
+    resumed = train(learner_of(METHODS[method]()), stages=1)
+    resumed.begin_stage(2, random_windows(task=1, seed=2), 5)
+    resumed.load_underway(saved)
+    for learner in (whole, resumed):
+        learner.update()
+        learner.update()
+        learner.end_stage()
+    assert torch.equal(resumed.parameters.values, whole.parameters.values)

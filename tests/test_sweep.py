@@ -31,7 +31,7 @@ from reconverge.launch.backend import Order
 from reconverge.launch.cli import main, parse
 from reconverge.launch.commands import Sweep, Train
 from reconverge.launch.commands.pages import runs_within
-from reconverge.launch.config import RunConfig
+from reconverge.launch.config import METHODS, RunConfig
 from reconverge.launch.config_file import config_text, flat, read_config
 from reconverge.launch.job import LEFT_OUT, Job, content, look
 from reconverge.launch.job_plan import label, make_job, parse_seeds, parse_variations, plan_jobs, with_settings
@@ -42,6 +42,8 @@ from reconverge.launch.run_tables import MATRIX_COLUMNS, rate_columns, write_csv
 from reconverge.launch.sweep import Places, examine, last_words, publish
 from reconverge.launch.sweep_cost import CostModel, makespan
 from reconverge.launch.sweep_view import JobClock, Position, SweepView, position
+from reconverge.policy.config import TrainConfig, TrustRegionConfig
+from reconverge.policy.method_settings import OWN, READS, is_read
 
 TOY = (
     "--preset smoke --curriculum point-reach:2 --train.updates 10 --train.log-every 5 --train.trust-region.draws 16 --replay.generator.updates 5 "
@@ -158,11 +160,20 @@ def test_the_address_changes_with_every_setting_but_those_that_no_result_depends
     job = toy_job()
     changed = with_value(job.config, key.split("."), another(flat(job.config)[key]))
     other = Job(changed, job.curriculum)
-    assert (other.address == job.address) == (key in LEFT_OUT)
+    assert (other.address == job.address) == (key in LEFT_OUT or not is_read(key, job.config.method))
 
 
 def test_every_key_that_is_left_out_exists_and_has_a_reason() -> None:
     assert set(LEFT_OUT) <= set(flat(RunConfig())) and all(LEFT_OUT.values())
+
+
+def test_a_setting_counts_for_the_methods_that_read_it() -> None:
+    assert READS.keys() == METHODS.keys() and all(any(key.startswith(prefix) for key in flat(RunConfig())) for prefix in OWN)
+    strict, held = (TrainConfig(trust_region=TrustRegionConfig(every=every)) for every in (1, 8))
+    for method in METHODS:
+        same = toy_job(method=method, train=strict).address == toy_job(method=method, train=held).address
+        assert same == (method not in ("ewc", "trust-region", "adaptive-trust-region"))
+    assert is_read("train.trust_region.every", "a-method-of-another-package")
 
 
 def test_the_curriculum_counts_by_its_stages_not_by_its_name(tmp_path: Path) -> None:

@@ -1,0 +1,27 @@
+"""Which settings a method reads: two runs that differ in another one are repetitions of each other. Without torch."""
+
+from __future__ import annotations
+
+READS: dict[str, tuple[str, ...]] = {
+    "finetune": (),
+    "joint": (),
+    "single": (),
+    "replay": ("replay.",),
+    "ewc": ("train.trust_region.",),
+    "l2": ("train.l2.",),
+    "mas": ("train.mas.",),
+    "si": ("train.si.",),
+    "trust-region": ("replay.", "train.trust_region."),
+    "ftml": ("replay.", "train.meta."),
+    "vr-mcl": ("replay.", "train.meta."),
+    "t-dgr": ("replay.",),
+    "adaptive": ("train.update_budget.",),
+    "adaptive-trust-region": ("replay.", "train.trust_region.", "train.update_budget."),
+}
+"""Every method of this package and, by how their dotted names begin, the settings of its own; all others are read by every method."""
+OWN: frozenset[str] = frozenset(prefix for prefixes in READS.values() for prefix in prefixes)
+
+
+def is_read(setting: str, method: str) -> bool:
+    """Whether a result of `method` may depend on a dotted setting; one of another package may read them all."""
+    return method not in READS or not setting.startswith(tuple(OWN)) or setting.startswith(READS[method])
