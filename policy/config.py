@@ -172,5 +172,7 @@ class TrainConfig:
     """Used by `ftml` and `vr-mcl`."""
     update_budget: UpdateBudgetConfig = field(default_factory=UpdateBudgetConfig)
     """Used by `adaptive` and `adaptive-trust-region`."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """In which the networks multiply in an update. Weights, moments, averages, the Fisher and whoever acts stay float32."""
     log_every: int = 25
     """Updates between two rows of metrics.jsonl."""

@@ -103,7 +103,7 @@ class Learner:
         self.parameters.gradient.zero_()
 
         # gradient of the objective: the paper's, or the method's own
-        with large_products():
+        with large_products(), self._half_precision():
             own = [losses for hook in self.method.hooks if (losses := hook.objective_gradient(self)) is not None]
             losses = own[0] if own else self._objective_gradient()
         self.last_losses = losses = losses if self.ranks is None else self.ranks.add_up_losses(losses)
@@ -144,6 +144,10 @@ class Learner:
         self._largest_gradient.zero_()
         return {**figures.row(), "largest_gradient_norm": largest, **self.method.figures()}
 
+    def _half_precision(self) -> torch.autocast:
+        """bfloat16 where the configuration asks for it."""
+        return torch.autocast(self.policy.device.type, torch.bfloat16, enabled=self.config.precision == "bfloat16")
+
     def _objective_gradient(self) -> Losses:
         """L(theta; current) + beta L_replay(theta), and its gradient."""
         current = self.windows.draw(self.config.batch_size, self.stream("windows"))
@@ -167,7 +171,7 @@ class Learner:
             batch, timestep, noise, new = batch[rows], timestep[rows], noise[rows], len(range(new)[rows])
         noisy = self.policy.diffusion.add_noise(batch.actions, noise, timestep)
         condition = self.policy.condition(batch.observations, batch.task)
-        predicted = self.policy.predict_noise(noisy, timestep, condition)
+        predicted = self.policy.predict_noise(noisy, timestep, condition).float()
 
         loss = self._mean_square(predicted[:new], noise[:new], of_new) if of_new else None
         if replayed is None:
@@ -224,7 +228,7 @@ class Learner:
         if self.replay_target == "noise" or self.teacher is None or len(noisy) == 0:
             return noise
         with torch.no_grad():
-            return self.teacher.predict_noise(noisy, timestep, condition)
+            return self.teacher.predict_noise(noisy, timestep, condition).float()
 
     def _mean_square(self, predicted: Tensor, target: Tensor, rows: int) -> Tensor:
         """(): the mean squared error; where processes share a batch of so many `rows`, this one's part of it."""

@@ -150,6 +150,13 @@ def test_the_penaltys_gradient_is_held_for_as_many_updates_as_are_asked_for() ->
     assert torch.equal(learner.method.hooks[0].held, region.gradient(theta[6]))  # type: ignore[attr-defined]
 
 
+def test_bfloat16_rounds_the_products_of_an_update_and_nothing_that_is_kept() -> None:
+    learners = [learner_of(trust_region(Source(), REGION, SIZE), replace(SMALL, precision=precision)) for precision in ("float32", "bfloat16")]
+    exact, rounded = (train(learner).parameters.values for learner in learners)
+    assert rounded.dtype == torch.float32 and not torch.equal(exact, rounded) and (exact - rounded).norm() < 0.01 * exact.norm()
+    assert learners[1].windows.all().actions.dtype == learners[1].averaged.dtype == torch.float32
+
+
 REGION = SMALL.trust_region
 SIZE = small_policy().parameter_count
 METHODS: dict[str, Callable[[], Method]] = {
