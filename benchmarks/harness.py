@@ -35,6 +35,7 @@ Kind = Literal[
     "cached",  # the same result, computed before and kept, which the peer does not do
     "fewer outputs",  # what ours gives is the same, the peer also computes something that is not asked for
     "fewer steps",
+    "lower precision",
     "fewer effects",
     "memory",
     "overhead",

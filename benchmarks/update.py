@@ -3,14 +3,15 @@
 lerobot 0.6.1 wants torch < 2.12 and gymnasium < 1.4 beside Python 3.12 and cannot be installed beside this project's pins;
 diffusion_policy is not on PyPI. Their loop is re-created from their published descriptions in dictionary_training.py.
 
-A second table, update_tasks.csv, is about ourselves: an update with the trust region around K earlier tasks against the same
-update with replay alone.
+Two comparisons are about ourselves: an update in bfloat16 against float32, and, in a table of its own, update_tasks.csv, an update
+with the trust region around K earlier tasks against the same update with replay alone.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from benchmarks.dictionary_training import DictionaryTrainer, EpisodeWindows, di
 from benchmarks.harness import Bench, Equality, GateFailed, Peer, Side, circumstances, close, identical, relatively_close
 from benchmarks.policies import random_windows, untrained
 from reconverge.envs.episodes import Episode
+from reconverge.launch.presets import find_preset
 from reconverge.policy.config import OptimizerConfig, PolicyConfig, TrainConfig
 from reconverge.policy.diffusion_policy import DiffusionPolicy
 from reconverge.policy.fisher import Rank1Fisher
@@ -34,9 +36,10 @@ from reconverge.policy.windows import WindowBatch, WindowTable
 from reconverge.replay.source import WindowPools
 
 CONFIG = PolicyConfig()
-TRAIN = TrainConfig(optimizer=OptimizerConfig(schedule="constant"))
+TRAIN = replace(find_preset("cw10").train, optimizer=OptimizerConfig(schedule="constant"))
 LOSS_BOUND, STEP_BOUND = 1e-5, 1e-3
 """Of the loss, and of the norm of one step of AdamW: it divides each gradient by its own size, so that round-off in the smallest shows."""
+ROUNDED_BOUND = 0.05
 EPISODES, STEPS = 100, 100
 WINDOWS_PER_TASK = 4096
 EARLIER_TASKS = (0, 1, 9, 20, 50)
@@ -51,6 +54,7 @@ def run(bench: Bench) -> None:
         _compare(bench, train, replayed, loader_processes=0)
     if bench.size != "tiny":
         _compare(bench, train, replayed=True, loader_processes=1)
+    _compare_precisions(bench, train)
     bench.tables["update_tasks"] = [_curve_point(bench, train, earlier) for earlier in bench.pick(EARLIER_TASKS, EARLIER_TASKS, (0, 2))]
 
 
@@ -71,6 +75,19 @@ def _compare(bench: Bench, train: TrainConfig, replayed: bool, loader_processes:
         Side(lambda: trainer.update(*map(next, loaders))),
         unit="ms",
         kind="same maths",
+    )
+
+
+def _compare_precisions(bench: Bench, train: TrainConfig) -> None:
+    exact, rounded = (_learner(replace(train, precision=precision), earlier=1) for precision in ("float32", "bfloat16"))
+    bench.compare(
+        f"update in bfloat16, batch {train.batch_size} + {train.batch_size} replayed with a teacher",
+        Peer.of("torch", "the same in float32"),
+        lambda: _same_gradient(rounded, exact),
+        Side(rounded.update),
+        Side(exact.update),
+        unit="ms",
+        kind="lower precision",
     )
 
 
@@ -176,6 +193,13 @@ def _same_update(train: TrainConfig, replayed: bool) -> Equality:
     return equality & relatively_close("step of their average", learner.averaged - before, average - before, STEP_BOUND)
 
 
+def _same_gradient(rounded: Learner, exact: Learner) -> Equality:
+    """The first update's, before anything else differs."""
+    for learner in (rounded, exact):
+        learner.update()
+    return relatively_close("gradient", rounded.parameters.gradient, exact.parameters.gradient, ROUNDED_BOUND)
+
+
 def _watched_draws(policy: DiffusionPolicy) -> list[tuple[Tensor, Tensor]]:
     """The list into which every later (timesteps, noise) of the policy's diffusion goes."""
     seen: list[tuple[Tensor, Tensor]] = []
@@ -197,12 +221,18 @@ def _curve_point(bench: Bench, train: TrainConfig, earlier: int) -> dict[str, ob
     name = f"update after {earlier} earlier tasks, trust region against replay alone"
     ours, theirs, region = _protected_and_rehearsing(train, earlier)
     equality = bench.gate(name, lambda: _same_without_strength(ours, theirs, region))
-    timing = bench.measure(Side(ours.update), Side(theirs.update), share=0.75)
+    timing = bench.measure(Side(partial(_updates, ours), TRAIN.trust_region.every), Side(theirs.update), share=0.75)
     low, middle, high = (100 * (1 / ratio - 1) for ratio in timing.interval[::-1])
     with_ms, without_ms = (1e3 * float(np.median(side)) for side in (timing.ours, timing.theirs))
     bench.show(f"{name}: {with_ms:.2f} ms against {without_ms:.2f} ms, {middle:+.1f} % ({low:+.1f} to {high:+.1f})")
     values = (earlier, without_ms, with_ms, middle, low, high, len(timing.ratios), equality.words)
     return dict(zip(CURVE, values, strict=True)) | circumstances()
+
+
+def _updates(learner: Learner) -> None:
+    """As many as a penalty's gradient is held for."""
+    for _ in range(TRAIN.trust_region.every):
+        learner.update()
 
 
 def _protected_and_rehearsing(train: TrainConfig, earlier: int) -> tuple[Learner, Learner, TrustRegion]:
