@@ -14,6 +14,7 @@ from reconverge.eval.rollout import AT_ONCE, SMALLEST_BATCH, evaluation_starts, 
 from reconverge.policy.config import PolicyConfig
 from reconverge.policy.diffusion_policy import DiffusionPolicy
 from reconverge.policy.fisher import CHUNK, SPECTRUM_DRAWS, rank1_fisher
+from reconverge.policy.matrix_products import exact_by_onednn
 from reconverge.policy.methods.trust_region import trust_region
 from reconverge.policy.normalizer import Normalizer
 
@@ -42,6 +43,24 @@ def test_an_update_is_one_forward_pass_and_one_of_the_teacher_for_the_replayed_h
     own, teachers = count(learner.policy.denoiser, "denoise"), count(learner.teacher.denoiser, "denoise")
     learner.update()
     assert own == {32: 1} and teachers == {16: 1}
+
+
+@pytest.mark.skipif(not exact_by_onednn(), reason="oneDNN is not there, or not float32, on this machine")
+def test_the_products_of_an_update_go_to_onednn_and_those_of_the_penalty_do_not() -> None:
+    learner = train(learner_of(trust_region(Source(), SMALL.trust_region, small_policy().parameter_count)), stages=1)
+    learner.begin_stage(2, random_windows(task=1, seed=2), 5)
+    region, seen = learner.method.hooks[1].region, []  # type: ignore[attr-defined]
+    for part in learner.policy.denoiser.modules():
+        part.register_forward_hook(lambda *_: seen.append(("forward", torch.backends.mkldnn.matmul.fp32_precision)))  # type: ignore[attr-defined]
+    distances = region.distances
+
+    def watched(theta: torch.Tensor) -> torch.Tensor:
+        seen.append(("penalty", torch.backends.mkldnn.matmul.fp32_precision))  # type: ignore[attr-defined]
+        return distances(theta)
+
+    region.distances = watched
+    learner.update()
+    assert {("forward", "bf16"), ("penalty", "none")} == set(seen)
 
 
 def test_the_trust_region_adds_its_gradient_in_place_whatever_the_number_of_tasks() -> None:
