@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 import torch
@@ -21,7 +20,6 @@ from benchmarks.dictionary_training import DictionaryTrainer, EpisodeWindows, di
 from benchmarks.harness import Bench, Equality, GateFailed, Peer, Side, circumstances, close, identical, relatively_close
 from benchmarks.policies import random_windows, untrained
 from reconverge.envs.episodes import Episode
-from reconverge.launch.presets import find_preset
 from reconverge.policy.config import OptimizerConfig, PolicyConfig, TrainConfig
 from reconverge.policy.diffusion_policy import DiffusionPolicy
 from reconverge.policy.fisher import Rank1Fisher
@@ -36,7 +34,7 @@ from reconverge.policy.windows import WindowBatch, WindowTable
 from reconverge.replay.source import WindowPools
 
 CONFIG = PolicyConfig()
-TRAIN = replace(find_preset("cw10").train, optimizer=OptimizerConfig(schedule="constant"))
+TRAIN = TrainConfig(optimizer=OptimizerConfig(schedule="constant"))
 LOSS_BOUND, STEP_BOUND = 1e-5, 1e-3
 """Of the loss, and of the norm of one step of AdamW: it divides each gradient by its own size, so that round-off in the smallest shows."""
 ROUNDED_BOUND = 0.05
@@ -221,18 +219,12 @@ def _curve_point(bench: Bench, train: TrainConfig, earlier: int) -> dict[str, ob
     name = f"update after {earlier} earlier tasks, trust region against replay alone"
     ours, theirs, region = _protected_and_rehearsing(train, earlier)
     equality = bench.gate(name, lambda: _same_without_strength(ours, theirs, region))
-    timing = bench.measure(Side(partial(_updates, ours), TRAIN.trust_region.every), Side(theirs.update), share=0.75)
+    timing = bench.measure(Side(ours.update), Side(theirs.update), share=0.75)
     low, middle, high = (100 * (1 / ratio - 1) for ratio in timing.interval[::-1])
     with_ms, without_ms = (1e3 * float(np.median(side)) for side in (timing.ours, timing.theirs))
     bench.show(f"{name}: {with_ms:.2f} ms against {without_ms:.2f} ms, {middle:+.1f} % ({low:+.1f} to {high:+.1f})")
     values = (earlier, without_ms, with_ms, middle, low, high, len(timing.ratios), equality.words)
     return dict(zip(CURVE, values, strict=True)) | circumstances()
-
-
-def _updates(learner: Learner) -> None:
-    """As many as a penalty's gradient is held for."""
-    for _ in range(TRAIN.trust_region.every):
-        learner.update()
 
 
 def _protected_and_rehearsing(train: TrainConfig, earlier: int) -> tuple[Learner, Learner, TrustRegion]:

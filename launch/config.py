@@ -117,7 +117,6 @@ _RANGES: tuple[tuple[str, float, float], ...] = (
     ("train.optimizer.warmup_fraction", 0, 1),
     ("train.optimizer.max_gradient_norm", 0, inf),
     ("train.trust_region.strength", 0, inf),
-    ("train.trust_region.every", 1, inf),
     ("train.trust_region.radius", 1e-12, inf),
     ("train.trust_region.draws", 2, inf),
     ("train.l2.strength", 0, inf),

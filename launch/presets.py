@@ -25,9 +25,6 @@ class Preset:
 SCRIPTED = PolicyConfig(temperature=0.0)
 """For demonstrations of one scripted expert, who does one thing in one situation: there is nothing to sample (docs/results.md)."""
 
-HELD = TrustRegionConfig(every=8)
-"""The trust region at a third of its cost, and with the same result (docs/results.md)."""
-
 PRESETS: dict[str, Preset] = {
     "smoke": Preset(
         "three conflicting point-mass tasks, seconds: does everything work here?",
@@ -50,13 +47,13 @@ PRESETS: dict[str, Preset] = {
         RunConfig(
             curriculum="cw10:3",
             policy=SCRIPTED,
-            train=TrainConfig(updates=1500, trust_region=HELD),
+            train=TrainConfig(updates=1500),
             recovery=RecoveryConfig(grid=(2, 10, 50, 100, 200, 500, 1000)),
         ),
     ),
     "cw10": Preset(
         "Continual World 10 with the small network, a quarter of an hour on two CPU cores",
-        RunConfig(curriculum="cw10", policy=SCRIPTED, train=TrainConfig(trust_region=HELD)),
+        RunConfig(curriculum="cw10", policy=SCRIPTED),
     ),
     "cw10-paper": Preset(
         "Continual World 10 with the published network and budget; needs a GPU",

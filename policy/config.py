@@ -91,8 +91,6 @@ class TrustRegionConfig:
     form: Literal["penalty", "constraint", "functional"] = "penalty"
     """`penalty` adds that sum to the loss; `constraint` keeps it within `radius` by projecting every step (equation 6);
     `functional` (ours) bounds the distance from the teacher in outputs instead of parameters, through the weight of the replay loss."""
-    every: int = 1
-    """Updates for which the gradient of the rank-1 penalty is held until mu of every task is read again."""
     radius: float = 0.01
     """delta of the constraint and the functional form, in units of the loss: how far theta may travel from all optima together, or how far
     the replay loss may rise."""

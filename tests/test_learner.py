@@ -137,19 +137,6 @@ def test_tasks_seen_share_the_loss() -> None:
     assert learner.loss_weights == (0.5, 0.5)
 
 
-def test_the_penaltys_gradient_is_held_for_as_many_updates_as_are_asked_for() -> None:
-    learner = train(learner_of(ewc(replace(SMALL.trust_region, every=3), small_policy().parameter_count)), stages=1)
-    region = learner.method.hooks[0].region  # type: ignore[attr-defined]
-    learner.begin_stage(2, random_windows(task=1, seed=2), 9)
-    theta, penalties = [], []
-    for _ in range(7):
-        theta.append(learner.parameters.values.clone())
-        penalties.append(learner.update().penalty)
-    read = [theta[0], theta[0], theta[0], theta[3], theta[3], theta[3], theta[6]]
-    assert torch.equal(torch.stack(penalties), torch.stack([region.penalty(point) for point in read]))
-    assert torch.equal(learner.method.hooks[0].held, region.gradient(theta[6]))  # type: ignore[attr-defined]
-
-
 def test_bfloat16_rounds_the_products_of_an_update_and_nothing_that_is_kept() -> None:
     learners = [learner_of(trust_region(Source(), REGION, SIZE), replace(SMALL, precision=precision)) for precision in ("float32", "bfloat16")]
     exact, rounded = (train(learner).parameters.values for learner in learners)
@@ -161,7 +148,6 @@ REGION = SMALL.trust_region
 SIZE = small_policy().parameter_count
 METHODS: dict[str, Callable[[], Method]] = {
     "penalty": lambda: trust_region(Source(), REGION, SIZE),
-    "held penalty": lambda: trust_region(Source(), replace(REGION, every=2), SIZE),
     "constraint": lambda: trust_region(Source(), replace(REGION, form="constraint", radius=1e-6), SIZE),
     "functional": lambda: trust_region(Source(), replace(REGION, form="functional"), SIZE),
     "diagonal": lambda: ewc(replace(REGION, fisher="diagonal"), SIZE),

@@ -169,11 +169,11 @@ def test_every_key_that_is_left_out_exists_and_has_a_reason() -> None:
 
 def test_a_setting_counts_for_the_methods_that_read_it() -> None:
     assert READS.keys() == METHODS.keys() and all(any(key.startswith(prefix) for key in flat(RunConfig())) for prefix in OWN)
-    strict, held = (TrainConfig(trust_region=TrustRegionConfig(every=every)) for every in (1, 8))
+    weak, strong = (TrainConfig(trust_region=TrustRegionConfig(strength)) for strength in (1, 100))
     for method in METHODS:
-        same = toy_job(method=method, train=strict).address == toy_job(method=method, train=held).address
+        same = toy_job(method=method, train=weak).address == toy_job(method=method, train=strong).address
         assert same == (method not in ("ewc", "trust-region", "adaptive-trust-region"))
-    assert is_read("train.trust_region.every", "a-method-of-another-package")
+    assert is_read("train.trust_region.strength", "a-method-of-another-package")
 
 
 def test_the_curriculum_counts_by_its_stages_not_by_its_name(tmp_path: Path) -> None:

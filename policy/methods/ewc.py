@@ -54,8 +54,8 @@ class Penalty(Hook):
         self.region.load_arrays(arrays)
 
 
-class Rank1Region(Penalty):
-    """A region around the optimum of every earlier stage, along that stage's mean gradient."""
+class StayNear(Penalty):
+    """Keep theta near the optimum of every earlier stage, along that stage's mean gradient."""
 
     region: TrustRegion
 
@@ -70,38 +70,7 @@ class Rank1Region(Penalty):
         self.region.add(self.last_fisher, learner.parameters.values)
 
 
-class StayNear(Rank1Region):
-    """Pull theta back to where it was along those directions.
-
-    To read mu of nine tasks takes a tenth of the time of an update, and the penalty's gradient hardly differs from one update to the
-    next: it is held for `config.every` updates.
-    """
-
-    def __init__(self, config: TrustRegionConfig, size: int, device: torch.device | str = "cpu") -> None:
-        super().__init__(config, size, device)
-        self.held = torch.zeros(size, device=device)
-        self.penalty = torch.zeros((), device=device)
-
-    def add_penalty_gradient(self, learner: Learner) -> Tensor | None:
-        if len(self.region) == 0:
-            return None
-        if (learner.update_index - 1) % self.config.every == 0:
-            self.penalty = self.region.add_gradient(learner.parameters.values, self.held.zero_())
-        learner.parameters.gradient.add_(self.held)
-        return self.penalty
-
-    def underway(self) -> dict[str, np.ndarray]:
-        if len(self.region) == 0 or self.config.every == 1:
-            return {}
-        return {"held": self.held.cpu().numpy(), "penalty": self.penalty.cpu().numpy()}
-
-    def load_underway(self, learner: Learner, arrays: dict[str, np.ndarray]) -> None:
-        if arrays:
-            self.held = take(arrays, "held", tuple(self.held.shape), "underway.safetensors").to(self.held)
-            self.penalty = take(arrays, "penalty", (), "underway.safetensors").to(self.penalty)
-
-
-class StayWithin(Rank1Region):
+class StayWithin(StayNear):
     """The same directions as a constraint: after every step theta is put back within the radius."""
 
     multiplier, travelled = 0.0, 0.0
