@@ -132,6 +132,7 @@ _RANGES: tuple[tuple[str, float, float], ...] = (
     ("train.update_budget.draws", 2, inf),
     ("train.log_every", 1, inf),
     ("replay.windows_per_task", 1, inf),
+    ("replay.label_temperature", 0, 1),
     ("replay.stored_megabytes", 0, inf),
     ("replay.rollouts_per_task", 1, inf),
     ("replay.generator.width", 1, inf),

@@ -34,6 +34,8 @@ class ReplayConfig:
     (`t-dgr` always does that)."""
     windows_per_task: int = 4096
     """Windows in the pool of each earlier task."""
+    label_temperature: float = 1.0
+    """Temperature at which the teacher gives the windows of the `generator` source their actions; 1 rehearses all that it has learned."""
     stored_megabytes: float = 0.0
     """Budget of the `stored` source for all tasks together, in shares that shrink as tasks are added, each at most `windows_per_task`;
     0: no budget."""

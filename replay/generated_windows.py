@@ -77,7 +77,7 @@ class GeneratedWindows(PooledSource):
         count = self.config.windows_per_task
         observations, times = self.generator.generate(task, count, streams.seed, streams.stage)
         labels = torch.full((count,), task, device=observations.device)
-        teacher = teacher.acting_with(temperature=1.0)  # rehearsal needs what the teacher has learned, not only its likeliest actions
+        teacher = teacher.acting_with(temperature=self.config.label_temperature)  # not its own: rehearsal may need more than its likeliest actions
         noise = [torch_stream("label", streams.seed, streams.stage, task, window) for window in range(count)]
         parts = [slice(start, start + LABELLED_AT_ONCE) for start in range(0, count, LABELLED_AT_ONCE)]
         actions = torch.cat([teacher.sample_chunk(observations[part], labels[part], noise[part]) for part in parts])

@@ -92,8 +92,9 @@ def test_generation_is_a_function_of_its_words() -> None:
     assert torch.equal(first, again) and not torch.equal(first, other)
 
 
-def generated_source(pool: str) -> GeneratedWindows:
-    config = ReplayConfig(pool=pool, windows_per_task=32, generator=GeneratorConfig(width=16, blocks=1, sampling_steps=2, updates=3, batch_size=8))  # type: ignore[arg-type]
+def generated_source(pool: str, label_temperature: float = 1.0) -> GeneratedWindows:
+    generator = GeneratorConfig(width=16, blocks=1, sampling_steps=2, updates=3, batch_size=8)
+    config = ReplayConfig(pool=pool, windows_per_task=32, generator=generator, label_temperature=label_temperature)  # type: ignore[arg-type]
     return GeneratedWindows(config, TrajectoryGenerator(config.generator, WindowCode(PLAIN, 2), tasks=2, seed=0))
 
 
@@ -123,6 +124,14 @@ def test_a_pool_is_labelled_with_all_that_the_teacher_knows_however_it_acts() ->
         end_stage(source, 0, random_windows(task=0), small_policy(temperature=temperature), RandomStreams(0, 1))
         pools.append(source.pools.pools[0].actions)
     assert torch.equal(*pools)
+
+
+def test_at_temperature_0_a_pool_is_labelled_with_what_the_teacher_would_do_at_0() -> None:
+    source, teacher = generated_source("freshest", label_temperature=0.0), small_policy()
+    end_stage(source, 0, random_windows(task=0), teacher, RandomStreams(0, 1))
+    pool = source.pools.pools[0]
+    acted = teacher.acting_with(temperature=0.0).sample_chunk(pool.observations, pool.task, [torch.Generator()] * len(pool))
+    assert torch.allclose(pool.actions, acted, atol=1e-5)
 
 
 def test_a_freshest_pool_stays_and_a_redrawn_one_is_made_again() -> None:
