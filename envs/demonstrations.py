@@ -135,7 +135,7 @@ def collect_batch(task: Task, config: DemonstrationConfig, episodes: int, folder
 
 
 def collect_from(expert: Expert, task: Task, config: DemonstrationConfig, episodes: int, progress: Progress | None = None) -> Demonstrations:
-    """The same for an expert of your own, such as `Sb3Expert(model)`, in this process and without a cache."""
+    """The same for an expert of your own, such as `Sb3Expert(model)`, at its own pace, in this process and without a cache."""
     env = make_env(task)
     try:
         settings = config.hold_steps, config.action_noise
@@ -151,8 +151,13 @@ def collection_name(task: Task, config: DemonstrationConfig, episodes: int) -> s
     depends = [FORMAT, task.name, task.horizon, episodes, config.hold_steps, config.seed, simulator_version(task)]
     depends += [] if task.expert is None else [task.expert.identity]
     depends += [] if config.action_noise == 0 else [f"action noise {config.action_noise!r}"]
+    depends += [] if _paces(task, config) == (1.0,) else [f"paces {config.paces!r}"]
     digest = hashlib.sha256(json.dumps(depends).encode()).hexdigest()[:12]
     return f"{task_file(task.name)}-{episodes}-{digest}"
+
+
+def _paces(task: Task, config: DemonstrationConfig) -> tuple[float, ...]:
+    return config.paces if task.expert is None else (1.0,)
 
 
 def _seeds(task: Task, config: DemonstrationConfig, batch: int) -> list[int]:
@@ -172,7 +177,7 @@ def _batch(task: Task, config: DemonstrationConfig, store: EpisodeStore | None, 
     if found is not None:
         succeeded = {episode.seed: episode for episode in found[0]}
         return [succeeded.get(seed) for seed in seeds]
-    runs = simulators.run_expert(task, seeds, config.hold_steps, config.action_noise)
+    runs = simulators.run_expert(task, seeds, config.hold_steps, config.action_noise, _paces(task, config))
     if shard is not None:
         with contextlib.suppress(FileNotFoundError):  # another process has just finished the same collection and removed the shards
             shard.write([run for run in runs if run is not None], _facts(task, len(runs)))

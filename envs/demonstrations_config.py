@@ -13,6 +13,9 @@ class DemonstrationConfig:
     """Steps kept after the first success."""
     seed: int = 0
     """Seed of the expert's episodes; all runs share them unless it is changed."""
+    paces: tuple[float, ...] = (1.0,)
+    """How fast a scripted expert moves, 1 as it was written: gains of its motion, the gripper's aside, that are tried on every start in this
+    order until it succeeds. Experts of other kinds have one pace."""
     workers: int = 2
     """Simulator processes of `collect`; `train` uses those of the evaluation. The demonstrations do not depend on it."""
     folder: str = "runs/demonstrations"

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import importlib
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -51,11 +51,11 @@ def check_expert(task: Task) -> None:
             _function(task)
 
 
-def expert_for(task: Task) -> Expert:
-    """The expert that the task names, or the scripted one of its family. Raises a ReconvergeError where it cannot act."""
+def expert_for(task: Task, pace: float = 1.0) -> Expert:
+    """The expert that the task names, or the scripted one of its family, at a pace. Raises a ReconvergeError where it cannot act."""
     check_expert(task)
     if task.expert is None:
-        return _EXPERTS[task.family](task)
+        return _EXPERTS[task.family](task, pace)
     if task.expert.recorded:
         raise UnsupportedEnvironment(f"'{task.expert}' holds recorded episodes, which cannot act in '{task.name}'")
     if task.expert.is_archive:
@@ -141,22 +141,23 @@ def _archive(task: Task) -> Callable[[np.ndarray], Any]:
 
 
 class MetaworldExpert:
-    """Meta-World's scripted policy of the task; its raw actions reach far beyond 1 and are clipped."""
+    """Meta-World's scripted policy of the task; its raw actions, the motion times `pace`, reach far beyond 1 and are clipped."""
 
-    def __init__(self, task: Task) -> None:
+    def __init__(self, task: Task, pace: float = 1.0) -> None:
         from metaworld.policies import ENV_POLICY_MAP
 
+        self._gains = np.array([pace, pace, pace, 1.0])  # of the hand's motion and the gripper's effort
         self._policy: Any = ENV_POLICY_MAP[task.name]()  # type: ignore[abstract]  # annotated as the base class
 
     def act(self, observation: np.ndarray) -> np.ndarray:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # it warns of the raw actions that are clipped here
             action = self._policy.get_action(observation)
-        return np.clip(np.asarray(action, np.float64), -1.0, 1.0)
+        return np.clip(self._gains * np.asarray(action, np.float64), -1.0, 1.0)
 
 
-_EXPERTS: dict[str, Callable[[Task], Expert]] = {"point-reach": PointReachExpert, "metaworld": MetaworldExpert}
-"""Task family -> its scripted expert."""
+_EXPERTS: dict[str, Callable[[Task, float], Expert]] = {"point-reach": PointReachExpert, "metaworld": MetaworldExpert}
+"""Task family -> its scripted expert, for a task and a pace."""
 
 
 class Sb3Expert:
@@ -199,6 +200,14 @@ def run_expert(env: TaskEnv, expert: Expert, seed: int, hold_steps: int, action_
     if not any(success):
         return None
     return Episode(env.task.name, seed, np.array(observations, np.float32), np.array(actions), np.array(success))
+
+
+def run_until_success(
+    env: TaskEnv, experts: Iterable[Expert], seed: int, hold_steps: int, action_noise: float = 0.0
+) -> Episode | None:
+    """The demonstration of the first of `experts` that succeeds on this episode, see `run_expert`; None if none does."""
+    runs = (run_expert(env, expert, seed, hold_steps, action_noise) for expert in experts)
+    return next((run for run in runs if run is not None), None)
 
 
 def _executed(action: np.ndarray, deviation: float, noise: np.random.Generator) -> np.ndarray:

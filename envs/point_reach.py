@@ -112,13 +112,13 @@ class PointReachEnv(gymnasium.Env[np.ndarray, np.ndarray]):
 class PointReachExpert:
     """Straight to the target, slowing down on the last stretch."""
 
-    def __init__(self, task: Task) -> None:
-        self.task = task
+    def __init__(self, task: Task, pace: float = 1.0) -> None:
+        self.task, self.pace = task, pace
 
     def act(self, observation: np.ndarray) -> np.ndarray:
         """Action, (2,) in [-1, 1], for an observation, (4,)."""
         wanted = (target_of(self.task, observation[2:4]) - observation[:2]) / (3.0 * STEP_LENGTH)
-        return wanted / max(1.0, float(np.abs(wanted).max()))
+        return self.pace * wanted / max(1.0, float(np.abs(wanted).max()))
 
 
 def _degrees(number: int) -> int:

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from reconverge.envs.episodes import Episode
-from reconverge.envs.experts import expert_for, run_expert
+from reconverge.envs.experts import expert_for, run_until_success
 from reconverge.envs.task import Task
 from reconverge.envs.tasks import TaskEnv, make_env
 
@@ -88,12 +88,13 @@ class Step:
 
 @dataclass(frozen=True)
 class RunExpert:
-    """Whole episodes of the task's expert; they are rows 0, 1, ... The reply is an Episode or None per seed."""
+    """Whole episodes of the task's expert at the first of `paces` that succeeds; they are rows 0, 1, ... The reply is an Episode or None per seed."""
 
     task: Task
     seeds: Sequence[int]
     hold_steps: int
     action_noise: float = 0.0
+    paces: Sequence[float] = (1.0,)
 
 
 class Recorded:
@@ -222,10 +223,10 @@ class Worker:
         if not request.seeds:
             return []
         self._busy_with(0)
-        env, expert = next(self._environments(request.task)), expert_for(request.task)
+        env, experts = next(self._environments(request.task)), [expert_for(request.task, pace) for pace in request.paces]
         for row, seed in enumerate(request.seeds):
             self._busy_with(row)
-            runs.append(run_expert(env, expert, seed, request.hold_steps, request.action_noise))
+            runs.append(run_until_success(env, experts, seed, request.hold_steps, request.action_noise))
         return runs
 
     def _environments(self, task: Task) -> Iterator[TaskEnv]:

@@ -143,14 +143,17 @@ class Simulators:
         replies = self._ask([Recorded()] * self._parts)
         return {self._starts[row * self._parts + part]: states for part, reply in enumerate(replies) for row, states in reply.items()}
 
-    def run_expert(self, task: Task, episode_seeds: Sequence[int], hold_steps: int, action_noise: float = 0.0) -> list[Episode | None]:
-        """One whole episode of the task's own expert per seed, as `experts.run_expert`, None where it failed; ends what was started before.
+    def run_expert(
+        self, task: Task, episode_seeds: Sequence[int], hold_steps: int, action_noise: float = 0.0, paces: Sequence[float] = (1.0,)
+    ) -> list[Episode | None]:
+        """One whole episode of the task's own expert per seed, as `experts.run_until_success`, None where it failed; ends what was started before.
 
         Raises SimulatorFailure where the task makes its worker fail three times in a row.
         """
         self._forget()
         self._starts = [EpisodeStart(task, int(seed)) for seed in episode_seeds]
-        replies = self._ask([RunExpert(task, [start.seed for start in share], hold_steps, action_noise) for share in self._shares(self._starts)])
+        shares = [[start.seed for start in share] for share in self._shares(self._starts)]
+        replies = self._ask([RunExpert(task, seeds, hold_steps, action_noise, paces) for seeds in shares])
         runs = [replies[i % self._parts][i // self._parts] for i in range(len(self._starts))]
         self._forget()
         return runs

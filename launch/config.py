@@ -178,6 +178,8 @@ def _check_timeline(config: RunConfig) -> None:
         )
     if any(not (isfinite(scale) and scale > 0) for scale in policy.relative_scales_m):
         raise ConfigError(f"policy.relative_scales_m is {policy.relative_scales_m}; length scales must be positive, in metres")
+    if not config.demonstrations.paces or any(not 0 < pace <= 10 for pace in config.demonstrations.paces):
+        raise ConfigError(f"demonstrations.paces is {config.demonstrations.paces}; at least one is needed, each above 0 and at most 10")
     if policy.sampling_steps > policy.timesteps:
         raise ConfigError(f"policy.sampling_steps {policy.sampling_steps} exceeds policy.timesteps {policy.timesteps}; lower it")
     generator = config.replay.generator

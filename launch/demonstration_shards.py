@@ -59,7 +59,7 @@ class Wanted:
         config, curriculum_file = self.config, self.curriculum_file
         # One process simulates: room for more is left to more shards.
         numbers = (self.episodes, config.hold_steps, config.seed, min(1, config.workers), batch)
-        words = (str(curriculum_file), config.folder, *map(str, numbers), str(config.action_noise))
+        words = (str(curriculum_file), config.folder, *map(str, numbers), str(config.action_noise), *map(str, config.paces))
         shard = batch_folder(self.collection, batch)
         return PartOrder(f"{self.task.name} batch {batch}", MODULE, words, curriculum_file, shard.with_suffix(".log"), shard)
 
@@ -109,12 +109,13 @@ def make_shards(start: Callable[[ProcessOrder], Running], wanted: Sequence[Wante
 def main(words: Sequence[str]) -> int:
     """Make one shard; its exit code means what it means for `reconverge collect`."""
     curriculum_file, folder = words[:2]
-    episodes, hold_steps, seed, workers, batch = map(int, words[2:-1])
-    action_noise = float(words[-1])
+    episodes, hold_steps, seed, workers, batch = map(int, words[2:7])
+    action_noise, *paces = map(float, words[7:])
+    config = DemonstrationConfig(episodes, hold_steps, seed, tuple(paces), workers, folder, action_noise)
 
     def work() -> int:
         (task,) = load_curriculum(curriculum_file, trusting=False).tasks
-        collect_batch(task, DemonstrationConfig(episodes, hold_steps, seed, workers, folder, action_noise), episodes, Path(folder), batch)
+        collect_batch(task, config, episodes, Path(folder), batch)
         return 0
 
     return guarded(work)

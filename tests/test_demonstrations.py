@@ -10,6 +10,7 @@ from reconverge.envs.demonstrations import BATCH, Demonstrations, collect, colle
 from reconverge.envs.demonstrations_config import DemonstrationConfig
 from reconverge.envs.episodes import Episode, EpisodeStore, episode_seed
 from reconverge.envs.errors import DamagedFile, UnsupportedEnvironment
+from reconverge.envs.expert_source import ExpertSource
 from reconverge.envs.experts import Sb3Expert, expert_for
 from reconverge.envs.seeding import numpy_stream
 from reconverge.envs.simulators import Simulators
@@ -44,9 +45,9 @@ def test_an_interrupted_collection_does_not_repeat_its_batches(tmp_path: Path) -
     class Counted(Simulators):
         asked = 0
 
-        def run_expert(self, task, episode_seeds, hold_steps, action_noise=0.0):  # type: ignore[no-untyped-def]
+        def run_expert(self, task, episode_seeds, hold_steps, *settings):  # type: ignore[no-untyped-def]
             Counted.asked += len(episode_seeds)
-            return super().run_expert(task, episode_seeds, hold_steps, action_noise)
+            return super().run_expert(task, episode_seeds, hold_steps, *settings)
 
     def interrupt(done: int, wanted: int) -> None:
         raise KeyboardInterrupt
@@ -105,7 +106,7 @@ def test_an_expert_that_never_succeeds_is_refused() -> None:
         collect_from(Idle(), TASK, CONFIG, 5)
 
 
-@pytest.mark.parametrize("change", [{"seed": 1}, {"hold_steps": 6}, {"action_noise": 0.1}])
+@pytest.mark.parametrize("change", [{"seed": 1}, {"hold_steps": 6}, {"action_noise": 0.1}, {"paces": (0.5,)}])
 def test_other_settings_have_another_folder(change: dict[str, float]) -> None:
     assert collection_name(TASK, CONFIG, 10) != collection_name(TASK, replace(CONFIG, **change), 10)
     assert collection_name(TASK, CONFIG, 10) == collection_name(TASK, replace(CONFIG, workers=9), 10)
@@ -131,6 +132,26 @@ def test_noise_moves_the_expert_and_what_is_recorded_is_what_it_wanted() -> None
 def test_without_noise_a_collection_has_the_name_that_it_had_before_there_was_any() -> None:
     assert collection_name(TASK, DemonstrationConfig(), 10) == collection_name(TASK, replace(CONFIG, action_noise=0.0), 10)
     assert collection_name(TASK, DemonstrationConfig(), 10) == "point-reach-1-10-a8fb99b30c1b"
+
+
+    assert collection_name(TASK, DemonstrationConfig(), 10) == collection_name(TASK, replace(CONFIG, action_noise=0.0), 10)
+    assert collection_name(TASK, DemonstrationConfig(), 10) == "point-reach-1-10-a8fb99b30c1b"
+
+
+def test_a_start_is_tried_at_one_pace_after_the_other_until_the_expert_succeeds() -> None:
+    swift, slow, never = (replace(CONFIG, paces=paces) for paces in ((1.0,), (0.5,), (0.01,)))
+    one, half = (collect(TASK, config, 5).episodes for config in (swift, slow))
+    assert all(len(b.actions) > len(a.actions) for a, b in zip(one, half, strict=True))
+    assert all(np.abs(episode.actions).max() <= 0.5 for episode in half)
+    with pytest.raises(UnsupportedEnvironment, match="cannot teach"):
+        collect(TASK, never, 5)
+    again = collect(TASK, replace(CONFIG, paces=(0.01, 0.5, 1.0)), 5).episodes
+    assert all(np.array_equal(a.actions, b.actions) for a, b in zip(half, again, strict=True))
+
+
+def test_experts_that_are_not_scripted_have_one_pace() -> None:
+    owned = replace(TASK, expert=ExpertSource("python", "my_experts:push", "digest"))
+    assert collection_name(owned, CONFIG, 5) == collection_name(owned, replace(CONFIG, paces=(0.5,)), 5)
 
 
 def test_a_stable_baselines3_policy_is_an_expert() -> None:

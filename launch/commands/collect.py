@@ -44,6 +44,8 @@ class Collect(Command):
     """Seed of the expert's episodes."""
     action_noise: float = DemonstrationConfig.action_noise
     """Standard deviation of Gaussian noise on the actions that are executed, in [-1, 1] units; the clean ones are recorded."""
+    paces: tuple[float, ...] = DemonstrationConfig.paces
+    """Gains of a scripted expert's motion, tried on every start in this order until it succeeds; 1 is as it was written."""
     workers: int = DemonstrationConfig.workers
     """Simulator processes on this machine; a batch on Ray has one, or none with 0. The demonstrations do not depend on it."""
     output_dir: Path = Path(DemonstrationConfig.folder)
@@ -55,7 +57,7 @@ class Collect(Command):
     cluster: Annotated[Cluster, tyro.conf.arg(name="")] = field(default_factory=Cluster)
 
     def run(self, command_line: str) -> int:
-        config = DemonstrationConfig(self.episodes, self.hold_steps, self.seed, self.workers, str(self.output_dir), self.action_noise)
+        config = DemonstrationConfig(self.episodes, self.hold_steps, self.seed, self.paces, self.workers, str(self.output_dir), self.action_noise)
         check(RunConfig(demonstrations=config))
         self.cluster.check()
         curriculum = load_curriculum(self.curriculum)

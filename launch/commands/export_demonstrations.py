@@ -47,6 +47,8 @@ class ExportDemonstrations(Command):
     """Seed of the expert's episodes."""
     action_noise: float = DemonstrationConfig.action_noise
     """Standard deviation of Gaussian noise on the actions that are executed, in [-1, 1] units; the clean ones are recorded."""
+    paces: tuple[float, ...] = DemonstrationConfig.paces
+    """Gains of a scripted expert's motion, tried on every start in this order until it succeeds; 1 is as it was written."""
     workers: int = DemonstrationConfig.workers
     """Simulator processes. The demonstrations do not depend on it."""
     folder: Path = Path(DemonstrationConfig.folder)
@@ -55,7 +57,7 @@ class ExportDemonstrations(Command):
     """Show no progress."""
 
     def run(self, command_line: str) -> int:
-        config = DemonstrationConfig(self.episodes, self.hold_steps, self.seed, self.workers, str(self.folder), self.action_noise)
+        config = DemonstrationConfig(self.episodes, self.hold_steps, self.seed, self.paces, self.workers, str(self.folder), self.action_noise)
         check(RunConfig(demonstrations=config))
         wanted = self._wanted(RunConfig(demonstrations=config))
         from reconverge.launch.demonstration_folder import refuse_filled
