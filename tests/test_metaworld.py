@@ -11,7 +11,7 @@ from benchmarks.stock_metaworld import make_stock, reset_stock
 from reconverge.envs.demonstrations import collect
 from reconverge.envs.demonstrations_config import DemonstrationConfig
 from reconverge.envs.errors import RenderingUnavailable
-from reconverge.envs.experts import expert_for, run_expert
+from reconverge.envs.experts import expert_for, run_expert, run_until_success
 from reconverge.envs.rendering import find_renderer
 from reconverge.envs.simulators import EpisodeStart, Simulators
 from reconverge.envs.tasks import find_task, make_env
@@ -135,6 +135,14 @@ def test_the_expert_demonstrates_and_its_float32_actions_replay() -> None:
     observations, success = played(env, 3, episode.actions.astype(np.float64))
     np.testing.assert_array_equal(np.float32(observations), episode.observations)
     assert success == episode.success.tolist()
+
+
+def test_an_expert_that_fails_succeeds_more_slowly() -> None:
+    task = find_task("push-back")
+    env, experts = make_env(task), [expert_for(task, pace) for pace in (1.0, 0.7)]
+    swift, slow = (run_expert(env, expert, 5, hold_steps=5) for expert in experts)
+    found = run_until_success(env, experts, 5, hold_steps=5)
+    assert swift is None and slow is not None and found is not None and np.array_equal(found.actions, slow.actions)
 
 
 def test_workers_and_this_process_agree(tmp_path: Path) -> None:
