@@ -64,7 +64,7 @@ class Report(Command):
     runs: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER...")]
     """Run folders, or folders that hold them."""
     output: MaybePath = None
-    """The page; RUN/report.html for one run, runs/comparison.html for several, when left out."""
+    """The page; RUN/report.html, beside a new RUN/summary.png, for one run, runs/comparison.html for a folder of runs, when left out."""
     tables: MaybePath = None
     """Also write the tables as CSV and LaTeX and the figures as PNG and SVG into this folder."""
     reference: MaybeName = None
@@ -78,7 +78,8 @@ class Report(Command):
             raise ConfigError(f"--reference {self.reference} has nothing to compare: {folders[0].path} is a single run; name more, or leave it out")
         if len(folders) > 1:
             _warn_of_mixing(folders)
-        output = self.output or (folders[0].report_html if len(folders) == 1 else Path("runs", "comparison.html"))
+        named = len(folders) == 1 and holds_run(self.runs[0])  # a folder that holds a single run, such as published tables, stays as it is
+        output = self.output or (folders[0].report_html if named else Path("runs", "comparison.html"))
         report_on(folders, output, Progress("quiet"), self.reference)
         print(f"report: {output}")
         if self.tables is not None:
@@ -110,12 +111,9 @@ def report_on(folders: list[RunFolder], output: Path, progress: Progress, refere
     from reconverge.eval.summary_picture import write_summary_picture
 
     with progress.phase("report"):
-        if len(folders) == 1:
-            write_report([folders[0].path], output)
-            picture = write_summary_picture(folders[0].path)
-            renew(folders[0].path, [path for path in (output, picture) if path.is_relative_to(folders[0].path)])
-        else:
-            write_report([folder.path for folder in folders], output, reference=reference)
+        write_report([folder.path for folder in folders], output, reference=reference)
+        if len(folders) == 1 and output == folders[0].report_html:
+            renew(folders[0].path, [output, write_summary_picture(folders[0].path)])
 
 
 def runs_within(paths: Iterable[Path]) -> list[RunFolder]:
