@@ -91,7 +91,7 @@ def play_alone(policy: DiffusionPolicy, scheduler: Any, start: EpisodeStart, env
 def noise_of(policy: DiffusionPolicy, start: EpisodeStart, chunk: int) -> torch.Tensor:
     """What `rollout` denoises in this chunk of the episode, (1, H, Da)."""
     stream = torch_stream("evaluation noise", start.task.name, start.seed, chunk)
-    return torch.randn(1, policy.config.horizon, policy.action_size, generator=stream)
+    return policy.config.temperature * torch.randn(1, policy.config.horizon, policy.action_size, generator=stream)
 
 
 def _same_outcomes(policy: DiffusionPolicy, starts: Sequence[EpisodeStart], simulators: Simulators) -> Equality:

@@ -52,7 +52,7 @@ PRESETS: dict[str, Preset] = {
         ),
     ),
     "cw10": Preset(
-        "Continual World 10 with the small network, a quarter of an hour on two CPU cores",
+        "Continual World 10 with the small network, eight minutes on two CPU cores",
         RunConfig(curriculum="cw10", policy=SCRIPTED),
     ),
     "cw10-paper": Preset(
