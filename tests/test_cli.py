@@ -64,7 +64,7 @@ def training(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., N
 
         monkeypatch.setattr(curriculum_run, "train", train_alone)
         monkeypatch.setattr(video, "render_videos", render)
-        monkeypatch.setattr(report, "write_report", lambda runs, output: output.write_text("<html>"))
+        monkeypatch.setattr(report, "write_report", lambda runs, output, **settings: output.write_text("<html>"))
 
     return replace
 

@@ -856,3 +856,15 @@ def test_a_killed_job_is_resumed_and_a_failing_one_reported_beside_it(tmp_path: 
     assert re.search(rf"finetune/{steady} +1 of 1", shown)
     assert look(tmp_path / "results/finetune" / steady / "seed-0", toy_job(method="finetune")).state == "result"
     assert not (tmp_path / "results/finetune" / diverging).exists()
+
+
+def test_a_page_about_a_folder_leaves_the_only_run_in_it_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    run = tmp_path / "results" / "replay" / "seed-0"
+    write_result(run, toy(method="replay"))
+    contents = lambda: {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}  # noqa: E731
+    before = contents()
+    assert main(["report", "results"]) == 0
+    assert contents() == before and Path("runs/comparison.html").exists()
+    assert main(["report", str(run)]) == 0
+    assert (run / "summary.png").exists() and (run / "report.html").read_text() != "<html>"
