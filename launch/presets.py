@@ -43,7 +43,7 @@ PRESETS: dict[str, Preset] = {
         ),
     ),
     "quickstart": Preset(
-        "the first three tasks of Continual World 10, three minutes on two CPU cores",
+        "the first three tasks of Continual World 10, two minutes on two CPU cores",
         RunConfig(
             curriculum="cw10:3",
             policy=SCRIPTED,
