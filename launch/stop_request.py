@@ -100,3 +100,15 @@ class StopRequest:
         self._say(STOPPING)
         if not self._holds:
             raise Stopped
+
+
+@contextmanager
+def interruptions_held(say: Callable[[str], None] = past_all_buffers) -> Iterator[None]:
+    """A wish to stop waits until this is left, and then raises Stopped: for what must not be broken off outside a run's own StopRequest.
+
+    An import is such a thing: broken off in a compiled module it ends in an ImportError, and within the `exec` of a dataclass Python
+    remembers the interruption and ends by SIGINT whatever the exit code was to be. Signals that are blocked would not do: another
+    thread may take one, and its handler still runs in the main thread.
+    """
+    with StopRequest(say) as stop, stop.held():
+        yield

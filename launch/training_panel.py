@@ -16,7 +16,6 @@ The training loop waits for nothing, and whatever goes wrong in a drawing is dra
 
 from __future__ import annotations
 
-import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -37,6 +36,7 @@ from reconverge.launch.machine_limits import free_memory, used_memory
 from reconverge.launch.progress import Progress, Tick, clock_text
 from reconverge.launch.remaining_time import Remaining, remaining
 from reconverge.launch.sparkline import BLOCKS, LETTERS, sparkline
+from reconverge.launch.stop_request import interruptions_held
 
 REFRESHES_PER_S = 2.0
 WIDEST, NARROWEST = 100, 50
@@ -81,22 +81,12 @@ def live_panel(folder: Path, progress: Progress) -> Iterator[None]:
         redirect_stdout=sys.stdout.isatty(),
     )  # fmt: skip
     try:
-        with _interruptions_held():  # in the middle of its first drawing rich does not know yet what it has to wipe away
+        with interruptions_held(progress.say_at_once):  # in the middle of its first drawing rich does not know yet what it has to wipe away
             live.start()
         yield
     finally:
-        with _interruptions_held():
+        with interruptions_held(progress.say_at_once):
             live.stop()
-
-
-@contextmanager
-def _interruptions_held() -> Iterator[None]:
-    """Ctrl-C and SIGTERM come when this is left."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class TrainingPanel:

@@ -134,10 +134,6 @@ def test_without_noise_a_collection_has_the_name_that_it_had_before_there_was_an
     assert collection_name(TASK, DemonstrationConfig(), 10) == "point-reach-1-10-a8fb99b30c1b"
 
 
-    assert collection_name(TASK, DemonstrationConfig(), 10) == collection_name(TASK, replace(CONFIG, action_noise=0.0), 10)
-    assert collection_name(TASK, DemonstrationConfig(), 10) == "point-reach-1-10-a8fb99b30c1b"
-
-
 def test_a_start_is_tried_at_one_pace_after_the_other_until_the_expert_succeeds() -> None:
     swift, slow, never = (replace(CONFIG, paces=paces) for paces in ((1.0,), (0.5,), (0.01,)))
     one, half = (collect(TASK, config, 5).episodes for config in (swift, slow))

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from reconverge.launch.cli import main
 from reconverge.launch.curriculum_run import CurriculumRun, train
 from reconverge.launch.progress import Progress
 from reconverge.launch.run_folder import RunFolder
-from reconverge.launch.stop_request import REQUEUE, SIGNALS, Stopped, StopRequest
+from reconverge.launch.stop_request import REQUEUE, SIGNALS, Stopped, StopRequest, interruptions_held
 from reconverge.policy.learner import Learner
 from reconverge.replay.trajectory_generator import TrajectoryGenerator
 
@@ -33,6 +34,18 @@ def test_what_is_held_is_finished_first(number: int) -> None:
         done.append("another one")
     assert done == ["the update"]
     assert signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler)
+
+
+def test_an_interruption_waits_even_if_another_thread_takes_the_signal() -> None:
+    done, taker = [], threading.Thread(target=time.sleep, args=(1.0,))
+    taker.start()
+    with pytest.raises(Stopped), interruptions_held():
+        signal.pthread_kill(taker.ident or 0, signal.SIGINT)
+        time.sleep(0.05)
+        done.append("the import")
+    assert done == ["the import"]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    taker.join()
 
 
 def test_what_is_not_held_is_broken_off() -> None:

@@ -21,7 +21,7 @@ from reconverge.launch.own_methods import check_method
 from reconverge.launch.process_rank import ProcessRank, check_shares, process_rank
 from reconverge.launch.progress import Progress
 from reconverge.launch.run_folder import RunFolder
-from reconverge.launch.stop_request import Stopped
+from reconverge.launch.stop_request import Stopped, interruptions_held
 from reconverge.launch.trackers import TrackerName, check_trackers
 
 if TYPE_CHECKING:
@@ -121,7 +121,8 @@ class Train(Command):
             self._train_and_report(folder, progress, lead)
 
     def _train_and_report(self, folder: RunFolder, progress: Progress, lead: Lead | None) -> None:
-        from reconverge.launch.curriculum_run import train, write_cost
+        with interruptions_held(progress.say_at_once):
+            from reconverge.launch.curriculum_run import train, write_cost
 
         train(self.config, folder, progress, lead)
         if self.config.video.render and self.config.video.episodes:
