@@ -35,7 +35,8 @@ LONGEST_WAIT = 50_000
 def method_dots(experiment: Experiment) -> Figure:
     """Success at the end and forgetting per group: mean and 95 % interval, every seed small, the published value +- s.e. hollow."""
     rows, groups = experiment.methods, experiment.groups
-    figure = Figure(figsize=(9, 0.95 + 0.42 * len(rows)), layout="constrained")
+    labels = [_wrapped(row.label) for row in rows]
+    figure = Figure(figsize=(9, 0.95 + _row_height(labels, 0.42) * len(rows)), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
     for place, (row, group) in enumerate(zip(rows, groups, strict=True)):
         published = row.published
@@ -43,7 +44,7 @@ def method_dots(experiment: Experiment) -> Figure:
         _dot(left, place, row.success.interval, seeds, (published.success, published.success_se) if published else None)
         seeds = [headlines.forgetting(run).mean for run in group.runs]
         _dot(right, place, row.forgetting.interval, seeds, (published.forgetting, published.forgetting_se) if published else None)
-    left.set_yticks(range(len(rows)), [_wrapped(row.label) for row in rows])
+    left.set_yticks(range(len(rows)), labels)
     left.set(ylim=(len(rows) - 0.45, -0.55), xlim=(-2, 102), title="Success at the end, %")
     right.set(title="Forgetting, points (less is better)")
     right.axvline(0, color=MUTED, linewidth=0.8)
@@ -97,7 +98,8 @@ def plasticity(rows: Sequence[PlasticityRow], labels: Sequence[str]) -> Figure:
 def final_success(groups: Sequence[RunGroup]) -> Figure:
     """Task x group: success at the end in percent, mean over seeds; the last column is the mean over tasks."""
     tasks = list(dict.fromkeys(task for group in groups for run in group.runs for task in run.tasks))
-    figure = Figure(figsize=(1.9 + 0.72 * (len(tasks) + 1), 0.75 + 0.4 * len(groups)), layout="constrained")
+    labels = [_wrapped(group.label) for group in groups]
+    figure = Figure(figsize=(1.9 + 0.72 * (len(tasks) + 1), 0.75 + _row_height(labels, 0.4) * len(groups)), layout="constrained")
     axes = figure.add_subplot()
     for row, group in enumerate(groups):
         rates = final_rates(group)
@@ -108,7 +110,7 @@ def final_success(groups: Sequence[RunGroup]) -> Figure:
             mean = float(np.mean([rates[task] for task in rates]))
             _filled(axes, len(tasks) + 0.2, row, HEAT(mean), f"{100 * mean:.1f}", dark=mean > 0.55)
     axes.set(xlim=(-0.55, len(tasks) + 0.75), ylim=(len(groups) - 0.45, -0.55))
-    axes.set_yticks(range(len(groups)), [_wrapped(group.label) for group in groups])
+    axes.set_yticks(range(len(groups)), labels)
     names = [short_name(task).replace("-", "\n", 1) for task in tasks]
     axes.set_xticks([*range(len(tasks)), len(tasks) + 0.2], [*names, "mean"], fontsize=8)
     _bare(axes)
@@ -210,4 +212,9 @@ def _bare(axes: Axes) -> None:
 
 
 def _wrapped(label: str) -> str:
-    return textwrap.fill(label, 26)
+    return textwrap.fill(label, 26, break_long_words=False)
+
+
+def _row_height(labels: Sequence[str], least: float) -> float:
+    """Inches of a row in which the label with the most lines has room."""
+    return max([least, *(0.19 * (1 + label.count("\n")) for label in labels)])
