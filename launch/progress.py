@@ -21,7 +21,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Literal, TextIO, cast
 
 from rich.console import Console
@@ -29,7 +29,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn
 from rich.progress import Progress as Bars
 from rich.text import Text
 
-from reconverge.launch.stop_request import past_all_buffers
+from reconverge.launch.stop_request import interruptions_held, past_all_buffers
 
 Mode = Literal["panel", "bars", "plain", "quiet"]
 PLAIN_INTERVAL_S = 5.0
@@ -102,11 +102,25 @@ class _Unfailing:
         return getattr(self._stream, name)
 
 
-class _CursorKept(Console):
-    """A console that never hides the cursor: a process that is killed could not give it back."""
+class _Interruptible(Console):
+    """A console that a signal may reach at any time.
+
+    It never hides the cursor: a process that is killed could not give it back. A wish to stop waits until a line is printed: of one that
+    was broken off rich does not know that it has been written, and writes it again, with the panel that it is part of.
+
+    Attributes:
+        drawing: lock of whoever draws below the lines. A line wipes away the drawing that was there when it began; without the lock, another
+            thread may have drawn a higher one by the time that it is written.
+    """
+
+    drawing: AbstractContextManager[Any] = contextlib.nullcontext()
 
     def show_cursor(self, show: bool = True) -> bool:
         return False
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        with interruptions_held(), self.drawing:
+            super().print(*objects, **options)
 
 
 class Progress:
@@ -131,13 +145,15 @@ class Progress:
         self.phases: list[Tick] = []
         self.figures: list[dict[str, Any]] = []
         self.urgent = ""
-        self.console = _CursorKept(file=cast("TextIO", _Unfailing(stream or sys.stderr)), highlight=False, soft_wrap=True)
+        self.console = _Interruptible(file=cast("TextIO", _Unfailing(stream or sys.stderr)), highlight=False, soft_wrap=True)
         self._clock = clock
         self._stage = ""
         self._place: dict[str, Any] = {}
         self._part = ""
         self._resumed_s = self._printed_s = clock()
         self._bars = self._make_bars() if mode == "bars" else None
+        if self._bars is not None:
+            self.console.drawing = self._bars.live._lock
 
     @classmethod
     def in_terminal(cls, quiet: bool = False, panel: bool = False) -> Progress:

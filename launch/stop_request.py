@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -40,7 +41,8 @@ def past_all_buffers(text: str) -> None:
 class StopRequest:
     """Listens while it is entered, in the main thread; elsewhere it does nothing.
 
-    `say` is called within the handler, so it must wait for nothing; by default the words go straight to standard error.
+    `say` is called within the handler, so it must wait for nothing; by default the words go straight to standard error. One that is
+    entered within another listens in its place, and what it heard counts as heard by both.
     """
 
     def __init__(self, say: Callable[[str], None] = past_all_buffers) -> None:
@@ -63,6 +65,9 @@ class StopRequest:
         for number, handler in self._earlier.items():
             if signal.getsignal(number) == self._heard:  # nobody else has come to listen, or to ignore it
                 signal.signal(number, handler)
+        outer = listening()
+        if outer is not None and self.wanted:
+            outer.wanted, outer._wanted_since_s = True, self._wanted_since_s
 
     def check(self) -> None:
         """Raise Stopped if it was asked for."""
@@ -72,12 +77,13 @@ class StopRequest:
     @contextmanager
     def held(self) -> Iterator[None]:
         """Let a wish wait until `check`, or until the end of this block."""
+        ending = self.wanted and not self._holds  # Stopped, or the error of what was held, is on its way
         self._holds += 1
         try:
             yield
         finally:
             self._holds -= 1
-        if not self._holds:
+        if not self._holds and not ending:
             self.check()
 
     @contextmanager
@@ -102,13 +108,22 @@ class StopRequest:
             raise Stopped
 
 
+def listening() -> StopRequest | None:
+    """The one that hears this thread's signals: they arrive in the main thread only."""
+    if threading.current_thread() is not threading.main_thread():
+        return None
+    listeners = (getattr(signal.getsignal(number), "__self__", None) for number in SIGNALS)
+    return next((each for each in listeners if isinstance(each, StopRequest)), None)
+
+
 @contextmanager
-def interruptions_held(say: Callable[[str], None] = past_all_buffers) -> Iterator[None]:
-    """A wish to stop waits until this is left, and then raises Stopped: for what must not be broken off outside a run's own StopRequest.
+def interruptions_held() -> Iterator[None]:
+    """A wish to stop, where one is listened for, waits until this is left: for what must not be broken off and has no StopRequest at hand.
 
     An import is such a thing: broken off in a compiled module it ends in an ImportError, and within the `exec` of a dataclass Python
     remembers the interruption and ends by SIGINT whatever the exit code was to be. Signals that are blocked would not do: another
     thread may take one, and its handler still runs in the main thread.
     """
-    with StopRequest(say) as stop, stop.held():
+    stop = listening()
+    with contextlib.nullcontext() if stop is None else stop.held():
         yield

@@ -16,7 +16,9 @@ The training loop waits for nothing, and whatever goes wrong in a drawing is dra
 
 from __future__ import annotations
 
+import os
 import sys
+import termios
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -47,6 +49,8 @@ OTHER_LINES = 10
 """Of the terminal that the tasks do not get: the rest of the panel, and four lines that scroll."""
 LONGEST_NAME = 24
 HEADING = "% after stage"
+LOCAL = 3
+"""Index of the local modes in what `termios.tcgetattr` gives."""
 MOST_ROWS = 1000
 """Of the training figures that a curve is drawn from; of more, as many at even distances."""
 COLD, WARM = (0x9C, 0x4A, 0x35), (0x1F, 0x6F, 0x8B)
@@ -80,13 +84,40 @@ def live_panel(folder: Path, progress: Progress) -> Iterator[None]:
         TrainingPanel(folder, progress), console=progress.console, refresh_per_second=REFRESHES_PER_S, transient=True, vertical_overflow="crop",
         redirect_stdout=sys.stdout.isatty(),
     )  # fmt: skip
+    progress.console.drawing = live._lock
+    with output_kept():
+        try:
+            with interruptions_held():  # broken off in the middle, rich would not know what it has to wipe away
+                live.start()
+            yield
+        finally:
+            with interruptions_held():
+                live.stop()
+
+
+@contextmanager
+def output_kept() -> Iterator[None]:
+    """Have Ctrl-C throw nothing away that was written and is not on the screen yet, which is what terminals do with half a drawing too."""
     try:
-        with interruptions_held(progress.say_at_once):  # in the middle of its first drawing rich does not know yet what it has to wipe away
-            live.start()
+        terminal = sys.stderr.fileno()
+        modes = termios.tcgetattr(terminal)
+    except (OSError, termios.error):  # no terminal at all
+        yield
+        return
+    kept = [*modes]
+    kept[LOCAL] |= termios.NOFLSH
+    _set_modes(terminal, kept)
+    try:
         yield
     finally:
-        with interruptions_held(progress.say_at_once):
-            live.stop()
+        _set_modes(terminal, modes)
+
+
+def _set_modes(terminal: int, modes: list[Any]) -> None:
+    """Unless this runs in the background, where a process that sets its terminal's modes is stopped."""
+    with suppress(OSError, termios.error):
+        if os.tcgetpgrp(terminal) == os.getpgrp():
+            termios.tcsetattr(terminal, termios.TCSANOW, modes)
 
 
 class TrainingPanel:

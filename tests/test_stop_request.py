@@ -36,10 +36,30 @@ def test_what_is_held_is_finished_first(number: int) -> None:
     assert signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler)
 
 
+def test_a_wish_that_an_inner_one_heard_is_known_to_the_outer_one() -> None:
+    with StopRequest() as outer:
+        with pytest.raises(Stopped), StopRequest():
+            os.kill(os.getpid(), signal.SIGTERM)
+        assert outer.wanted
+        with outer.held():  # what is cleaned up after a wish was obeyed is not stopped by the same wish
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_an_error_is_not_hidden_by_a_wish_that_waited() -> None:
+    with pytest.raises(OSError, match="disk full"), StopRequest() as stop:
+        try:
+            with stop.held():
+                os.kill(os.getpid(), signal.SIGTERM)
+                raise OSError("disk full")
+        finally:
+            with interruptions_held():
+                pass  # such as the line that says how long it took
+
+
 def test_an_interruption_waits_even_if_another_thread_takes_the_signal() -> None:
     done, taker = [], threading.Thread(target=time.sleep, args=(1.0,))
     taker.start()
-    with pytest.raises(Stopped), interruptions_held():
+    with pytest.raises(Stopped), StopRequest(), interruptions_held():
         signal.pthread_kill(taker.ident or 0, signal.SIGINT)
         time.sleep(0.05)
         done.append("the import")

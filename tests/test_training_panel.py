@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import io
+import itertools
 import os
 import pty
 import re
@@ -17,11 +18,13 @@ import termios
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from rich.console import Console
+from rich.text import Text
 from synthetic_run import POINT_REACH, write_run
 from test_progress import Clock
 
@@ -29,7 +32,7 @@ from reconverge.envs.curriculum import CURRICULA
 from reconverge.launch import training_panel
 from reconverge.launch.progress import Mode, Progress
 from reconverge.launch.sparkline import sparkline
-from reconverge.launch.stop_request import STOPPING
+from reconverge.launch.stop_request import STOPPING, Stopped, StopRequest
 from reconverge.launch.training_panel import TrainingPanel, live_panel
 
 FIGURES = [{"loss": 0.9 * 0.99**update + 0.03, "gradient_norm": 2 * 0.998**update} for update in range(0, 500, 25)]
@@ -51,6 +54,7 @@ class TerminalText(io.StringIO):
                 column = 0
             elif part == "\x1b[1A":
                 row -= 1
+                assert row >= 0, "above the top"
             elif part == "\x1b[2K":
                 lines[row] = ""
             elif not part.startswith("\x1b"):
@@ -204,6 +208,40 @@ def test_only_the_lines_stay_however_it_ends(tmp_path: Path, end: type[BaseExcep
         assert sys.stderr.__class__.__name__ != "FileProxy"
 
 
+@pytest.mark.parametrize("line", ["first", "second"])
+def test_only_the_lines_stay_where_a_signal_arrives_as_one_is_written(line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def write(stream: TerminalText, text: str) -> int:
+        written = io.StringIO.write(stream, text)
+        if line in text and not stop.wanted:
+            signal.raise_signal(signal.SIGTERM)
+        return written
+
+    with second_stage(tmp_path / "run") as (progress, run, stream):
+        monkeypatch.setattr(TerminalText, "write", write)
+        with pytest.raises(Stopped), StopRequest(progress.say_at_once) as stop, live_panel(run, progress):
+            progress.note("first")
+            progress.note("second")
+        assert stream.screen() == ["stage 2/3 point-reach-1", "first", "second"][: 2 if line == "first" else 3]
+
+
+def test_only_the_lines_stay_where_they_come_while_a_panel_that_grows_is_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    heights = itertools.cycle([1, 6, 3, 5])
+
+    def slowly(*_: object) -> list[Text]:
+        time.sleep(0.01)
+        return [Text("a row")] * next(heights)
+
+    monkeypatch.setattr(training_panel, "matrix_lines", slowly)
+    monkeypatch.setattr(training_panel, "REFRESHES_PER_S", 200)
+    lines = [f"line {number}" for number in range(20)]
+    with second_stage(tmp_path / "run") as (progress, run, stream):
+        with live_panel(run, progress):
+            for line in lines:
+                progress.note(line)
+                time.sleep(0.003)
+        assert stream.screen() == ["stage 2/3 point-reach-1", *lines]
+
+
 def test_what_goes_wrong_in_a_drawing_is_drawn_in_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: object) -> None:
         raise ZeroDivisionError("a bug")
@@ -255,9 +293,10 @@ def in_terminal(folder: Path, interrupt_at: bytes | None = None, **environment: 
     kept = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "CI")}
     process = subprocess.Popen(
         [sys.executable, "-m", "reconverge.launch", *TINY], cwd=folder, env={**kept, "TERM": "xterm-256color", **environment},
-        stdin=its, stdout=its, stderr=its,
+        preexec_fn=partial(os.login_tty, its),
     )  # fmt: skip
     os.close(its)
+    modes = termios.tcgetattr(ours)
     said, pressed, deadline_s = b"", False, time.monotonic() + 120
     while time.monotonic() < deadline_s:
         if select.select([ours], [], [], 0.1)[0]:
@@ -266,8 +305,8 @@ def in_terminal(folder: Path, interrupt_at: bytes | None = None, **environment: 
             except OSError:  # it has ended
                 break
         if interrupt_at is not None and not pressed and interrupt_at in said:
-            pressed = bool(os.write(ours, b"\x03"))  # of which a terminal writes ^C, and sends
-            process.send_signal(signal.SIGINT)
+            pressed = bool(os.write(ours, b"\x03"))
+    assert termios.tcgetattr(ours) == modes
     os.close(ours)
     return process.wait(10), said.decode()
 
@@ -289,8 +328,9 @@ def test_a_run_in_a_terminal_shows_the_panel_and_leaves_its_lines(tmp_path: Path
 @pytest.mark.slow
 def test_ctrl_c_in_a_terminal_leaves_its_lines(tmp_path: Path) -> None:
     code, said = in_terminal(tmp_path, interrupt_at="╭".encode())
-    assert code == 75 and "stopped; go on with: reconverge train --resume run" in screen(said)[-1]
-    assert not any(mark in "".join(screen(said)) for mark in "╭│╰")
+    left = screen(said)
+    assert code == 75 and "stopped; go on with: reconverge train --resume run" in left[-1], said
+    assert left[0] == "run folder: run" and not any(mark in "".join(left) for mark in "╭│╰"), said
 
 
 @pytest.mark.slow

@@ -21,7 +21,7 @@ from reconverge.launch.own_methods import check_method
 from reconverge.launch.process_rank import ProcessRank, check_shares, process_rank
 from reconverge.launch.progress import Progress
 from reconverge.launch.run_folder import RunFolder
-from reconverge.launch.stop_request import Stopped, interruptions_held
+from reconverge.launch.stop_request import Stopped, StopRequest, interruptions_held
 from reconverge.launch.trackers import TrackerName, check_trackers
 
 if TYPE_CHECKING:
@@ -94,7 +94,8 @@ class Train(Command):
         Path(self.config.demonstrations.folder).mkdir(parents=True, exist_ok=True)  # fails here rather than with a run begun
         with self._folder(command_line) as folder, Progress.in_terminal(self.quiet, panel=True) as progress, LiveStatus(folder, progress):
             try:
-                self._train(folder, progress, lead)
+                with StopRequest(progress.say_at_once):
+                    self._train(folder, progress, lead)
             except KeyboardInterrupt:
                 raise Stopped(f"go on with: reconverge train --resume {folder.path}") from None
         _print_cost(progress)
@@ -121,7 +122,7 @@ class Train(Command):
             self._train_and_report(folder, progress, lead)
 
     def _train_and_report(self, folder: RunFolder, progress: Progress, lead: Lead | None) -> None:
-        with interruptions_held(progress.say_at_once):
+        with interruptions_held():
             from reconverge.launch.curriculum_run import train, write_cost
 
         train(self.config, folder, progress, lead)
