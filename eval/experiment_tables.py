@@ -8,7 +8,7 @@
     recovery_cells.csv       per method, threshold and (earlier task, transition) over seeds
     wins.csv                 wins, ties, losses against the reference per threshold and count
     cost.csv                 minutes, bytes and FLOPs per method
-    table1.tex  recovery.tex the first and the third for LaTeX
+    table1.tex  recovery.tex table1 and recovery_summary for LaTeX
     methods.png  stages.png  tasks.png  plasticity.png  recovery-N.png, each also as .svg
 
 Rates, shares and differences are in [-1, 1]; updates and bytes are counts. An empty entry was not measured, does not exist or, for a

@@ -56,7 +56,7 @@ class RunConfig:
     threads: int = 2
     """Torch threads on the CPU."""
     save_minutes: float = 5.0
-    """Minutes between two saves within a stage: the most that a crash can lose. Changes no result."""
+    """Minutes between two saves within a stage: the most learning that a crash can lose. Changes no result."""
     policy: PolicyConfig = field(default_factory=PolicyConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     replay: ReplayConfig = field(default_factory=ReplayConfig)

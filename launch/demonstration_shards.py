@@ -6,7 +6,7 @@
     collect      as on one machine; it finds all its batches there     the same bytes, however many machines made them
 
 Started as `python -m reconverge.launch.demonstration_shards CURRICULUM.yaml FOLDER EPISODES HOLD_STEPS SEED WORKERS BATCH
-ACTION_NOISE`, this makes one shard.
+ACTION_NOISE PACE...`, this makes one shard.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The Hugging Face Hub as `push` and `pull` need it. Needs huggingface_hub: pip install 'reconverge[hub]'.
 
-The only module that talks to another machine, and only when one of the two commands was typed. The address is HF_ENDPOINT, or the
+The only module that talks to the Hub, and only when one of the two commands was typed. The address is HF_ENDPOINT, or the
 Hub's own; the token is HF_TOKEN. A login kept in a file is not used, nothing is kept in a cache, and nothing is ever asked.
 """
 

@@ -42,7 +42,7 @@ class ExportedStage:
     stage: int
 
     def name(self) -> str:
-        """Such as `quickstart-trust-region-seed-0-stage-03`."""
+        """Such as `cw10-3-trust-region-seed-0-stage-03`."""
         curriculum = Path(self.run.curriculum).stem.replace(":", "-")
         return f"{curriculum}-{self.run.method}-seed-{self.run.seed}-stage-{self.stage:02d}"
 

@@ -8,8 +8,8 @@
 The sweep polls `squeue` and those files. It may be gone meanwhile: jobs that are in the queue when it is started again are waited for, not
 submitted twice. Ctrl-C ends them, saved.
 
-submitit, which does the same for Python functions, is not used: it hands functions and results over as pickles, and here no file is ever
-unpickled. What a job needs is in plain files already, and the script can be read.
+submitit, which does the same for Python functions, is not used: it hands functions and results over as pickles, and here no file of a job
+is ever unpickled. What a job needs is in plain files already, and the script can be read.
 """
 
 from __future__ import annotations

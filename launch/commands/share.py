@@ -21,7 +21,7 @@ class Push(Command):
     A policy's card and `export.json` name the command, the folder and the machine of its run: read them before they are public.
 
     Examples:
-      reconverge push runs/exports/quickstart-trust-region-seed-0-stage-03 me/three-tasks --private
+      reconverge push runs/exports/cw10-3-trust-region-seed-0-stage-03 me/three-tasks --private
       reconverge push runs/exports/cw10-3 me/cw10-demonstrations
     """
 

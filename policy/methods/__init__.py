@@ -1,1 +1,1 @@
-"""Continual-learning methods, one short file each, composed from the five hooks of `reconverge.policy.hooks`."""
+"""Continual-learning methods, one short file each, composed from the hooks of `reconverge.policy.hooks`."""
