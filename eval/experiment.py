@@ -136,11 +136,11 @@ def summarise(runs: Sequence[RunResults], reference: str | None = None) -> Exper
 
 
 def find_reference(groups: Sequence[RunGroup], name: str | None = None) -> RunGroup:
-    """The group with this label, else the first of this method; without a name `replay`, else the first of all."""
+    """The group with this label, else that of this method with the most seeds; without a name `replay`, else the first of all."""
     wanted = name or DEFAULT_REFERENCE
     found = [group for group in groups if group.label == wanted] or [group for group in groups if group.method == wanted]
     if found:
-        return found[0]
+        return max(found, key=lambda group: len(group.runs))
     if name is not None:
         raise UnknownName("reference", name, list(dict.fromkeys([*(group.label for group in groups), *(group.method for group in groups)])))
     return groups[0]
@@ -217,7 +217,7 @@ def _notes(runs: Sequence[RunResults], used: Sequence[RunResults], groups: Seque
         notes.append(f"Not finished, so left out of the tables: {names}.")
     twice = [run for run in used if not any(run is member for group in groups for member in group.runs)]
     if twice:
-        notes.append(f"Same method, settings and seed as another run, so counted once: {', '.join(str(run.folder) for run in twice)}.")
+        notes.append(f"Same method, seed and settings that matter as another run, so counted once: {', '.join(str(run.folder) for run in twice)}.")
     elsewhere = [group.label for group in groups if group.stages != base.stages]
     if elsewhere:
         notes.append(f"Other stages than those of {base.label}, so not compared with it: {', '.join(elsewhere)}.")

@@ -11,8 +11,8 @@
     table1.tex  recovery.tex table1 and recovery_summary for LaTeX
     methods.png  stages.png  tasks.png  plasticity.png  recovery-N.png, each also as .svg
 
-Rates, shares and differences are in [-1, 1]; updates and bytes are counts. An empty entry was not measured, does not exist or, for a
-number of updates whose `..._never` or `size` is above zero, was not reached.
+Rates, shares and differences are in [-1, 1]; bounds over seeds are Student's, which may lie outside; updates and bytes are counts.
+An empty entry was not measured, does not exist or, for a number of updates whose `..._never` or `size` is above zero, was not reached.
 """
 
 from __future__ import annotations

@@ -72,11 +72,11 @@ def forward_transfer(run: RunResults) -> Interval:
     return _linear(run, ([(1.0, own - 1, task), (-1.0, 0, task)] for task, own in pairs if 1 < own <= run.stages_done + 1))
 
 
-def recovery_headline(run: RunResults, threshold: int = 90, kind: str = "online") -> RecoveryHeadline:
-    """Recovery of a run at `threshold` percent, or at the measured threshold nearest to it."""
-    measured = sorted({row.threshold for row in run.recoveries if row.kind == kind}, key=lambda found: abs(found - threshold))
+def recovery_headline(run: RunResults, threshold: int = 90) -> RecoveryHeadline:
+    """Online recovery of a run at `threshold` percent, or at the measured threshold nearest to it."""
+    measured = sorted({row.threshold for row in run.recoveries if row.kind == "online"}, key=lambda found: abs(found - threshold))
     nearest = measured[0] if measured else threshold
-    learned = [row for row in run.recoveries if row.kind == kind and row.threshold == nearest and row.reference_rate > 0]
+    learned = [row for row in run.recoveries if row.kind == "online" and row.threshold == nearest and row.reference_rate > 0]
     rows = [row for row in learned if has_curve(run, row)]
     after_dip, ends = [after_dip_of(run, row) for row in rows], [last_point(run, row) for row in rows]
     return RecoveryHeadline(

@@ -94,13 +94,14 @@ def _estimate(found: Estimate, signed: bool = False) -> str:
 
 
 def _percent(interval: Interval, signed: bool = False) -> str:
-    """Such as `92.1 (90.6 to 93.6)` of a rate with its bounds; the minus signs are those of mathematics."""
+    """Such as `92.1 (90.6 to 93.6)` of a rate with its bounds, cut to what it can be; the minus signs are those of mathematics."""
     if math.isnan(interval.mean):
         return ABSENT
     mean = _number(100 * interval.mean, signed)
     if math.isnan(interval.low) or math.isnan(interval.high):
         return mean
-    return f"{mean} ({_number(100 * interval.low, signed)} to {_number(100 * interval.high, signed)})"
+    low, high = max(-1.0 if signed else 0.0, interval.low), min(1.0, interval.high)
+    return f"{mean} ({_number(100 * low, signed)} to {_number(100 * high, signed)})"
 
 
 def _number(value: float, signed: bool = False) -> str:

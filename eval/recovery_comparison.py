@@ -156,14 +156,14 @@ def recovery_cells(group: RunGroup, published: bool) -> list[RecoveryCell]:
 
 
 def compare_recovery(group: RunGroup, reference: RunGroup, published: bool) -> list[WinsRow]:
-    """Wins, ties and losses of `group` against `reference` per threshold, over the cells and seeds that both have.
+    """Wins, ties and losses of `group` against `reference` per threshold, over the cells and seeds that both observed for as long.
 
     Nothing where their stages differ, since a cell is then another task, or another transition.
     """
     if group.stages != reference.stages:
         return []
     own, other = ({(seen.seed, seen.cell, seen.threshold): seen for run in side.runs for seen in observations(run)} for side in (group, reference))
-    common = [key for key in own if key in other]
+    common = [key for key in own if key in other and own[key].last_point == other[key].last_point]
     rows = []
     for threshold in sorted({key[2] for key in common}, reverse=True):
         keys = [key for key in common if key[2] == threshold]

@@ -4,7 +4,7 @@
     replay/seed-1     replay.source generator
     oracle/seed-0     replay.source stored        ->  replay, replay.source=stored   seed 0
 
-Settings on which no result depends, or that the method does not read, are ignored. A setting that a run's file lacks has its
+Settings that change nothing but perhaps the last digits, or that the method does not read, are ignored. A setting that a run's file lacks has its
 default, as everywhere. A label names what is not at its default, of the settings in which the groups of one method differ.
 """
 
@@ -25,7 +25,7 @@ from reconverge.replay.config import ReplayConfig
 WITHOUT_EFFECT = (
     "threads", "device", "save_minutes", "evaluation.workers", "demonstrations.workers", "demonstrations.folder", "train.log_every", "video",
 )  # fmt: skip
-"""Settings, or groups of settings, on which no result depends."""
+"""Settings, or groups of settings, that change nothing, or with `threads` and `device` the last digits only."""
 OTHER_METHOD = ("train.trust_region.form", "train.trust_region.fisher", "train.distillation", "replay.source")
 """Settings by which a method becomes another one than was published under its name."""
 LABEL_ITEMS = 4

@@ -180,7 +180,7 @@ class CurriculumRun:
         ):
             measured = {(row["purpose"], row["update"]) for row in [*record.episodes, *record.failures]}
             for purpose, grid in grids.items():
-                if start in grid and (purpose, start) not in measured:
+                if start < plan.updates and start in grid and (purpose, start) not in measured:
                     self._measure(purpose, record, start, tasks_of[purpose])
             for update in range(start + 1, plan.updates + 1):
                 figures = self._update(record)

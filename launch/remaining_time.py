@@ -51,9 +51,9 @@ def remaining(run: RunResults, where: Mapping[str, Any], stage_only: bool = Fals
 def planned_work(run: RunResults) -> list[dict[str, float]]:
     """Units per phase of every stage; stage 0, the untrained policy, first."""
     learned: list[str] = []
-    work = [{**dict.fromkeys(ORDER, 0.0), "evaluate": float(len(run.tasks))}]
     settings = _settings(run, "evaluation")
     later, following = settings.get("later_tasks", EvaluationConfig.later_tasks), settings.get("next_task", EvaluationConfig.next_task)
+    work = [{**dict.fromkeys(ORDER, 0.0), "evaluate": float(len(run.tasks) if later or following else 0)}]
     for number, (task, updates) in enumerate(zip(run.stages, run.stage_updates, strict=True), 1):
         earlier = [] if run.method == "single" else [other for other in learned if other != task]
         learned += [] if task in learned else [task]
@@ -76,7 +76,8 @@ def _paces(work: list[dict[str, float]], stage: int, share: Mapping[str, float],
     booked = {cost.phase: cost.seconds for cost in by_phase(where.get("seconds") or {})}
     done = {name: sum(earlier[name] for earlier in work[:stage]) + work[stage][name] * share[name] for name in ORDER}
     paces = {name: booked.get(name, 0.0) / units for name, units in done.items() if units}
-    if where.get("rate") and where.get("total") and work[stage].get(where["phase"]):
+    points = ("recovery", "learning")  # of which a phase is one point of many
+    if where.get("rate") and where.get("total") and work[stage].get(where["phase"]) and where["phase"] not in points:
         paces[where["phase"]] = where["total"] / where["rate"] / work[stage][where["phase"]]
     return paces
 

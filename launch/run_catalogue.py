@@ -10,6 +10,7 @@ Made for looking on while the runs are written: nothing is locked or written, an
 from __future__ import annotations
 
 import os
+import re
 import stat
 import threading
 from pathlib import Path
@@ -76,6 +77,11 @@ def find_runs(root: Path) -> list[Path]:
                 entered += _folders_in(folder)
         level = entered
     return found
+
+
+def in_numbers(path: str) -> list[tuple[str, int]]:
+    """A sorting key under which seed-2 comes before seed-10."""
+    return [(word, int(digits[:18] or -1)) for word, digits in re.findall(r"(\D*)(\d*)", path)]
 
 
 def hidden(part: str) -> bool:

@@ -428,7 +428,8 @@ def _stages(run: _Run) -> Iterator[Check]:
     if not rows or not run.plans:
         yield Check("stages", "not checked", "no success matrix here yet, or the settings cannot be read")
         return
-    shown, planned = sorted({int(row["stage"]) for row in rows}), [plan.number for plan in run.plans]
+    failed = [row for row in run.rows("failures.csv") if row["purpose"] == "matrix"]  # a stage of which every task failed has no other rows
+    shown, planned = sorted({int(row["stage"]) for row in [*rows, *failed]}), [plan.number for plan in run.plans]
     kept = finished_stages(run.folder.checkpoints)
     wrong = [f"success_matrix.csv has stage {stage}, which was not planned" for stage in shown if stage not in (0, *planned)]
     expected = [stage for stage in planned if stage <= shown[-1]]

@@ -30,7 +30,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from reconverge.envs.errors import ConfigError, DamagedFile
 from reconverge.launch import run_overview
 from reconverge.launch.live_status import read_liveness
-from reconverge.launch.run_catalogue import Catalogue, hidden
+from reconverge.launch.run_catalogue import Catalogue, hidden, in_numbers
 
 LOOPBACK = "127.0.0.1"
 OWN_NAMES = ("127.0.0.1", "localhost", "[::1]")
@@ -188,7 +188,7 @@ class _Handler(BaseHTTPRequestHandler):
 def listed(catalogue: Catalogue) -> list[dict[str, Any]]:
     """A line for every run: those that are running first, then by path with numbers in their order."""
     lines = [line for path in catalogue.paths() if (line := _line(catalogue, path)) is not None]
-    return sorted(lines, key=lambda line: (line["state"] != "running", _in_numbers(line["path"])))
+    return sorted(lines, key=lambda line: (line["state"] != "running", in_numbers(line["path"])))
 
 
 def shown(catalogue: Catalogue, path: str) -> dict[str, Any]:
@@ -262,8 +262,3 @@ def _byte_range(wanted: str | None, size: int) -> tuple[int, int] | None:
     if not found[1]:
         return max(0, size - int(found[2])), size
     return int(found[1]), min(size, int(found[2]) + 1) if found[2] else size
-
-
-def _in_numbers(path: str) -> list[tuple[str, int]]:
-    """Under which seed-2 comes before seed-10."""
-    return [(word, int(digits[:18] or -1)) for word, digits in re.findall(r"(\D*)(\d*)", path)]

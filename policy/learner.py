@@ -286,7 +286,7 @@ class Learner:
         self.averaged.copy_(self.parameters.values)
         for hook in self.method.hooks:
             hook.load_arrays(_under(hook.name, arrays))
-        self.teacher = self.policy.clone()
+        self.teacher = self.policy.clone() if stage > 0 else None
 
 
 def _under(name: str, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

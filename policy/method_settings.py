@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+REPLAY = ("replay.", "train.replay_ratio", "train.replay_weight", "train.weighting", "train.distillation")
 READS: dict[str, tuple[str, ...]] = {
     "finetune": (),
     "joint": (),
     "single": (),
-    "replay": ("replay.",),
+    "replay": REPLAY,
     "ewc": ("train.trust_region.",),
     "l2": ("train.l2.",),
     "mas": ("train.mas.",),
     "si": ("train.si.",),
-    "trust-region": ("replay.", "train.trust_region."),
-    "ftml": ("replay.", "train.meta."),
-    "vr-mcl": ("replay.", "train.meta."),
-    "t-dgr": ("replay.",),
+    "trust-region": (*REPLAY, "train.trust_region."),
+    "ftml": (*REPLAY, "train.meta."),
+    "vr-mcl": (*REPLAY, "train.meta."),
+    "t-dgr": REPLAY,
     "adaptive": ("train.update_budget.",),
-    "adaptive-trust-region": ("replay.", "train.trust_region.", "train.update_budget."),
+    "adaptive-trust-region": (*REPLAY, "train.trust_region.", "train.update_budget."),
 }
 """Every method of this package and, by how their dotted names begin, the settings of its own; all others are read by every method."""
 OWN: frozenset[str] = frozenset(prefix for prefixes in READS.values() for prefix in prefixes)

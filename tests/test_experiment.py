@@ -15,7 +15,7 @@ from synthetic_run import POINT_REACH, write_csv, write_run
 from reconverge.envs.curriculum import CW10
 from reconverge.envs.errors import RunFolderError, UnknownName
 from reconverge.eval.comparison import unlike
-from reconverge.eval.experiment import cost_row, final_rates, method_row, paired_row, summarise
+from reconverge.eval.experiment import cost_row, final_rates, find_reference, method_row, paired_row, summarise
 from reconverge.eval.experiment_tables import csv_text, write_tables
 from reconverge.eval.headlines import recovery_headline
 from reconverge.eval.intervals import wilson
@@ -237,6 +237,22 @@ def test_wins_by_hand(tmp_path: Path) -> None:
     (row,) = compare_recovery(RunGroup("ewc", "ewc", (own,)), RunGroup("replay", "replay", (other,)), published=True)
     assert row.after_dip == row.first == Wins(1, 1, 1) and row.threshold == 90 and row.seeds == 1
     assert row.published == published_wins("ewc", "replay", 90, [(1, 2), (1, 3), (2, 3)])
+
+
+def test_cells_that_one_side_observed_for_longer_are_not_compared(tmp_path: Path) -> None:
+    own, other = (hand_run(tmp_path / name, "replay", 0, (8, 9, 10), (STAY, STAY, (9, 4, 4, 4))) for name in "ab")
+    points = (tmp_path / "b" / "recovery_curves.csv").read_text().splitlines(True)
+    (tmp_path / "b" / "recovery_curves.csv").write_text("".join(line for line in points if f"online,3,{B},50," not in line))
+    (row,) = compare_recovery(RunGroup("ewc", "ewc", (own,)), RunGroup("replay", "replay", (read_run(other.folder),)), published=False)
+    assert row.after_dip == Wins(0, 2, 0)  # of three cells
+
+
+def test_the_reference_is_the_group_with_the_most_seeds(tmp_path: Path) -> None:
+    runs = [with_settings(write_run(tmp_path / "odd", method="replay"), demonstrations={"paces": [0.5]})]
+    runs += [with_settings(write_run(tmp_path / str(seed), method="replay", seed=seed), demonstrations={"paces": [0.7]}) for seed in (0, 1)]
+    groups = group_runs([read_run(folder) for folder in runs])
+    assert find_reference(groups).seeds == find_reference(groups, "replay").seeds == (0, 1)
+    assert find_reference(groups, groups[0].label).seeds == (0,)
 
 
 def test_the_published_tables_are_read_honestly() -> None:

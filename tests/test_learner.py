@@ -176,6 +176,13 @@ def test_arrays_carry_a_learner_over_a_stage_boundary(method: str) -> None:
     assert all((resumed.arrays()[name] == array).all() for name, array in whole.arrays().items())
 
 
+def test_there_is_no_teacher_in_the_first_stage_however_it_is_begun() -> None:
+    learner = learner_of(METHODS["penalty"]())
+    assert learner.teacher is None
+    learner.load_arrays(0, learner.arrays())
+    assert learner.teacher is None
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_underway_carries_a_learner_over_the_middle_of_a_stage(method: str) -> None:
     def after_three(learner: Learner) -> Learner:

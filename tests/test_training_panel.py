@@ -105,7 +105,7 @@ def test_the_panel_shows_tasks_matrix_curves_and_time_left(tmp_path: Path) -> No
     assert lines[2].split()[3] == "100" and lines[3].split()[3] == "5"  # the synthetic run's successes on both after stage 1
     assert "update 100/500 › recovery 30/90 ━━" in text and "30.0/s  eta 0:02" in text
     assert re.search(r"loss 0.0376 █[▁-█]+▁  .*gradient norm 0.773  █[▁-█]+▁", text)
-    assert "left: stage 0:46, run 1:47 " in text  # 400 updates of 0.1 s and 6 s for what follows them; and another such stage
+    assert "left: stage 0:46, run 1:44 " in text  # 400 updates of 0.1 s and 6 s for the rest; then 500 and 8 s, 3 for 16 points of recovery
     assert all(len(line) <= 77 for line in lines) and len(lines) == 9
 
 

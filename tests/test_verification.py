@@ -161,6 +161,16 @@ def test_without_checkpoints_the_episodes_still_give_the_tables(unsealed: Path) 
         (unsealed / table).write_text(text)
 
 
+def test_a_stage_of_which_every_task_failed_is_not_lacking(unsealed: Path) -> None:
+    shutil.rmtree(unsealed / "checkpoints")
+    rows = (unsealed / "success_matrix.csv").read_text().splitlines(True)
+    (unsealed / "success_matrix.csv").write_text("".join(row for row in rows if not row.startswith("1,")))
+    assert "success_matrix.csv lacks stage 1" in said(unsealed)
+    with (unsealed / "failures.csv").open("a") as file:
+        file.write("1,matrix,20,point-reach-0,7,3,it fell over\n1,matrix,20,point-reach-1,7,3,it fell over\n")
+    assert "lacks stage 1" not in said(unsealed)
+
+
 def test_another_seed_a_double_episode_and_a_rate_above_one_are_named(unsealed: Path) -> None:
     shutil.rmtree(unsealed / "checkpoints")
     lines = (unsealed / "episodes.csv").read_text().splitlines()

@@ -157,6 +157,15 @@ def test_time_left_by_hand(tmp_path: Path) -> None:
     assert of_stage is not None and of_stage.seconds == pytest.approx(250 / 10 + 7 + 3 * 5 / (3 + 2) + 1 * 4 / 7)
 
 
+def test_time_left_does_not_leap_while_a_point_of_recovery_is_measured(tmp_path: Path) -> None:
+    run = read_run(run_at(tmp_path / "run", done=1))
+    seconds = {"update": 60.0, "fisher": 2.0, "generator": 5.0, "evaluate": 5.0, "recovery": 4.0}
+    where = {"stage": 2, "update": 250, "seconds": seconds}
+    between = remaining(run, {**where, "phase": "update", "done": 250, "total": 500, "rate": 750 / 60})
+    within = remaining(run, {**where, "phase": "recovery", "done": 10, "total": 90, "rate": 30.0})
+    assert between is not None and within is not None and 0.5 < within.seconds / between.seconds < 2
+
+
 def test_what_was_never_seen_makes_it_a_lower_bound(tmp_path: Path) -> None:
     run = read_run(run_at(tmp_path / "run", done=1))
     first = remaining(run, {"stage": 1, "phase": "update", "update": 100, "done": 100, "total": 500, "rate": 10.0, "seconds": {}})

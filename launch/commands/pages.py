@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from reconverge.envs.errors import ConfigError
 from reconverge.envs.tasks import find_task
 from reconverge.launch.commands.command import Command, MaybeName, MaybePath, Run
 from reconverge.launch.progress import Progress
+from reconverge.launch.run_catalogue import in_numbers
 from reconverge.launch.run_folder import RunFolder, holds_run
 from reconverge.launch.seal import renew
 
@@ -125,11 +125,6 @@ def runs_within(paths: Iterable[Path]) -> list[RunFolder]:
     for path in paths:
         within = [] if holds_run(path) else [config.parent for config in path.rglob("config.yaml") if holds_run(config.parent)]
         shown = [folder for folder in within if not any(part.startswith(".") for part in folder.relative_to(path).parts)]
-        for folder in sorted(shown, key=_in_numbers) or [path]:
+        for folder in sorted(shown, key=lambda folder: in_numbers(str(folder))) or [path]:
             found.setdefault(folder.resolve(), RunFolder.open(folder))
     return list(found.values())
-
-
-def _in_numbers(path: Path) -> list[tuple[str, int]]:
-    """A sorting key under which seed-2 comes before seed-10."""
-    return [(word, int(digits or -1)) for word, digits in re.findall(r"(\D*)(\d*)", str(path))]
