@@ -171,7 +171,9 @@ class Sb3Expert:
         return np.clip(np.asarray(action, np.float64), -1.0, 1.0)
 
 
-def run_expert(env: TaskEnv, expert: Expert, seed: int, hold_steps: int, action_noise: float = 0.0) -> Episode | None:
+def run_expert(
+    env: TaskEnv, expert: Expert, seed: int, hold_steps: int, action_noise: float = 0.0, alive: Callable[[], None] = lambda: None
+) -> Episode | None:
     """A demonstration of one episode, ended `hold_steps` after its first success; None if it fails or the physics break.
 
     The last steps show that the goal is held: without them a learner sees the goal only in final observations,
@@ -179,6 +181,8 @@ def run_expert(env: TaskEnv, expert: Expert, seed: int, hold_steps: int, action_
 
     With `action_noise`, a standard deviation, noise is added to what acts and not to what is recorded (DART, Laskey et al. 2017): the expert
     shows how it corrects what it did not want. The stored actions do not replay such an episode.
+
+    `alive` is called before every action: an expert that plans for a second a step does not hang.
     """
     noise = numpy_stream("action noise", env.task.name, seed)
     observation, _ = env.reset(seed=seed)
@@ -187,6 +191,7 @@ def run_expert(env: TaskEnv, expert: Expert, seed: int, hold_steps: int, action_
     success: list[bool] = []
     truncated, last = False, env.task.horizon
     while not truncated and len(actions) < last:
+        alive()
         # The action is rounded before it acts, so that the stored float32 actions replay the episode exactly.
         action = np.asarray(expert.act(observation), np.float32)
         observation, _, _, truncated, info = env.step(_executed(action.astype(np.float64), action_noise, noise))
@@ -203,10 +208,10 @@ def run_expert(env: TaskEnv, expert: Expert, seed: int, hold_steps: int, action_
 
 
 def run_until_success(
-    env: TaskEnv, experts: Iterable[Expert], seed: int, hold_steps: int, action_noise: float = 0.0
+    env: TaskEnv, experts: Iterable[Expert], seed: int, hold_steps: int, action_noise: float = 0.0, alive: Callable[[], None] = lambda: None
 ) -> Episode | None:
     """The demonstration of the first of `experts` that succeeds on this episode, see `run_expert`; None if none does."""
-    runs = (run_expert(env, expert, seed, hold_steps, action_noise) for expert in experts)
+    runs = (run_expert(env, expert, seed, hold_steps, action_noise, alive) for expert in experts)
     return next((run for run in runs if run is not None), None)
 
 

@@ -60,6 +60,7 @@ class GymEnv(gymnasium.Env[np.ndarray, np.ndarray]):
         self._low, self._high = own.low.astype(np.float64), own.high.astype(np.float64)
         self._action_type = own.dtype
         self._steps, self._return, self._invalid, self._time = 0, 0.0, False, 0.0
+        self._seed = self._drawn_seed = -1
         self._drawing: gymnasium.Env[Any, Any] | None = None
         self.observation_space = Box(-np.inf, np.inf, (task.observation_size,), np.float64)
         self.action_space = Box(-1.0, 1.0, (task.action_size,), np.float64)
@@ -68,7 +69,8 @@ class GymEnv(gymnasium.Env[np.ndarray, np.ndarray]):
         """Start the episode of `seed`; without one, episode 0."""
         if (data := _mujoco_data(self._env)) is not None:
             data.warning.number[:] = 0  # not every environment's reset clears those of the episode before
-        observation, _ = self._env.reset(seed=seed or 0)
+        self._seed = seed or 0
+        observation, _ = self._env.reset(seed=self._seed)
         self._steps, self._return, self._time = 0, 0.0, -np.inf
         self._invalid = not self._sound(observation)
         return np.array(observation, np.float64), {}
@@ -97,26 +99,45 @@ class GymEnv(gymnasium.Env[np.ndarray, np.ndarray]):
     def physics_state(self) -> np.ndarray:
         """Joint positions and velocities of a MuJoCo environment, `state` of a classic one, otherwise nothing: (S,) float64."""
         inner: Any = self._env.unwrapped
-        if hasattr(inner, "data") and hasattr(inner, "set_state"):
+        if _has_mujoco_state(self._env):
             return np.concatenate([inner.data.qpos, inner.data.qvel])
         state = getattr(inner, "state", None)
-        return np.empty(0) if state is None else np.array(state, np.float64).ravel()
+        try:
+            return np.empty(0) if state is None else np.array(state, np.float64).ravel()
+        except (TypeError, ValueError):  # a state that is no array of numbers
+            return np.empty(0)
 
     def draw(self, state: np.ndarray, width: int, height: int) -> np.ndarray:
-        """A picture, uint8 (height, width, 3), by the environment's own `rgb_array` rendering. Raises RenderingUnavailable without OpenGL."""
+        """A picture of the episode that was reset last, uint8 (height, width, 3), by the environment's own `rgb_array` rendering.
+
+        Raises RenderingUnavailable without OpenGL, and for an environment that does not draw.
+        """
         if not len(state):
             raise RenderingUnavailable(f"'{self.task.name}' shows no physics state that could be drawn later; set video.render to false")
+        try:
+            picture = np.asarray(self._picture(state))
+        except RenderingUnavailable:
+            raise
+        except Exception as error:  # whatever somebody's own environment raises
+            raise RenderingUnavailable(f"'{self.task.name}' was not drawn: {type(error).__name__}: {error}; set video.render to false") from error
+        if picture.ndim != 3 or picture.shape[2] < 3:
+            raise RenderingUnavailable(f"'{self.task.name}' drew an array of shape {picture.shape}, no picture; set video.render to false")
+        return _resized(picture, width, height)
+
+    def _picture(self, state: np.ndarray) -> Any:
         if self._drawing is None:
             if _mujoco_data(self._env) is not None:
                 os.environ.setdefault("MUJOCO_GL", find_renderer())  # Gymnasium's own choice may load a driver that draws nothing
             self._drawing = _made(self._made_of, render_mode="rgb_array")
-        self._drawing.reset(seed=0)
+        if self._drawn_seed != self._seed:  # what the reset placed and is in no state, such as a goal
+            self._drawing.reset(seed=self._seed)
+            self._drawn_seed = self._seed
         inner: Any = self._drawing.unwrapped
-        if hasattr(inner, "data") and hasattr(inner, "set_state"):
+        if _has_mujoco_state(self._drawing):
             inner.set_state(state[: inner.model.nq], state[inner.model.nq :])
         else:
             inner.state = state.copy()
-        return _resized(np.asarray(self._drawing.render()), width, height)
+        return self._drawing.render()
 
     def close(self) -> None:
         self._env.close()
@@ -151,6 +172,10 @@ def _mujoco_data(env: gymnasium.Env[Any, Any]) -> Any | None:
     mujoco: Any = sys.modules.get("mujoco")
     data = getattr(env.unwrapped, "data", None)
     return data if mujoco is not None and isinstance(data, mujoco.MjData) else None
+
+
+def _has_mujoco_state(env: gymnasium.Env[Any, Any]) -> bool:
+    return _mujoco_data(env) is not None and hasattr(env.unwrapped, "set_state")
 
 
 def _heard(warning: str) -> None:

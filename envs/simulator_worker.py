@@ -16,6 +16,7 @@ import traceback
 from collections import Counter, OrderedDict
 from collections.abc import Iterator, MutableSequence, Sequence
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -163,6 +164,7 @@ class Worker:
         self._notice = notice
         self._kept: OrderedDict[Task, list[TaskEnv]] = OrderedDict()
         self._running: list[_Running | None] = []
+        self._observation_size = 0
         self._busy_with(NOBODY)
 
     def answer(self, message: Message) -> Any:
@@ -195,7 +197,8 @@ class Worker:
         wanted = Counter(start.task for start in rows.values())
         self._drop_unused(wanted)
         free = {task: self._environments(task) for task in wanted}
-        observations = np.zeros((len(request.starts), request.starts[0].task.observation_size if request.starts else 0))
+        self._observation_size = request.starts[0].task.observation_size if request.starts else 0
+        observations = np.zeros((len(request.starts), self._observation_size))
         for row, start in rows.items():
             self._busy_with(row)
             episode = _Running(next(free[start.task]), start.seed, request.record[row], request.stop_at_success)
@@ -204,7 +207,7 @@ class Worker:
 
     def _step(self, request: Step) -> StepResult:
         m, k, _ = request.actions.shape
-        result = StepResult.empty(m, k, next((len(episode.observation) for episode in self._running if episode), 0))
+        result = StepResult.empty(m, k, self._observation_size)
         for i, (row, actions) in enumerate(zip(request.rows.tolist(), request.actions, strict=True)):
             self._busy_with(row)
             episode = self._running[row]
@@ -226,7 +229,7 @@ class Worker:
         env, experts = next(self._environments(request.task)), [expert_for(request.task, pace) for pace in request.paces]
         for row, seed in enumerate(request.seeds):
             self._busy_with(row)
-            runs.append(run_until_success(env, experts, seed, request.hold_steps, request.action_noise))
+            runs.append(run_until_success(env, experts, seed, request.hold_steps, request.action_noise, partial(self._busy_with, row)))
         return runs
 
     def _environments(self, task: Task) -> Iterator[TaskEnv]:

@@ -16,9 +16,10 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
 from dataclasses import dataclass
 from multiprocessing import active_children, get_context
 from pathlib import Path
@@ -177,14 +178,15 @@ def draw_clip(env: TaskEnv, rollout: Rollout, config: VideoConfig, frames_file: 
 def _draw_all(jobs: list[_Job], workers: int, progress: Progress | None) -> list[Clip]:
     clips: list[Clip] = []
     total = sum(len(job.rollouts) for job in jobs)
-    for drawn in _results(jobs, workers):
-        clips += drawn
-        if progress:
-            progress(len(clips), total)
+    with closing(_results(jobs, workers)) as results:
+        for drawn in results:
+            clips += drawn
+            if progress:
+                progress(len(clips), total)
     return clips
 
 
-def _results(jobs: list[_Job], workers: int) -> Iterator[list[Clip]]:
+def _results(jobs: list[_Job], workers: int) -> Generator[list[Clip]]:
     if workers == 0 or len(jobs) == 1:
         yield from map(_draw_task, jobs)
         return
@@ -196,8 +198,6 @@ def _results(jobs: list[_Job], workers: int) -> Iterator[list[Clip]]:
             while left:
                 done, left = wait(left, PATIENCE_S, FIRST_COMPLETED)
                 if not done:
-                    for process in set(active_children()) - set(others):
-                        process.kill()
                     raise RenderingUnavailable(
                         f"no rendering process has finished a task within {PATIENCE_S / 60:.0f} minutes; they were ended. "
                         "Run `reconverge doctor`, which tries every OpenGL, or choose one with MUJOCO_GL=egl or MUJOCO_GL=osmesa"
@@ -209,6 +209,10 @@ def _results(jobs: list[_Job], workers: int) -> Iterator[list[Clip]]:
                 "a rendering process died without a word (out of memory, or its OpenGL crashed); "
                 "run `reconverge doctor`, or render with fewer workers"
             ) from error
+        finally:
+            if left:  # broken off: what is left would be drawn to the end first
+                for process in set(active_children()) - set(others):
+                    process.kill()
 
 
 def _draw_task(job: _Job) -> list[Clip]:

@@ -22,7 +22,7 @@ from reconverge.launch.config import RunConfig
 from reconverge.launch.progress import Progress
 from reconverge.launch.run_folder import RunFolder
 from reconverge.launch.run_tables import rate_columns
-from reconverge.policy.config import SamplerName
+from reconverge.policy.config import SamplerName, most_steps
 from reconverge.policy.diffusion_policy import DiffusionPolicy
 
 Row = dict[str, Any]
@@ -126,8 +126,8 @@ def plan_evaluation(
     ways = product(samplers or (own.sampler,), sampling_steps or (own.sampling_steps,), temperatures or (own.temperature,))
     settings = [Acting(*way) for way in ways]
     for acting in settings:
-        if not 1 <= acting.steps <= own.timesteps:
-            raise ConfigError(f"--sampling-steps {acting.steps} is outside 1 to {own.timesteps}, the policy's diffusion timesteps")
+        if not 1 <= acting.steps <= (most := most_steps(acting.sampler, own.timesteps)):
+            raise ConfigError(f"--sampling-steps {acting.steps} is outside 1 to {most}, what {acting.sampler} can take of {own.timesteps} timesteps")
         if not 0 <= acting.temperature <= 1:
             raise ConfigError(f"--temperatures {acting.temperature:g} is outside 0 to 1")
     return EvaluationPlan(folder, checkpoint, chosen, settings, episodes or config.evaluation.episodes)

@@ -14,7 +14,7 @@ import tyro
 from reconverge.envs.demonstrations_config import DemonstrationConfig
 from reconverge.envs.errors import ConfigError, shown
 from reconverge.eval.config import EvaluationConfig, RecoveryConfig, VideoConfig
-from reconverge.policy.config import PolicyConfig, TrainConfig
+from reconverge.policy.config import PolicyConfig, TrainConfig, most_steps
 from reconverge.policy.method_settings import READS
 from reconverge.replay.config import ReplayConfig
 
@@ -180,8 +180,9 @@ def _check_timeline(config: RunConfig) -> None:
         raise ConfigError(f"policy.relative_scales_m is {policy.relative_scales_m}; length scales must be positive, in metres")
     if not config.demonstrations.paces or any(not 0 < pace <= 10 for pace in config.demonstrations.paces):
         raise ConfigError(f"demonstrations.paces is {config.demonstrations.paces}; at least one is needed, each above 0 and at most 10")
-    if policy.sampling_steps > policy.timesteps:
-        raise ConfigError(f"policy.sampling_steps {policy.sampling_steps} exceeds policy.timesteps {policy.timesteps}; lower it")
+    if policy.sampling_steps > (most := most_steps(policy.sampler, policy.timesteps)):
+        taken = f"{policy.sampler} takes at most {most} of {policy.timesteps} timesteps"
+        raise ConfigError(f"policy.sampling_steps is {policy.sampling_steps}; {taken}: lower it, or raise policy.timesteps")
     generator = config.replay.generator
     if generator.sampling_steps > generator.timesteps:
         raise ConfigError(f"replay.generator.sampling_steps {generator.sampling_steps} exceeds its timesteps {generator.timesteps}; lower it")

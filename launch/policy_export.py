@@ -22,7 +22,7 @@ from reconverge.eval.run_results import RunResults, read_run
 from reconverge.launch.checkpoint import checkpoint_of, read_record
 from reconverge.launch.model_card import model_card
 from reconverge.launch.run_folder import RunFolder
-from reconverge.policy.config import SamplerName
+from reconverge.policy.config import SamplerName, most_steps
 from reconverge.policy.diffusion_policy import DiffusionPolicy, arrays_of
 
 RECORD = "export.json"
@@ -69,9 +69,10 @@ def read_stage(
     """
     checkpoint = checkpoint_of(folder, stage)
     policy = DiffusionPolicy.load(checkpoint).eval()
-    if sampling_steps is not None and sampling_steps > policy.config.timesteps:
-        given = f"--sampling-steps is {sampling_steps}"
-        raise ConfigError(f"{given}; this policy has {policy.config.timesteps} diffusion timesteps, give at most that")
+    own = policy.config
+    steps, most = sampling_steps or own.sampling_steps, most_steps(sampler or own.sampler, own.timesteps)
+    if steps > most:
+        raise ConfigError(f"--sampling-steps is {steps}; {sampler or own.sampler} takes at most {most} of this policy's {own.timesteps} timesteps")
     if temperature is not None and not 0 <= temperature <= 1:
         raise ConfigError(f"--temperature is {temperature:g}; it must be from 0 to 1")
     policy = policy.acting_with(sampler=sampler, sampling_steps=sampling_steps, temperature=temperature)

@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 import gymnasium
 import numpy as np
-from gymnasium.wrappers import RescaleAction
+from gymnasium.wrappers import RescaleAction, TimeLimit
 from stable_baselines3 import PPO, SAC, TD3
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.noise import NormalActionNoise
@@ -25,6 +25,7 @@ from torch import nn
 
 from reconverge.envs.actor_network import ActorNetwork
 from reconverge.envs.episodes import episode_seed
+from reconverge.envs.gym_env import DEFAULT_HORIZON
 from reconverge.envs.gym_name import GymName
 from reconverge.envs.task import Task
 from reconverge.envs.tasks import make_env
@@ -76,7 +77,10 @@ class ExpertTraining:
         return learned[0]
 
     def _environment(self) -> gymnasium.Env[Any, Any]:
-        return RescaleAction(gymnasium.make(self.name.environment, **self.name.arguments), np.float32(-1.0), np.float32(1.0))
+        env: gymnasium.Env[Any, Any] = gymnasium.make(self.name.environment, **self.name.arguments)
+        if env.spec is None or env.spec.max_episode_steps is None:
+            env = TimeLimit(env, DEFAULT_HORIZON)  # as its task ends
+        return RescaleAction(env, np.float32(-1.0), np.float32(1.0))
 
     def _model(self, env: VecEnv) -> Any:
         shared: dict[str, Any] = {"seed": self.seed, "device": "cpu", "learning_rate": self.learning_rate}

@@ -31,7 +31,9 @@ from torch.nn.functional import linear, pad, scaled_dot_product_attention
 
 from reconverge.policy.config import UnetConfig
 
-FEW_ROWS = 48  # batch x length up to which a convolution on a CPU is made as one matrix product: faster (to 64), and for batches of a few rows only
+FEW_ROWS = 31
+"""Batch x length up to which a convolution on a CPU is made as one matrix product, which is faster up to 64. Its last bits differ, so rollouts, whose
+batches have at least 32 rows, must not meet both."""
 
 
 def sinusoidal_features(timestep: Tensor, count: int) -> Tensor:

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from reconverge.policy.config import SamplerName
+from reconverge.policy.config import SamplerName, most_steps
 from reconverge.policy.noise_schedule import alphas_bar
 from reconverge.policy.samplers import Denoise, Target, make_sampler
 
@@ -34,8 +34,8 @@ class Diffusion:
         `temperature` scales the noise that a sample begins with: below 1 samples gather where they are likely ("low-temperature
         sampling", arXiv 2211.15657), at 0 there is one.
         """
-        if not 1 <= sampling_steps <= timesteps:
-            raise ValueError(f"sampling_steps must be in 1..{timesteps} (the diffusion timesteps), got {sampling_steps}")
+        if not 1 <= sampling_steps <= (most := most_steps(sampler, timesteps)):
+            raise ValueError(f"{sampler} takes 1 to {most} sampling steps of {timesteps} diffusion timesteps, got {sampling_steps}")
         self.timesteps, self.clip, self.temperature = timesteps, clip, temperature
         self._sampler = make_sampler(sampler, timesteps, sampling_steps, clip, target)
         level = alphas_bar(timesteps)

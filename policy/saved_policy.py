@@ -17,7 +17,7 @@ import torch
 
 from reconverge.envs.errors import DamagedFile, ReconvergeError, shown
 from reconverge.envs.strict_settings import from_mapping
-from reconverge.policy.config import PolicyConfig
+from reconverge.policy.config import PolicyConfig, most_steps
 from reconverge.policy.denoiser import build_denoiser
 from reconverge.policy.random_streams import seeded_initialisation
 from reconverge.policy.relative_positions import POSITION_SIZE, relative_size
@@ -83,7 +83,7 @@ def _check(saved: SavedPolicy) -> None:
     # An observation may be of size 0: what generates images observes nothing.
     if min(saved.action_size, config.window, config.horizon, config.executed, config.sampling_steps) < 1:
         raise ValueError("a size is less than 1")
-    if not 1 <= config.sampling_steps <= config.timesteps <= MOST_TIMESTEPS or config.timesteps < 2:
+    if not 2 <= config.timesteps <= MOST_TIMESTEPS or config.sampling_steps > most_steps(config.sampler, config.timesteps):
         raise ValueError(f"{config.sampling_steps} sampling steps of {config.timesteps} timesteps")
     if not 0 <= config.temperature <= 1:
         raise ValueError(f"a temperature of {config.temperature}")

@@ -1,5 +1,8 @@
 """A tiny environment of somebody's own, and experts for it: what a user's module looks like to reconverge."""
 
+import time
+from typing import ClassVar
+
 import gymnasium
 import numpy as np
 from gymnasium.spaces import Box
@@ -31,12 +34,37 @@ class Slider(gymnasium.Env):
         return np.full(self.sizes, self.state, np.float32)
 
 
+class Painted(Slider):
+    """Its goal is placed at reset and in no state; a picture is all of the goal's grey."""
+
+    metadata: ClassVar = {"render_modes": ["rgb_array"]}
+
+    def __init__(self, render_mode=None, **options):
+        super().__init__(**options)
+        self.render_mode = render_mode
+
+    def reset(self, *, seed=None, options=None):
+        seen = super().reset(seed=seed)
+        self.goal = int(self.np_random.integers(256))
+        return seen
+
+    def render(self):
+        return np.full((4, 4, 3), self.goal, np.uint8)
+
+
+gymnasium.register("Painted-v0", "slider_world:Painted", max_episode_steps=25)
+gymnasium.register("Endless-v0", "slider_world:Slider")
 gymnasium.register("OwnSlider-v0", "slider_world:Slider", max_episode_steps=25)
 
 
 def push(observation):
     """In the environment's own units: at most 6, at least -2."""
     return np.array([np.clip(20.0 * (1.0 - observation[0]), -2.0, 6.0)])
+
+
+def ponder(observation):
+    time.sleep(0.08)
+    return 0.1 * push(observation)
 
 
 def too_many(observation):

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.full_unet import with_all_taps
+from reconverge.eval.rollout import SMALLEST_BATCH
 from reconverge.policy import conditional_unet
 from reconverge.policy.conditional_unet import ConditionalUnet1D, _Conv, _DoublingConv, live_range, live_taps
 from reconverge.policy.config import UnetConfig
@@ -140,6 +141,14 @@ def test_the_split_call_with_one_timestep_equals_forward(few_rows: int, monkeypa
         expected = unet(noisy, one.expand(3), condition)
         assert torch.equal(unet.denoise(noisy, one.expand(3), prepared), expected)
         assert torch.allclose(unet.denoise(noisy, one, prepared), expected, rtol=0, atol=1e-13)
+
+
+def test_a_row_does_not_depend_on_the_size_of_a_rollouts_batch() -> None:
+    assert conditional_unet.FEW_ROWS < SMALLEST_BATCH
+    unet, (noisy, timestep, condition) = unet_and_batch(4, torch.float32, batch=100)
+    alone = unet(noisy[:SMALLEST_BATCH], timestep[:SMALLEST_BATCH], condition[:SMALLEST_BATCH])
+    for batch in (40, 64, 100):
+        assert torch.equal(unet(noisy[:batch], timestep[:batch], condition[:batch])[:SMALLEST_BATCH], alone)
 
 
 def test_film_is_linear_of_mish_of_both() -> None:

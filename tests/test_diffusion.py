@@ -82,8 +82,15 @@ def test_a_row_does_not_depend_on_its_company_nor_on_the_global_generator(sample
 
 
 def test_more_sampling_steps_than_timesteps_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"sampling_steps must be in 1\.\.10"):
+    with pytest.raises(ValueError, match="ddim takes 1 to 10 sampling steps of 10 diffusion timesteps, got 11"):
         Diffusion(10, "ddim", 11, clip=1.0)
+
+
+def test_the_longest_schedule_of_dpm_solver_is_finite_and_a_longer_one_is_refused() -> None:
+    sampled = Diffusion(50, "dpm-solver++", 49, clip=1.0).sample(lambda noisy, timestep: 0.5 * noisy, (3,), streams(4))
+    assert sampled.isfinite().all()
+    with pytest.raises(ValueError, match=r"dpm-solver\+\+ takes 1 to 49 sampling steps"):
+        Diffusion(50, "dpm-solver++", 50, clip=1.0)
 
 
 def test_draws_cover_all_timesteps() -> None:

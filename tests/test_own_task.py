@@ -13,12 +13,13 @@ from hypothesis import strategies as st
 from reconverge.envs.curriculum import load_curriculum
 from reconverge.envs.demonstrations import collect, collection_name
 from reconverge.envs.demonstrations_config import DemonstrationConfig
-from reconverge.envs.errors import CurriculumError, ReconvergeError, UnknownName, UnsupportedEnvironment
+from reconverge.envs.errors import CurriculumError, ReconvergeError, RenderingUnavailable, UnknownName, UnsupportedEnvironment
 from reconverge.envs.expert_source import MissingExpert, UntrustedExpert, read_expert
 from reconverge.envs.experts import check_expert, expert_for, to_unit
 from reconverge.envs.gym_name import gym_name, read_gym_name, short_name
 from reconverge.envs.own_task import own_curriculum, own_task
 from reconverge.envs.simulator_fingerprint import simulator_fingerprint
+from reconverge.envs.simulators import Simulators
 from reconverge.envs.success_rule import SuccessRule, parse_rule, read_rule
 from reconverge.envs.task import Task
 from reconverge.envs.task_files import task_file, task_of_file
@@ -199,7 +200,35 @@ def test_a_file_that_an_option_names_is_in_the_fingerprint(tmp_path: Path) -> No
     assert "file model.xml" in before and simulator_fingerprint(task) != before
 
 
+# Pictures ------------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_picture_is_of_the_episode_that_was_reset_last() -> None:
+    env = make_env(own_task("slider_world:Painted-v0", success=NEAR))
+    for seed in (1, 2, 1):
+        env.reset(seed=seed)
+        assert (env.draw(env.physics_state(), 8, 6) == env._env.unwrapped.goal).all()  # type: ignore[attr-defined]
+
+
+def test_an_environment_that_cannot_be_drawn_says_so_and_is_evaluated_all_the_same() -> None:
+    env = make_env(own_task(ENV, success=NEAR))
+    env.reset(seed=1)
+    with pytest.raises(RenderingUnavailable, match=r"OwnSlider-v0.* was not drawn: .*render_mode.*; set video.render to false"):
+        env.draw(env.physics_state(), 8, 8)
+    env._env.unwrapped.state = {"x": 0.0}  # type: ignore[attr-defined]
+    assert env.physics_state().size == 0
+    with pytest.raises(RenderingUnavailable, match="shows no physics state"):
+        env.draw(env.physics_state(), 8, 8)
+
+
 # Experts -------------------------------------------------------------------------------------------------------------------------
+
+
+def test_an_expert_that_plans_for_long_does_not_hang() -> None:
+    task = own_task(ENV, success=NEAR, expert=slider_world.ponder)
+    with Simulators(1, timeout_s=1.0) as pool:
+        pool.run_expert(task, [1], 5)
+        assert pool.replaced == 0
 
 
 def test_a_function_demonstrates_in_its_own_units_and_workers_change_nothing(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from reconverge.envs.expert_source import UntrustedExpert
 from reconverge.envs.experts import check_expert, expert_for
 from reconverge.envs.gym_name import read_gym_name
 from reconverge.envs.own_task import own_task
+from reconverge.envs.tasks import find_task
 from reconverge.launch.cli import main
 from reconverge.launch.train_expert import Algorithm, ExpertTraining
 
@@ -42,6 +43,14 @@ def test_the_actor_acts_as_the_model_it_was_taken_from(algorithm: Algorithm, nor
         seen = observation if scaling is None else scaling.normalize_obs(observation)
         expected, _ = model.predict(seen, deterministic=True)
         np.testing.assert_allclose(actor.act(observation), np.clip(expected, -1, 1), atol=2e-6)
+
+
+def test_training_ends_its_episodes_where_the_task_ends_them() -> None:
+    name = read_gym_name("gym:slider_world:Endless-v0#gap<=0.1")
+    env = ExpertTraining(name, "sac", 10)._environment()
+    env.reset(seed=0)
+    ends = [env.step(np.zeros(1, np.float32))[3] for _ in range(find_task(str(name)).horizon)]
+    assert ends.index(True) == len(ends) - 1
 
 
 def _short_rollouts() -> tuple[object, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from multiprocessing import active_children
 from pathlib import Path
 
@@ -66,6 +67,23 @@ def test_workers_that_never_finish_are_ended(folder: Path, monkeypatch: pytest.M
     with pytest.raises(RenderingUnavailable, match="no rendering process has finished a task within 0 minutes; they were ended"):
         video.render_videos(folder, CONFIG, workers=2)
     assert not set(active_children()) - before
+
+
+def slowly(job: video._Job) -> list[Clip]:
+    """In the place of drawing: the longest task for a minute, the others at once."""
+    time.sleep(60 if job.task.name == POINT_REACH[0] else 0)
+    return []
+
+
+def test_whoever_is_asked_to_stop_does_not_wait_for_what_is_left(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    before, began = set(active_children()), time.monotonic()
+    monkeypatch.setattr(video, "_draw_task", slowly)
+    with pytest.raises(KeyboardInterrupt):
+        video.render_videos(folder, CONFIG, workers=2, progress=stop)
+    assert not set(active_children()) - before and time.monotonic() - began < 40
 
 
 def test_a_border_is_grey_then_green_or_red_and_stays(tmp_path: Path) -> None:

@@ -164,6 +164,13 @@ def test_a_task_that_always_fails_is_given_up_alone(plan: Callable[[str], None])
     assert {episode.task for episode in found.traces} == {task.name for task in SOUND}
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_task_that_is_alone_is_given_up_too(workers: int, pool: Beset, plan: Callable[[str], None]) -> None:
+    plan("step raise 99")
+    found = evaluated(pool if workers else Simulators(0), FAULTY)
+    assert [failure.task for failure in found.failures] == [FAULTY.name] and found.results == []
+
+
 def test_two_workers_that_die_of_the_same_task_give_it_up_once(pool: Beset, plan: Callable[[str], None], monkeypatch: pytest.MonkeyPatch) -> None:
     plan("step die 99")
     monkeypatch.setattr("reconverge.eval.rollout.AT_ONCE", 6)  # the second group has nothing of the task left to do
