@@ -3,23 +3,24 @@
     FOLDER/data/metadata.json     {"data_format": "hdf5", "total_episodes": 25, ...}
     FOLDER/data/main_data.hdf5    episode_0/observations (T+1, Do)  actions (T, Da)  rewards (T,)  infos/success (T+1,) or (T,)
 
+`infos` may hold what the task's rule judges, or a flag: the environment's own, or one called like the rule (`return>=90.0`), as this package writes.
+
 Read without Minari itself, which would make the environment that the data set names, and with it import whatever module it names.
-Nothing is downloaded: `minari download ID` does that.
+Nothing is downloaded: `minari download ID` does that. The file is read as one that may be anybody's (`hdf5_group.py`).
 """
 
 from __future__ import annotations
 
-import importlib
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from reconverge.envs.errors import DamagedFile, UnsupportedEnvironment
+from reconverge.envs.errors import UnsupportedEnvironment
 from reconverge.envs.expert_source import MissingExpert, minari_folder
 from reconverge.envs.gym_name import GYM_PREFIX, read_gym_name
+from reconverge.envs.hdf5_group import GuardedGroup, opened
 from reconverge.envs.plain_json import read_json_object
 from reconverge.envs.recording import Recording
 from reconverge.envs.success_rule import RETURN, SuccessRule
@@ -30,19 +31,12 @@ SUCCESS_KEYS = ("success", "is_success")
 
 def minari_episodes(place: str, task: Task) -> Iterator[Recording]:
     """The data set's episodes in order. Raises UnsupportedEnvironment, MissingExpert or DamagedFile, naming the place."""
-    try:
-        h5py: Any = importlib.import_module("h5py")
-    except ImportError as error:
-        raise UnsupportedEnvironment(f"'minari:{place}' needs h5py, which is not installed: pip install 'reconverge[minari]'") from error
     folder = _data_folder(place)
     rule = read_gym_name(task.name).success if task.name.startswith(GYM_PREFIX) else None
-    try:
-        with h5py.File(folder / "main_data.hdf5", "r") as file:
-            numbers = sorted(int(found[1]) for name in file if (found := re.fullmatch(r"episode_(\d{1,9})", name, re.ASCII)))
-            for number in numbers:
-                yield _recording(file[f"episode_{number}"], number, rule, place)
-    except (OSError, KeyError, ValueError, TypeError) as error:
-        raise DamagedFile(f"'minari:{place}' cannot be read ({str(error)[:200]}); download it again: minari download ID") from error
+    with opened(folder / "main_data.hdf5", f"minari:{place}", "download it again: minari download ID") as file:
+        numbers = sorted(int(found[1]) for name in file.names if (found := re.fullmatch(r"episode_(\d{1,9})", name, re.ASCII)))
+        for number in numbers:
+            yield _recording(file.group(f"episode_{number}"), number, rule)
 
 
 def _data_folder(place: str) -> Path:
@@ -58,24 +52,21 @@ def _data_folder(place: str) -> Path:
     return folder
 
 
-def _recording(episode: Any, number: int, rule: SuccessRule | None, place: str) -> Recording:
-    for name in ("observations", "actions"):
-        if not hasattr(episode[name], "dtype"):
-            raise UnsupportedEnvironment(f"'minari:{place}', episode {number}: its {name} are a mapping of several; a plain array is needed")
-    observations, actions = (np.asarray(episode[name], np.float64) for name in ("observations", "actions"))
-    return Recording(number, observations, actions, _success(episode, len(actions), rule))
+def _recording(episode: GuardedGroup, number: int, rule: SuccessRule | None) -> Recording:
+    actions = episode.array("actions")
+    steps = len(actions)
+    return Recording(number, episode.array("observations", steps, one_more=True), actions, _success(episode, steps, rule))
 
 
-def _success(episode: Any, steps: int, rule: SuccessRule | None) -> np.ndarray | None:
-    """Per step, (T,) bool, by the rule of the task or by the flag that was recorded; None where the data do not say."""
-    if rule is not None and rule.quantity == RETURN:
-        total = np.cumsum(np.asarray(episode["rewards"], np.float64))
-        return np.array([rule.holds({}, total[step], step == steps - 1) for step in range(steps)])
-    infos = episode.get("infos", {})
-    wanted = SUCCESS_KEYS if rule is None else (rule.quantity,)
-    key = next((key for key in wanted if key in infos), None)
+def _success(episode: GuardedGroup, steps: int, rule: SuccessRule | None) -> np.ndarray | None:
+    """Per step, (T,) bool: by the task's rule where what it judges was recorded, else by a recorded flag; None where the data do not say."""
+    wanted = SUCCESS_KEYS if rule is None else (str(rule), rule.quantity, *SUCCESS_KEYS)
+    key = next((key for key in wanted if f"infos/{key}" in episode), None)
+    if rule is not None and rule.quantity == RETURN and key != str(rule):
+        total = np.cumsum(episode.numbers("rewards", steps)[:, 0])
+        return np.array([rule.holds({}, total[step], step == steps - 1) for step in range(steps)], bool)
     if key is None:
         return None
-    values = np.asarray(infos[key]).reshape(-1)[-steps:]  # the first of T + 1 is the reset's
-    judge = rule or SuccessRule(key)
-    return np.array([judge.holds({key: value}, 0.0, False) for value in values])
+    values = episode.numbers(f"infos/{key}", steps, one_more=True)[:, 0]
+    judge = rule if rule is not None and key == rule.quantity else SuccessRule(key)
+    return np.array([judge.holds({key: value}, 0.0, False) for value in values[len(values) - steps :]], bool)  # the first of T + 1 is the reset's

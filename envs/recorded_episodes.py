@@ -43,7 +43,7 @@ def recorded_batches(task: Task, hold_steps: int, size: int) -> Iterator[list[Ep
 def _recordings(source: ExpertSource, task: Task) -> Iterator[Recording]:
     if source.kind == "minari":
         return minari_episodes(source.place, task)
-    return lerobot_episodes(source.place) if source.kind == "lerobot" else hdf5_episodes(source.place, task)
+    return lerobot_episodes(source.place, task.name) if source.kind == "lerobot" else hdf5_episodes(source.place, task)
 
 
 def as_episode(recording: Recording, task: Task, hold_steps: int) -> Episode | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from reconverge.eval import recovery
@@ -72,6 +72,13 @@ def forward_transfer(run: RunResults) -> Interval:
     return _linear(run, ([(1.0, own - 1, task), (-1.0, 0, task)] for task, own in pairs if 1 < own <= run.stages_done + 1))
 
 
+def played_at(method: str, stages: Sequence[str], stage: int, task: str) -> int:
+    """The stage whose policy played a cell of the matrix: `stage`, but for `single`, which copies the row of the stage that last learned the task."""
+    if method != "single":
+        return stage
+    return max((number for number, learned in enumerate(stages[:stage], start=1) if learned == task), default=stage)
+
+
 def recovery_headline(run: RunResults, threshold: int = 90) -> RecoveryHeadline:
     """Online recovery of a run at `threshold` percent, or at the measured threshold nearest to it."""
     measured = sorted({row.threshold for row in run.recoveries if row.kind == "online"}, key=lambda found: abs(found - threshold))
@@ -123,13 +130,14 @@ def _learned(run: RunResults) -> list[tuple[str, int]]:
 
 def _linear(run: RunResults, contributions: Iterable[list[Term]]) -> Interval:
     """Mean over tasks of a signed sum of cells; tasks that lack a cell are left out, nothing at all is NaN."""
-    measured = [terms for terms in contributions if all(_has(run, stage, task) for _, stage, task in terms)]
+    places = ([(weight, played_at(run.method, run.stages, stage, task), task) for weight, stage, task in terms] for terms in contributions)
+    measured = [terms for terms in places if all(_has(run, stage, task) for _, stage, task in terms)]
     if not measured:
         return Interval(math.nan, math.nan, math.nan, 0)
     weights: dict[tuple[int, str], float] = defaultdict(float)
     for terms in measured:
         for weight, stage, task in terms:
-            weights[stage, task] += weight / len(measured)  # a cell that is subtracted from itself cancels
+            weights[stage, task] += weight / len(measured)  # a cell that is subtracted from itself, or from a copy, cancels
     cells = [run.cell_at[place] for place in weights]
     return combined_rates(list(weights.values()), [cell.successes for cell in cells], [cell.episodes for cell in cells])
 

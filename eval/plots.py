@@ -86,19 +86,20 @@ def png(figure: Figure, dots_per_inch: int = 144) -> bytes:
 def success_matrix(run: RunResults) -> Figure:
     """Stage x task: success in %, its 95 % Wilson interval below, own-task cells outlined; last row = the expert's ceiling.
 
-    A cell whose task failed in its simulator is hatched and says so.
+    A cell whose task failed in its simulator is hatched and says so. `joint` has one row for its one stage, and no own-task cells.
     """
     ceilings = {ceiling.task: ceiling for ceiling in run.ceilings}
-    rows = run.stages_done + 1 + bool(ceilings)
+    stages = _matrix_stages(run)
+    rows = len(stages) + bool(ceilings)
     figure = Figure(figsize=(1.5 + 0.82 * len(run.tasks), 0.9 + 0.46 * rows), layout="constrained")
     axes = figure.add_subplot()
     for column, task in enumerate(run.tasks):
-        for stage in range(run.stages_done + 1):
+        for row, stage in enumerate(stages):
             if cell := run.cell_at.get((stage, task)):
-                _heat_cell(axes, column, stage, cell.rate, (cell.wilson_low, cell.wilson_high), learned=stage >= run.own_stage[column])
+                _heat_cell(axes, column, row, cell.rate, (cell.wilson_low, cell.wilson_high), learned=stage >= run.own_stage[column])
             elif (stage, task) in run.failed_at:
-                _failed_cell(axes, column, stage)
-        if run.own_stage[column] <= run.stages_done:
+                _failed_cell(axes, column, row)
+        if run.method != "joint" and run.own_stage[column] <= run.stages_done:
             axes.add_patch(_box(column, run.own_stage[column], fill=False, edgecolor=WARM, linewidth=1.8, zorder=3))
         if task in ceilings:
             ceiling = ceilings[task]
@@ -226,11 +227,17 @@ def _box(column: float, row: float, **style: Any) -> Rectangle:
     return Rectangle((column - 0.5, row - 0.5), 1, 1, **style)
 
 
+def _matrix_stages(run: RunResults) -> list[int]:
+    """The stages with a row: all that are done; of `joint` the untrained policy and the one stage, which is numbered as the last."""
+    return sorted({0, run.stages_done}) if run.method == "joint" else list(range(run.stages_done + 1))
+
+
 def _matrix_axes(axes: Axes, run: RunResults, with_ceiling: bool) -> None:
-    done = run.stages_done
-    rows = done + 1 + with_ceiling
-    names = ["untrained", *(f"{stage} · {short_name(task)}" for stage, task in enumerate(run.stages[:done], start=1))]
-    places = [float(row) for row in range(done + 1)]
+    stages = _matrix_stages(run)
+    rows = len(stages) + with_ceiling
+    learned = ["all tasks"] if run.method == "joint" else [f"{stage} · {short_name(task)}" for stage, task in enumerate(run.stages, start=1)]
+    names = ["untrained", *learned[: len(stages) - 1]]
+    places = [float(row) for row in range(len(stages))]
     if with_ceiling:
         names.append("expert")
         places.append(rows - 0.85)

@@ -262,7 +262,8 @@ def _episode_note(run: RunResults) -> str:
         return "nothing has been evaluated yet"
     per_cell = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
     invalid = sum(row.invalid for row in run.episodes)
-    note = f"{per_cell} episodes per cell, {sum(cell.episodes for cell in run.cells):,} in all"
+    played = [cell for cell in run.cells if headlines.played_at(run.method, run.stages, cell.stage, cell.task) == cell.stage]
+    note = f"{per_cell} episodes per cell, {sum(cell.episodes for cell in played):,} in all"
     return f"{note}; {invalid} more were invalid and left out" if invalid else note
 
 

@@ -35,10 +35,13 @@ from reconverge.launch.stop_request import REQUEUE, Stopped
 
 INTERRUPTED = 130
 _ADVICE = {
-    "choose another folder or file": (errno.ENOENT, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.EROFS),
+    "choose another folder or file": (
+        errno.ENOENT, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP,
+    ),
     "make room, then go on with --resume: what was saved before is intact": (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO),
+    "look whether its network file system answers, then go on with --resume: what was saved before is intact": (errno.ESTALE, errno.ETIMEDOUT),
     "allow more open files with `ulimit -n 4096`": (errno.EMFILE, errno.ENFILE),
-}
+}  # fmt: skip
 """What to do about a file that the system refuses."""
 
 

@@ -33,6 +33,7 @@ from reconverge.envs.simulators import Simulators
 from reconverge.envs.task import Task
 from reconverge.envs.task_files import task_file
 from reconverge.eval.flops import ONE_QUERY, ONE_UPDATE, SecondPiece, counted, flops_of_query, flops_of_run, queries
+from reconverge.eval.headlines import played_at
 from reconverge.eval.rollout import Recording, Rollouts, evaluation_starts, planned_steps, rollout
 from reconverge.eval.run_results import read_run
 from reconverge.launch.assembly import Assembly, assemble, make_windows
@@ -430,7 +431,13 @@ class CurriculumRun:
 
     def _write_tables(self) -> None:
         write_tables(self.folder.path, self.records, read_probes(self.folder), self.config.recovery.episodes, self.config.recovery.thresholds)
-        write_cost(self.folder, self.progress, flops_of_run([record.flops for record in self.records]))
+        write_cost(self.folder, self.progress, self._episodes_played(), flops_of_run([record.flops for record in self.records]))
+
+    def _episodes_played(self) -> int:
+        """All that were evaluated so far; those that `single` copies into later rows of the matrix count once."""
+        method, stages = self.config.method, [stage.task.name for stage in self.curriculum.stages]
+        rows = [row for record in self.records for row in record.episodes]
+        return sum(row["purpose"] != "matrix" or played_at(method, stages, row["stage"], row["task"]) == row["stage"] for row in rows)
 
 
 def collect_task(
@@ -439,15 +446,13 @@ def collect_task(
     return collect(task, config.demonstrations, count, Path(config.demonstrations.folder), progress, simulators)
 
 
-def write_cost(folder: RunFolder, progress: Progress, flops: Mapping[str, int] | None = None) -> None:
-    """Write the seconds of every phase so far; call it again when another phase has ended. `flops` stay as they were where they are left out."""
+def write_cost(folder: RunFolder, progress: Progress, episodes: int | None = None, flops: Mapping[str, int] | None = None) -> None:
+    """Write the seconds of every phase so far; call it again when another phase has ended. `episodes` and `flops` left out stay as they were."""
     total_s = round(progress.total_s, 2)
     phases = {name: round(seconds, 2) for name, seconds in progress.seconds.items()}
-    table = folder.episodes_csv
-    episodes = len(table.read_text().splitlines()) - 1 if table.exists() else 0
-    content = {"phases": phases, "total_s": total_s, "episodes_evaluated": episodes}
-    if flops is None:
-        flops = read_json_object(folder.cost_json).get("flops") if folder.cost_json.exists() else None
+    before = read_json_object(folder.cost_json) if folder.cost_json.exists() else {}
+    content = {"phases": phases, "total_s": total_s, "episodes_evaluated": before.get("episodes_evaluated", 0) if episodes is None else episodes}
+    flops = before.get("flops") if flops is None else flops
     content |= {"flops": dict(flops)} if flops else {}
     write_file(folder.cost_json, json.dumps(content, indent=1) + "\n")
 

@@ -1,6 +1,7 @@
 """What is shared on the Hub: an exported policy as a model, demonstrations in LeRobot's layout as a data set.
 
-    push    the export is verified, every file of it is on the list below, and goes into one commit, with its manifest
+    push    the export is verified, every file of it is on the list below, and goes into one commit, with its manifest; files on that list
+            which an earlier push has left and this one lacks are deleted in the same commit: a card's glob would still gather them
     pull    a branch, tag or hash becomes one commit; its manifest is read first, and says which files there are, how large, with which
             hashes; only those are fetched, if every name is on the list and no file larger than its kind may be
 
@@ -51,6 +52,10 @@ class Shared:
         """The most bytes that a file of this name may have; None for a name that no such folder holds."""
         return next((size for pattern, size in self.files.items() if re.fullmatch(pattern, name, re.ASCII)), None)
 
+    def holds(self, name: str) -> bool:
+        """Whether such a folder may hold a file of this name."""
+        return self.largest(name) is not None
+
 
 POLICY = Shared("model", RECORD, {
     r"policy\.(safetensors|onnx)": LARGEST_ARRAYS,
@@ -77,7 +82,7 @@ def push(folder: Path, repository: str, private: bool, hub: HubClient) -> Pushed
     place = Repository(repository, shared.kind)
     # LeRobot finds the layout's version by a tag.
     tag = str(parse_json(files[LEROBOT_INFO], LEROBOT_INFO)["codebase_version"]) if shared is DEMONSTRATIONS else None
-    commit = hub.commit(place, files, private, f"{folder.resolve().name}, by reconverge push", tag)
+    commit = hub.commit(place, files, private, f"{folder.resolve().name}, by reconverge push", tag, shared.holds)
     return Pushed(place, commit, sum(map(len, files.values())))
 
 
@@ -159,7 +164,7 @@ def _read_demonstrations(folder: Path) -> tuple[Shared, dict[str, bytes]]:
 def _refuse_others(shared: Shared, folder: Path, names: Iterable[str]) -> None:
     """Raise RunFolderError for a file that no export has written: it might be anything, and all could read it."""
     names = list(names)
-    others = [name for name in names if shared.largest(name) is None or (folder / name).is_symlink()]
+    others = [name for name in names if not shared.holds(name) or (folder / name).is_symlink()]
     if others or len(names) > MOST_FILES:
         found = shown(others[0]) if others else f"{len(names)} files"
         raise RunFolderError(f"{folder} holds {found}, which no export has written; nothing was pushed, export into a new folder")

@@ -10,7 +10,7 @@ import contextlib
 import importlib
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -60,8 +60,13 @@ class HubClient:
         self._access = {"endpoint": os.environ.get("HF_ENDPOINT") or None, "token": self.token or False}
         self._api = self._library.HfApi(**self._access)
 
-    def commit(self, repository: Repository, files: Mapping[str, bytes], private: bool, message: str, tag: str | None) -> str:
-        """One commit that adds the files; a repository that is not there is made. `tag` is moved to it. Returns the commit's hash."""
+    def commit(
+        self, repository: Repository, files: Mapping[str, bytes], private: bool, message: str, tag: str | None, replaces: Callable[[str], bool]
+    ) -> str:
+        """One commit that adds the files and deletes those of an earlier one whose names `replaces` takes; others stay.
+
+        A repository that is not there is made. `tag` is moved to the commit. Returns its hash.
+        """
         if self.token is None:
             raise ConfigError(f"pushing needs a token of the Hub with the right to write; set {TOKEN} (https://huggingface.co/settings/tokens)")
         place = {"repo_id": repository.name, "repo_type": repository.kind}
@@ -69,8 +74,10 @@ class HubClient:
             self._api.create_repo(**place, private=private, exist_ok=True)
             if private and not self._api.repo_info(**place).private:
                 raise HubError(f"{repository} is there already and public; make it private there, or push without --private")
-            additions = [self._library.CommitOperationAdd(name, data) for name, data in files.items()]
-            found = self._api.create_commit(**place, operations=additions, commit_message=message)
+            old = [name for name in self._api.list_repo_files(**place) if name not in files and replaces(name)]
+            changes = [self._library.CommitOperationAdd(name, data) for name, data in files.items()]
+            changes += [self._library.CommitOperationDelete(name) for name in old]
+            found = self._api.create_commit(**place, operations=changes, commit_message=message)
             if tag is not None:
                 with contextlib.suppress(self._no_such_tag):
                     self._api.delete_tag(**place, tag=tag)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import accumulate
 from pathlib import Path
@@ -25,6 +26,7 @@ from reconverge.envs.artifact import write_durably
 from reconverge.envs.demonstrations import Demonstrations
 from reconverge.envs.episodes import Episode
 from reconverge.envs.errors import ConfigError
+from reconverge.envs.task import Task
 from reconverge.launch.demonstration_folder import new_folder, own_actions
 
 VERSION = "v3.0"
@@ -36,19 +38,41 @@ _INDICES = {"timestamp": "float32", "frame_index": "int64", "episode_index": "in
 Columns = dict[str, np.ndarray]
 
 
-def write_lerobot(found: Sequence[Demonstrations], folder: Path) -> None:
-    """One data set of all tasks, whose sizes agree. Raises ConfigError without pyarrow, RunFolderError where `folder` holds something."""
+def write_lerobot(found: Sequence[Demonstrations], folder: Path, fps: int | None = None) -> None:
+    """One data set of all tasks, whose sizes agree, at `frames_per_second`.
+
+    Raises ConfigError without pyarrow or without a rate, RunFolderError where `folder` holds something.
+    """
+    rate = frames_per_second([of_task.task for of_task in found], fps)
     try:
         parquet: Any = importlib.import_module("pyarrow.parquet")
     except ImportError as error:
         raise ConfigError("--format lerobot needs pyarrow; install it with: pip install 'reconverge[lerobot]'") from error
     with new_folder(folder) as draft:
-        _write(parquet, found, draft)
+        _write(parquet, found, draft, rate)
 
 
-def _write(parquet: Any, found: Sequence[Demonstrations], folder: Path) -> None:
+def frames_per_second(tasks: Sequence[Task], asked: int | None = None) -> int:
+    """The rate that is asked for, else that of the tasks' steps, rounded: LeRobot counts whole frames. Raises ConfigError where these have none."""
+    if asked is not None:
+        if asked < 1:
+            raise ConfigError(f"--fps is {asked}; a data set has at least 1 frame per second")
+        return asked
+    first = tasks[0]
+    for task in tasks:
+        if not 0 < task.control_dt_s <= 1:
+            raise ConfigError(f"a step of '{task.name}' takes {task.control_dt_s:g} s, which gives no whole frames per second; say them with --fps")
+        if not math.isclose(task.control_dt_s, first.control_dt_s):
+            raise ConfigError(
+                f"a step of '{first.name}' takes {first.control_dt_s:g} s, of '{task.name}' {task.control_dt_s:g} s, and a LeRobot data set has one "
+                "rate; export them separately, or say one with --fps"
+            )
+    return round(1 / first.control_dt_s)
+
+
+def _write(parquet: Any, found: Sequence[Demonstrations], folder: Path, fps: int) -> None:
     episodes = [(number, episode) for number, of_task in enumerate(found) for episode in of_task.episodes]
-    frames = [_frames(found[number], number, index, episode) for index, (number, episode) in enumerate(episodes)]
+    frames = [_frames(found[number], number, index, episode, fps) for index, (number, episode) in enumerate(episodes)]
     starts = list(accumulate((len(columns["action"]) for columns in frames), initial=0))
     for columns, start in zip(frames, starts, strict=False):
         columns["index"] = np.arange(start, start + len(columns["action"]), dtype=np.int64)
@@ -64,17 +88,17 @@ def _write(parquet: Any, found: Sequence[Demonstrations], folder: Path) -> None:
     _write_tasks(parquet, folder / "meta" / "tasks.parquet", [of_task.task.name for of_task in found])
     whole = {name: np.concatenate([columns[name] for columns in frames]) for name in frames[0]}
     _write_json(folder / "meta" / "stats.json", {name: _statistics(column) for name, column in whole.items()})
-    _write_json(folder / "meta" / "info.json", _info(found, len(frames), starts[-1]))
+    _write_json(folder / "meta" / "info.json", _info(found, len(frames), starts[-1], fps))
 
 
-def _frames(of_task: Demonstrations, task_index: int, episode_index: int, episode: Episode) -> Columns:
+def _frames(of_task: Demonstrations, task_index: int, episode_index: int, episode: Episode, fps: int) -> Columns:
     steps = len(episode.actions)
     return {
         "observation.state": episode.observations[:-1].astype(np.float32),
         "action": own_actions(of_task.task, episode.actions),
         "next.success": episode.success.astype(bool),
         "next.done": np.arange(steps) == steps - 1,
-        "timestamp": (np.arange(steps) * of_task.task.control_dt_s).astype(np.float32),
+        "timestamp": (np.arange(steps) / fps).astype(np.float32),
         "frame_index": np.arange(steps, dtype=np.int64),
         "episode_index": np.full(steps, episode_index, np.int64),
         "task_index": np.full(steps, task_index, np.int64),
@@ -118,7 +142,7 @@ def _statistics(column: np.ndarray) -> dict[str, list[float] | list[int]]:
     return {**{kind: of(values, axis=0).tolist() for kind, of in kinds.items()}, "count": [len(values)]}
 
 
-def _info(found: Sequence[Demonstrations], episodes: int, frames: int) -> dict[str, Any]:
+def _info(found: Sequence[Demonstrations], episodes: int, frames: int, fps: int) -> dict[str, Any]:
     first = found[0].task
     sizes = {"observation.state": first.observation_size, "action": first.action_size}
     names = {name: [f"{name.rpartition('.')[2]}_{number}" for number in range(size)] for name, size in sizes.items()}
@@ -127,7 +151,7 @@ def _info(found: Sequence[Demonstrations], episodes: int, frames: int) -> dict[s
     features |= {name: {"dtype": dtype, "shape": [1], "names": None} for name, dtype in _INDICES.items()}
     return {
         "codebase_version": VERSION, "robot_type": first.family, "total_episodes": episodes, "total_frames": frames, "total_tasks": len(found),
-        "chunks_size": FILES_PER_CHUNK, "data_files_size_in_mb": 100, "video_files_size_in_mb": 500, "fps": round(1 / first.control_dt_s),
+        "chunks_size": FILES_PER_CHUNK, "data_files_size_in_mb": 100, "video_files_size_in_mb": 500, "fps": fps,
         "splits": {"train": f"0:{episodes}"},
         "data_path": "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet", "video_path": None, "features": features,
     }  # fmt: skip

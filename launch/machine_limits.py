@@ -27,15 +27,21 @@ def granted_cores(cgroup: Path = CGROUP) -> float:
 
 
 def free_memory(cgroup: Path = CGROUP, meminfo: Path = Path("/proc/meminfo")) -> float:
-    """Bytes that can still be had: of the machine, or of the control group where that is less; inf where neither says."""
+    """Bytes that can still be had: of the machine, or of the control group where that is less; inf where neither says.
+
+    A control group counts the cache of files as used; the inactive part of it is given up as soon as memory is wanted.
+    """
     available = math.inf
     for line in meminfo.read_text().splitlines() if meminfo.exists() else ():
         if line.startswith("MemAvailable:"):
             available = 1024.0 * int(line.split()[1])
-    for limit, used in (("memory.max", "memory.current"), ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes")):
+    second = ("memory.max", "memory.current", "memory.stat", "inactive_file")
+    first = ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "memory/memory.stat", "total_inactive_file")
+    for limit, used, statistics, cached in (second, first):
         most, taken = _numbers(cgroup / limit)[0], _numbers(cgroup / used)[0]
         if math.isfinite(most) and math.isfinite(taken):
-            available = min(available, max(0.0, most - taken))
+            needed = max(0.0, taken - _named_number(cgroup / statistics, cached))
+            available = min(available, max(0.0, most - needed))
     return available
 
 
@@ -87,6 +93,14 @@ def try_to_write(folder: Path) -> None:
         file.write(b"x" * 4096)
         file.flush()
         os.fsync(file.fileno())
+
+
+def _named_number(path: Path, name: str) -> float:
+    """The number after a name in a control group's file, 0 where that is not there."""
+    try:
+        return next((float(line.split()[1]) for line in path.read_text().splitlines() if line.startswith(f"{name} ")), 0.0)
+    except (OSError, ValueError, IndexError):
+        return 0.0
 
 
 def _numbers(path: Path) -> tuple[float, float]:

@@ -3,6 +3,7 @@
     FOLDER/reconverge/hammer-v3-expert-v0/data/    set MINARI_DATASETS_PATH=FOLDER, then minari.load_dataset("reconverge/hammer-v3-expert-v0")
 
 An episode's reward is 1 in a step that reports success and 0 in any other; `infos["success"]` has the reset's entry in front, as Minari wants it.
+Where the task succeeds by its return, which such rewards do not add up to, the same flags stand under the rule too: `infos["return>=90.0"]`.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ import numpy as np
 from reconverge.envs.demonstrations import Demonstrations
 from reconverge.envs.episodes import Episode
 from reconverge.envs.errors import ConfigError
+from reconverge.envs.gym_name import GYM_PREFIX, read_gym_name
+from reconverge.envs.success_rule import RETURN
 from reconverge.envs.task import Task
 from reconverge.envs.task_files import task_file
 from reconverge.launch.demonstration_folder import new_folder, own_actions
@@ -47,17 +50,20 @@ def write_minari(found: Sequence[Demonstrations], folder: Path) -> list[str]:
 
 
 def minari_id(task: Task) -> str:
-    """The data set of a task. Minari's names have letters, digits, dots and dashes only, so the marks of `task_file` become dots."""
-    return f"reconverge/{re.sub('[%~]', '.', task_file(task.name))}-expert-v0"
+    """The data set of a task. Minari's names have letters, digits, `-` and `_` only, so `_` stands for the `%` of `task_file`: `gym_3AReach-v0`."""
+    marked = re.sub("[_.~]", lambda mark: f"%{ord(mark[0]):02X}", task_file(task.name))
+    return f"reconverge/{marked.replace('%', '_')}-expert-v0"
 
 
 def _contents(task: Task, episode: Episode) -> dict[str, Any]:
     steps = len(episode.actions)
     last = [step == steps - 1 for step in range(steps)]
+    rule = read_gym_name(task.name).success if task.name.startswith(GYM_PREFIX) else None
+    names = ("success", str(rule)) if rule is not None and rule.quantity == RETURN else ("success",)
     return {
         "seed": episode.seed, "observations": episode.observations.astype(np.float32), "actions": own_actions(task, episode.actions),
         "rewards": episode.success.astype(float).tolist(), "terminations": [False] * steps, "truncations": last,
-        "infos": {"success": np.concatenate([[False], episode.success.astype(bool)])},
+        "infos": {name: np.concatenate([[False], episode.success.astype(bool)]) for name in names},
     }  # fmt: skip
 
 

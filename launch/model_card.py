@@ -13,12 +13,26 @@ def model_card(run: RunResults, policy: DiffusionPolicy, stage: int, how_to_load
     return "\n\n".join([
         _front_matter(policy),
         f"# {run.method} on {run.curriculum}, after stage {stage} of {len(run.stages)}, seed {run.seed}",
-        f"A diffusion policy that learned {len(run.stages[:stage])} tasks one after the other, written by `reconverge export`.",
+        f"A diffusion policy that learned {_how_many(run, stage)}, written by `reconverge export`.",
         "## Load", how_to_load,
         "## What it is", _facts(run, policy, stage),
         "## How often it succeeds", _success(run, policy, stage),
         "## How it was made", _origin(run),
     ]) + "\n"  # fmt: skip
+
+
+def learned(run: RunResults, stage: int) -> tuple[str, ...]:
+    """The tasks that the policy kept after `stage` was trained on: all at once in `joint`, the last alone in `single`."""
+    if run.method == "joint":
+        return run.tasks if stage else ()
+    return run.stages[stage - 1 : stage] if run.method == "single" else run.stages[:stage]
+
+
+def _how_many(run: RunResults, stage: int) -> str:
+    tasks = learned(run, stage)
+    if run.method == "single" and tasks:
+        return f"one task alone, {tasks[0]}"
+    return f"{len(tasks)} tasks {'all at once' if run.method == 'joint' else 'one after the other'}"
 
 
 def _front_matter(policy: DiffusionPolicy) -> str:
@@ -31,7 +45,7 @@ def _facts(run: RunResults, policy: DiffusionPolicy, stage: int) -> str:
     told = "told by name" if config.task_conditioned else "not told"
     rows = [
         ("method", run.method), ("seed", str(run.seed)),
-        ("curriculum", " → ".join(run.stages)), ("learned so far", " → ".join(run.stages[:stage]) or "nothing"),
+        ("curriculum", " → ".join(run.stages)), ("learned so far", (", " if run.method == "joint" else " → ").join(learned(run, stage)) or "nothing"),
         ("demonstrations per stage", ", ".join("?" if count is None else str(count) for count in run.stage_demonstrations)),
         ("updates per stage", ", ".join(map(str, run.stage_updates))),
         ("network", f"{config.denoiser}, {policy.parameter_count:,} parameters"),
@@ -68,7 +82,7 @@ def _success(run: RunResults, policy: DiffusionPolicy, stage: int) -> str:
 
 
 def _stage_name(run: RunResults, stage: int) -> str:
-    return "0 (untrained)" if stage == 0 else f"{stage} ({run.stages[stage - 1]})"
+    return "0 (untrained)" if stage == 0 else f"{stage} ({'all tasks' if run.method == 'joint' else run.stages[stage - 1]})"
 
 
 def _rate(cell: Cell | Ceiling | None) -> str:

@@ -20,7 +20,7 @@ from reconverge.envs.errors import ConfigError, RunFolderError
 from reconverge.envs.plain_json import read_json_object
 from reconverge.eval.run_results import RunResults, read_run
 from reconverge.launch.checkpoint import checkpoint_of, read_record
-from reconverge.launch.model_card import model_card
+from reconverge.launch.model_card import learned, model_card
 from reconverge.launch.run_folder import RunFolder
 from reconverge.policy.config import SamplerName, most_steps
 from reconverge.policy.diffusion_policy import DiffusionPolicy, arrays_of
@@ -82,7 +82,7 @@ def read_stage(
 def write_policy(found: ExportedStage, folder: Path) -> None:
     """The policy as a folder that `DiffusionPolicy.load` reads, in one atomic step. Raises RunFolderError as `refuse_foreign_export`."""
     arrays, description = arrays_of(found.policy.state_dict()), found.policy.description()
-    write_export(found, folder, {"policy.safetensors": arrays, "policy.json": description}, _how_to_load(found.policy, folder))
+    write_export(found, folder, {"policy.safetensors": arrays, "policy.json": description}, _how_to_load(found, folder))
 
 
 def write_export(found: ExportedStage, folder: Path, files: dict[str, Any], how_to_load: str) -> None:
@@ -108,12 +108,13 @@ def _holds_export(folder: Path) -> bool:
         return False
 
 
-def _how_to_load(policy: DiffusionPolicy, folder: Path) -> str:
+def _how_to_load(found: ExportedStage, folder: Path) -> str:
+    policy, task = found.policy, (*learned(found.run, found.stage), *found.policy.tasks)[0]
     needs = "torch, numpy and safetensors" + (", and diffusers for its sampler" if policy.config.sampler == "ddpm" else "")
     return f"""```python
 from reconverge.policy.diffusion_policy import DiffusionPolicy
 policy = DiffusionPolicy.load("{folder.name}")
-action, state = policy.predict(observation, state, task="{policy.tasks[0]}")    # state is None at the start of an episode
+action, state = policy.predict(observation, state, task="{task}")    # state is None at the start of an episode
 ```
 
 Acting imports {needs}: no simulator (`pip install --no-deps reconverge` beside them will do). `observation` is

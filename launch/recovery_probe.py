@@ -53,7 +53,10 @@ def recover(folder: RunFolder, progress: Progress, updates: int | None = None, e
     references = {cell: rate for cell, rate in reference_rates(records, count).items() if rate > 0}
     _refuse_nothing_to_probe(folder, records, references)
 
-    curves = {(row["stage"], row["task"]): rows for rows in _by_probe(read_probes(folder)) for row in rows[:1] if row["settings"] == [budget, count]}
+    before = read_probes(folder)
+    if before:  # a measurement that was broken off may have left the tables behind them
+        write_tables(folder.path, records, before, config.recovery.episodes, config.recovery.thresholds)
+    curves = {(row["stage"], row["task"]): rows for rows in _by_probe(before) for row in rows[:1] if row["settings"] == [budget, count]}
     failed: dict[str, SimulatorFailure] = {}
     with Simulators(config.evaluation.workers) as simulators, progress.phase("probe", len(references), len(curves)) as tick:
         for (stage, name), reference in references.items():

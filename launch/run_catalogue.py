@@ -44,8 +44,12 @@ class Catalogue:
 
     def __contains__(self, path: str) -> bool:
         parts = () if path == "." else Path(path).parts
-        places = [self.root.joinpath(*parts[: number + 1]) for number in range(len(parts))]
-        return not any(hidden(part) for part in parts) and not any(place.is_symlink() for place in places) and holds_run(self.root / path)
+        if any(hidden(part) for part in parts) or not holds_run(self.root / path):  # first, since most of what is asked for is not there
+            return False
+        try:
+            return not any(self.root.joinpath(*parts[: number + 1]).is_symlink() for number in range(len(parts)))
+        except OSError:  # it vanished, or is not ours to look at
+            return False
 
     def read(self, path: str) -> RunResults:
         """The run's results without its single episodes.

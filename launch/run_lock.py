@@ -6,11 +6,13 @@ A lock is a folder that appears with its content by one rename; renaming onto a 
 something fails, so only one process can win. A lock is stale when its process is gone on this host, or
 when another host has not refreshed it for `STALE_AFTER_S`. A stale lock is not removed but *outbid*: the
 next number up is taken in the same way, so two processes that reclaim at once cannot both succeed, and
-neither can remove the other's fresh lock. The highest number holds.
+neither can remove the other's fresh lock. The highest number holds. A process that was silent for so long
+without being dead finds itself outbid, and writes nothing more.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -37,21 +39,36 @@ class RunLock:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._owner = {"pid": os.getpid(), "host": socket.gethostname(), "process_start": _process_start(os.getpid()), "token": uuid.uuid4().hex}
+        self._lost = False
         self.path = self._acquire()
         self._released = threading.Event()
         self._heart = threading.Thread(target=self._beat, name="run-lock", daemon=True)
         self._heart.start()
 
     def release(self) -> None:
-        """Give the folder back; calling it again does nothing."""
+        """Give the folder back; calling it again does nothing. What stands there once this lock is lost is another process's."""
         if self._released.is_set():
             return
         self._released.set()
         self._heart.join()
+        if self.is_lost():
+            return
         for stale in _locks(self._folder)[:-1]:
             if _number(stale) < _number(self.path):
                 _vanish(stale)
         _vanish(self.path)
+
+    def is_lost(self) -> bool:
+        """Whether another process has outbid this one, or its lock is gone; once lost it stays so."""
+        try:
+            outbid = any(_number(lock) > _number(self.path) for lock in _locks(self._folder))
+            if outbid or (self.path / "owner.json").read_bytes() != json.dumps(self._owner).encode():
+                self._lost = True
+        except FileNotFoundError:
+            self._lost = True
+        except OSError:  # A network file system that does not answer now: nothing is known.
+            pass
+        return self._lost
 
     def _acquire(self) -> Path:
         while True:
@@ -80,10 +97,10 @@ class RunLock:
 
     def _beat(self) -> None:
         while not self._released.wait(HEARTBEAT_S):
-            try:
+            if self.is_lost():
+                return  # The next save will say so.
+            with contextlib.suppress(OSError):  # A single failure of a network file system; the next beat may get through.
                 os.utime(self.path / "owner.json")
-            except OSError:
-                return  # The folder was deleted under the run; its next write will say so.
 
 
 def wait_until_free(folder: Path, limit_s: float = STALE_AFTER_S + 2 * HEARTBEAT_S, poll_s: float = 0.5) -> None:

@@ -9,6 +9,7 @@ Nothing but the folders is remembered, so a sweep that was killed is simply star
 
 from __future__ import annotations
 
+import hashlib
 import tempfile
 import time
 from collections.abc import Iterable, Sequence
@@ -53,10 +54,10 @@ class Places:
         return folder.with_name(f"{folder.name}.log")
 
     def config_file(self, job: Job) -> Path:
-        return self.output / ".sweep" / f"{job.address[:16]}.yaml"
+        return self.output / ".sweep" / f"{_file_name(job)}.yaml"
 
     def curriculum_file(self, job: Job) -> Path:
-        return self.output / ".sweep" / f"{job.address[:16]}.curriculum.yaml"
+        return self.output / ".sweep" / f"{_file_name(job)}.curriculum.yaml"
 
     def published(self, job: Job) -> Path | None:
         return None if self.results is None else self.results / job.path
@@ -75,6 +76,11 @@ class Places:
                     tempfile.TemporaryFile(dir=folder).close()
             except OSError as error:
                 raise RunFolderError(f"{flag} {folder} cannot be written ({error.strerror}); choose another") from error
+
+
+def _file_name(job: Job) -> str:
+    """Of a job's own files. Its address alone would not do: variations of what a method does not read share it, each in a folder of its own."""
+    return hashlib.sha256(f"{job.address} {job.path}".encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)

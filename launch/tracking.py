@@ -102,15 +102,20 @@ class Tracking:
             if self._thread.is_alive():
                 self._note(f"tracking has not finished within {PATIENCE_S:.0f} s and is left behind; send again with `reconverge track`")
 
-    def catch_up(self) -> None:
-        """Send what was not sent yet of every run."""
+    def catch_up(self) -> dict[Path, str]:
+        """Send what was not sent yet of every run. Returns their folders, each with the reason why it was skipped, empty where it was not."""
+        skipped: dict[Path, str] = {}
         for path in sorted(self._catalogue.paths()):
+            folder = self._catalogue.root / path
             try:
                 run = self._catalogue.read(path)
-            except DamagedFile:  # only beginning, or for others to name
+            except DamagedFile as error:  # only beginning, or damaged
+                skipped[folder] = str(error)
                 continue
+            skipped[folder] = ""
             for kind in list(self._working):
                 self._guarded(kind, partial(self._send, run, path, kind))
+        return skipped
 
     def close(self) -> None:
         for (_, kind), tracker in self._open.items():

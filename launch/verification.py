@@ -25,6 +25,7 @@ from reconverge.envs.artifact import MANIFEST, Artifact
 from reconverge.envs.bounded_file import read_bounded
 from reconverge.envs.errors import DamagedFile, ReconvergeError
 from reconverge.envs.plain_json import LARGEST_RECORD, parse_json, read_json, read_json_object
+from reconverge.eval.headlines import played_at
 from reconverge.eval.run_results import LARGEST_TABLE
 from reconverge.launch.checkpoint import finished_stages, read_record
 from reconverge.launch.config import RunConfig
@@ -144,6 +145,12 @@ class _Run:
         """File name -> text of every table that follows from the records, by the functions that wrote the run's own, in their order."""
         assert self.config is not None
         return table_texts(records, self.probes(), self.config.recovery.episodes, self.config.recovery.thresholds)
+
+    def is_copy(self, purpose: str, stage: int, task: str) -> bool:
+        """Whether these episodes were played in an earlier stage, whose policy `single` keeps for the task."""
+        if purpose != "matrix" or self.config is None or self.config.method != "single":
+            return False
+        return played_at("single", [plan.tasks[0].name for plan in self.plans], stage, task) != stage
 
     def has(self, name: str) -> bool:
         return (self.path / name).exists()
@@ -357,9 +364,12 @@ def _episodes(run: _Run) -> Iterator[Check]:
     if not wrong:
         yield Check("episodes.csv", "ok", f"{sum(map(len, played.values()))} episodes, every seed that of the evaluation list")
     counted = read_json_object(run.folder.cost_json).get("episodes_evaluated") if run.has("cost.json") else None
-    before = sum(len(record.episodes) for record in run.records[:-1])  # cost.json is written after the tables
-    if counted is not None and counted != sum(map(len, played.values())) and (run.has(SEAL) or counted != before):
-        yield Check("cost.json", "DIFFERS", f"episodes_evaluated: found {counted}, expected {sum(map(len, played.values()))}")
+    whole = sum(map(len, played.values()))  # earlier versions counted copies too
+    once = sum(len(seeds) for (purpose, stage, _, task), seeds in played.items() if not run.is_copy(purpose, int(stage), task))
+    rows = [row for record in run.records[:-1] for row in record.episodes]
+    before = sum(not run.is_copy(row["purpose"], row["stage"], row["task"]) for row in rows)  # cost.json is written after the tables
+    if counted not in (None, once, whole) and (run.has(SEAL) or counted not in (before, len(rows))):
+        yield Check("cost.json", "DIFFERS", f"episodes_evaluated: found {counted}, expected {once}")
 
 
 def _episodes_planned(run: _Run, purpose: str) -> int | None:

@@ -30,7 +30,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from reconverge.envs.errors import ConfigError, DamagedFile
 from reconverge.launch import run_overview
 from reconverge.launch.live_status import read_liveness
-from reconverge.launch.run_catalogue import Catalogue, hidden, in_numbers
+from reconverge.launch.run_catalogue import DEEPEST, Catalogue, hidden, in_numbers
 
 LOOPBACK = "127.0.0.1"
 OWN_NAMES = ("127.0.0.1", "localhost", "[::1]")
@@ -42,6 +42,8 @@ TYPES = {
     ".json": PLAIN_TEXT, ".csv": PLAIN_TEXT, ".jsonl": PLAIN_TEXT, ".yaml": PLAIN_TEXT, ".txt": PLAIN_TEXT,
 }  # fmt: skip
 """Files that are served, by their suffix; text as plain text, which a browser shows instead of keeping."""
+DEEPEST_FILE = 4
+"""Parts of a file's path below its run: an address of thousands would be looked up part by part."""
 PAGE_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; media-src 'self'; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -134,7 +136,7 @@ class _Handler(BaseHTTPRequestHandler):
             parts = [unquote(part, errors="strict") for part in place.split("/")]
         except UnicodeDecodeError:
             raise NotHere from None
-        if any(not part or hidden(part) or set(part) & set("/\\\0") for part in parts):
+        if len(parts) > DEEPEST + DEEPEST_FILE or any(not part or hidden(part) or set(part) & set("/\\\0") for part in parts):
             raise NotHere
         kind = TYPES.get(Path(parts[-1]).suffix)
         if kind is None or not any(_is_run(self.server.catalogue, "/".join(parts[:count]) or ".") for count in range(len(parts))):

@@ -7,7 +7,7 @@ import hashlib
 import json
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -25,9 +25,9 @@ class FakeRepository:
     head: str = "0" * 40
     tags: dict[str, str] = field(default_factory=dict)
 
-    def commit(self, files: dict[str, bytes]) -> str:
-        """Add or replace files; the new commit's hash."""
-        whole = {**self.commits[self.head], **files}
+    def commit(self, files: dict[str, bytes], deleted: Collection[str] = ()) -> str:
+        """Add, replace and delete files; the new commit's hash."""
+        whole = {**{name: data for name, data in self.commits[self.head].items() if name not in deleted}, **files}
         self.head = hashlib.sha1(repr((self.head, sorted(whole.items()))).encode()).hexdigest()
         self.commits[self.head] = whole
         return self.head
@@ -90,7 +90,7 @@ class _Handler(BaseHTTPRequestHandler):
             return self._create(hub, json.loads(body))
         if path == "/api/validate-yaml":
             return self._json({"errors": [], "warnings": []})
-        if found := re.fullmatch(_ABOUT + r"(?:/(revision|preupload|commit|tag)/(.+))?", path):
+        if found := re.fullmatch(_ABOUT + r"(?:/(revision|tree|preupload|commit|tag)/(.+))?", path):
             return self._about(hub, method, *found.groups(), body)
         if found := re.fullmatch(r"/(datasets/)?([^/]+/[^/]+)/resolve/([^/]+)/(.+)", path):
             return self._file(hub, *found.groups())
@@ -113,13 +113,16 @@ class _Handler(BaseHTTPRequestHandler):
         if verb in (None, "revision"):
             commit = repository.find(rest or "main")
             return self._missing("RevisionNotFound") if commit is None else self._json({"id": name, "sha": commit, "private": repository.private})
+        if verb == "tree":
+            files = repository.commits[str(repository.find(str(rest)))]
+            return self._json([{"type": "file", "path": path, "size": len(data), "oid": "0" * 40} for path, data in files.items()])
         if verb == "preupload":
             paths = [file["path"] for file in json.loads(body)["files"]]
             return self._json({"files": [{"path": path, "uploadMode": "regular", "shouldIgnore": False} for path in paths]})
         if verb == "commit":
             lines = [json.loads(line) for line in body.splitlines()]
             files = {line["value"]["path"]: base64.b64decode(line["value"]["content"]) for line in lines if line["key"] == "file"}
-            commit = repository.commit(files)
+            commit = repository.commit(files, [line["value"]["path"] for line in lines if line["key"] == "deletedFile"])
             return self._json({"commitUrl": f"https://huggingface.co/{name}/commit/{commit}", "commitOid": commit})
         if method == "DELETE":
             return self._missing("RevisionNotFound") if repository.tags.pop(str(rest), None) is None else self._json({})

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
+import errno
+import os
 import re
 import subprocess
 import sys
@@ -16,8 +19,9 @@ import yaml
 from reconverge.envs.errors import ConfigError, RenderingUnavailable
 from reconverge.envs.tasks import task_names
 from reconverge.launch import doctor
-from reconverge.launch.cli import main, parse
+from reconverge.launch.cli import guarded, main, parse
 from reconverge.launch.commands import COMMANDS, Train
+from reconverge.launch.commands.command import check_device
 from reconverge.launch.config import METHODS, RunConfig
 from reconverge.launch.presets import PRESETS, find_preset
 from reconverge.launch.progress import Progress
@@ -262,6 +266,56 @@ def test_a_closed_pipe_is_no_error() -> None:
     line = f"{sys.executable} -m reconverge.launch list tasks | head -n 1"
     answer = subprocess.run(["bash", "-o", "pipefail", "-c", line], capture_output=True, text=True, check=False)
     assert answer.stderr == "" and len(answer.stdout.splitlines()) == 1
+
+
+# a device or a place that cannot be ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("device", "hint"),
+    [
+        ("gpu", "device is 'gpu'; use cpu, cuda or cuda:1"),
+        ("cuda:x", "device is 'cuda:x'; use cpu, cuda or cuda:1"),
+        ("cuda:7", "'cuda:7' is not there: the last of the GPUs that torch sees is cuda:0"),
+    ],
+)
+def test_a_device_that_is_none_is_refused_in_a_line(device: str, hint: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    check_device("cuda:0")
+    with pytest.raises(ConfigError, match=re.escape(hint)):
+        check_device(device)
+
+
+def test_recover_refuses_a_device_that_is_not_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    RunFolder.create(tmp_path / "out", dataclasses.replace(find_preset("smoke"), device="cuda"), "x").close()
+    assert "device 'cuda' is not available to torch" in refused(capsys, "recover", str(tmp_path / "out"))
+
+
+def test_evaluate_makes_the_folder_of_its_output_and_shows_its_table_whatever_becomes_of_the_file(
+    training: Callable[..., None], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rates = {"rate": 0.5, "wilson_low": 0.1, "wilson_high": 0.9}
+    row = {"stage": 1, "task": "point-reach-0", "sampler": "ddim", "steps": 4, "temperature": 1.0, "episodes": 2, "successes": 1, **rates}
+    monkeypatch.setattr("reconverge.launch.checkpoint_evaluation.evaluate", lambda *given, **named: [row])
+    training(lambda config, folder, progress: write_results(folder))
+    assert main(["train", "--preset", "smoke", "--output-dir", "out"]) == 0
+    assert main(["evaluate", "out", "--output", "new/deep/x.csv"]) == 0
+    assert Path("new/deep/x.csv").read_text().startswith("stage,task,")
+    capsys.readouterr()
+    assert main(["evaluate", "out", "--output", "new"]) == 2
+    said = capsys.readouterr()
+    assert "point-reach-0" in said.out and "cannot be used" in said.err
+
+
+@pytest.mark.parametrize("number", [errno.ENAMETOOLONG, errno.ELOOP, errno.ESTALE, errno.ETIMEDOUT])
+def test_a_file_that_the_system_refuses_is_a_line_with_advice(number: int, capsys: pytest.CaptureFixture[str]) -> None:
+    def work() -> int:
+        raise OSError(number, os.strerror(number), "runs/x")
+
+    assert guarded(work) == 2
+    assert re.fullmatch(r"reconverge: runs/x cannot be used \(.+\); .+\n", capsys.readouterr().err)
 
 
 # doctor ----------------------------------------------------------------------------------------------------------------------------

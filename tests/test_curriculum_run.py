@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import pytest
 from forked_run import everything
@@ -12,17 +13,22 @@ from test_toy_world import run, toy_config
 
 from reconverge.envs.curriculum import load_curriculum
 from reconverge.envs.errors import ConfigError, RunFolderError, TrainingDiverged
+from reconverge.eval import report
 from reconverge.eval.config import EvaluationConfig, RecoveryConfig, VideoConfig
+from reconverge.eval.headlines import backward_transfer, forgetting
+from reconverge.eval.rollout import EpisodeResult, Rollouts, rollout
 from reconverge.eval.run_results import read_run
+from reconverge.launch import curriculum_run
 from reconverge.launch.checkpoint_evaluation import evaluate, pooled
 from reconverge.launch.config import RunConfig
-from reconverge.launch.curriculum_run import train
+from reconverge.launch.curriculum_run import train, write_cost
 from reconverge.launch.presets import find_preset
 from reconverge.launch.progress import Progress
 from reconverge.launch.recovery_probe import recover
 from reconverge.launch.remaining_time import planned_work
 from reconverge.launch.run_folder import RunFolder
 from reconverge.launch.stage_plan import plan_stages
+from reconverge.launch.verification import verify
 
 MINE = """
 name: mine
@@ -112,6 +118,28 @@ def test_later_tasks_add_cells_and_change_none(tmp_path: Path) -> None:
     assert {row.split(",")[1] + row.split(",")[3][-1] for row in set(found) - set(rows)} == {"12"}  # after stage 1, on task 2
 
 
+def test_episodes_that_single_copies_count_once_and_say_nothing_of_forgetting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    played: list[EpisodeResult] = []
+
+    def kept(*given: Any, **named: Any) -> Rollouts:
+        done = rollout(*given, **named)
+        played.extend(done.results)
+        return done
+
+    monkeypatch.setattr(curriculum_run, "rollout", kept)
+    path = run(tmp_path / "run", tiny(tmp_path, curriculum="point-reach:3", method="single"))
+    results = read_run(path)
+    assert results.cost["episodes_evaluated"] == len(played) == 24 < len(results.episodes)
+    assert report._episode_note(results) == "3 episodes per cell, 24 in all"
+    assert forgetting(results)[:3] == backward_transfer(results)[:3] == (0, 0, 0)
+    with RunFolder.resume(path) as folder:
+        write_cost(folder, Progress("quiet"))  # as after rendering
+    assert read_run(path).cost["episodes_evaluated"] == 24
+    assert "cost.json" not in [check.subject for check in verify(path)]
+    (path / "cost.json").write_text('{"episodes_evaluated": 25}')
+    assert "episodes_evaluated: found 25, expected 24" in [check.detail for check in verify(path)]
+
+
 @pytest.mark.parametrize("method", ["finetune", "ewc", "replay", "trust-region", "joint"])
 def test_every_method_runs_the_whole_loop(method: str, tmp_path: Path) -> None:
     results = read_run(run(tmp_path / method, tiny(tmp_path, method=method, curriculum="point-reach:2")))
@@ -150,7 +178,7 @@ def test_a_checkpoint_is_evaluated_again_with_other_samplers(tmp_path: Path) -> 
     assert [row["episodes"] for row in pooled(rows)] == [3] * 4
     matrix = read_run(path).cell_at[2, "point-reach-1"]
     assert rows[1]["rate"] == matrix.rate  # the run's own sampler: alone, a task gives what it gave among others
-    with pytest.raises(ConfigError, match="--sampling-steps 51 is outside 1 to 50"):
+    with pytest.raises(ConfigError, match="--sampling-steps 51 is outside 1 to 49"):
         evaluate(RunFolder.open(path), Progress("quiet"), sampling_steps=(51,))
     rows = evaluate(RunFolder.open(path), Progress("quiet"), temperatures=(0.0, 1.0))
     assert [row["temperature"] for row in pooled(rows)] == [0.0, 1.0]

@@ -163,12 +163,21 @@ def test_a_container_grants_less_than_the_machine_has(tmp_path: Path) -> None:
     (tmp_path / "memory.max").write_text("1000000000\n")
     (tmp_path / "memory.current").write_text("400000000\n")
     assert granted_cores(tmp_path) == 0.5 and free_memory(tmp_path) == 6e8
+    (tmp_path / "memory.stat").write_text("anon 150000000\ninactive_file 250000000\nactive_file 1\n")  # what was read and can be dropped
+    assert free_memory(tmp_path) == 8.5e8
     (tmp_path / "cpu.max").write_text("max 100000\n")
     (tmp_path / "memory.max").write_text("max\n")
     assert granted_cores(tmp_path) >= 1 and free_memory(tmp_path) > 0
     assert math.isinf(free_memory(tmp_path, tmp_path / "none"))
     (tmp_path / "cpu.max").write_text("nonsense")
     assert granted_cores(tmp_path) >= 1
+    first = tmp_path / "first" / "memory"
+    first.mkdir(parents=True)
+    for name, text in (("limit_in_bytes", "1000000000"), ("usage_in_bytes", "400000000")):
+        (first / f"memory.{name}").write_text(f"{text}\n")
+    assert free_memory(first.parent) == 6e8
+    (first / "memory.stat").write_text("inactive_file 1\ntotal_inactive_file 250000000\n")
+    assert free_memory(first.parent) == 8.5e8
 
 
 @pytest.mark.parametrize(

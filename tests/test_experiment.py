@@ -142,6 +142,12 @@ def test_success_and_forgetting_by_hand(tmp_path: Path) -> None:
     assert final_rates(RunGroup("replay", "replay", (one, two))) == {A: pytest.approx(0.7), B: 0.9, C: 1.0}
 
 
+def test_the_figure_of_the_end_leaves_out_tasks_still_to_be_learned_like_the_table(tmp_path: Path) -> None:
+    group = RunGroup("replay", "replay", tuple(read_run(write_run(tmp_path / str(seed), method="replay", seed=seed, done=1)) for seed in (0, 1)))
+    assert all((1, B) in run.cell_at for run in group.runs)  # evaluated as the next task
+    assert list(final_rates(group)) == [A] and final_rates(group)[A] == pytest.approx(method_row(group).success.interval.mean)
+
+
 def test_one_seed_has_the_interval_of_its_episodes(tmp_path: Path) -> None:
     row = method_row(RunGroup("replay", "replay", (hand_run(tmp_path / "a", "replay", 0, (6, 9, 10)),)))
     assert row.success.over == "episodes" and row.success.interval.size == 30

@@ -73,6 +73,22 @@ def test_the_card_says_what_it_is(run: Path, tmp_path: Path) -> None:
         assert fact in card
 
 
+@pytest.mark.parametrize(
+    ("method", "stage", "said"),
+    [
+        ("trust-region", 2, ("learned 2 tasks one after the other", "| learned so far | point-reach-0 → point-reach-1 |", 'task="point-reach-0"')),
+        ("joint", 3, ("learned 3 tasks all at once", f"| learned so far | {', '.join(POINT_REACH)} |", "| 3 (all tasks) |", 'task="point-reach-0"')),
+        ("single", 2, ("learned one task alone, point-reach-1,", "| learned so far | point-reach-1 |", 'task="point-reach-1"')),
+    ],
+)
+def test_the_card_names_the_tasks_that_this_policy_learned(method: str, stage: int, said: tuple[str, ...], run: Path, tmp_path: Path) -> None:
+    config = run / "config.yaml"
+    config.write_text(config.read_text().replace("method: trust-region", f"method: {method}"))
+    assert main(["export", str(run), "--stage", str(stage), "--output-dir", str(tmp_path / "mine")]) == 0
+    card = (tmp_path / "mine" / "README.md").read_text()
+    assert [words for words in said if words not in card] == []
+
+
 @pytest.mark.parametrize("flags", [["--sampler", "dpm-solver++", "--sampling-steps", "2"], ["--temperature", "0"]])
 def test_the_card_owns_up_to_another_way_of_acting(flags: list[str], run: Path, tmp_path: Path) -> None:
     assert main(["export", str(run), *flags, "--output-dir", str(tmp_path / "mine")]) == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -84,10 +85,58 @@ def test_the_reader_of_this_package_reads_lerobot_back(found: list[Demonstration
     pytest.importorskip("pyarrow.parquet")
     reader = pytest.importorskip("reconverge.envs.lerobot_episodes")
     write_lerobot(found, tmp_path / "set")
-    for read, episode in zip(reader.lerobot_episodes(str(tmp_path / "set")), episodes_of(found), strict=True):
-        steps = len(read.actions)
-        assert np.array_equal(read.observations[:steps], episode.observations[:steps]) and np.array_equal(read.actions, episode.actions[:steps])
-        assert read.success is not None and read.success.tolist() == episode.success.tolist()[:steps]
+    for number, of_task in enumerate(found):
+        back = list(reader.lerobot_episodes(str(tmp_path / "set"), of_task.task.name))
+        assert [read.number for read in back] == [3 * number, 3 * number + 1, 3 * number + 2]
+        for read, episode in zip(back, of_task.episodes, strict=True):
+            steps = len(read.actions)
+            assert np.array_equal(read.observations[:steps], episode.observations[:steps]) and np.array_equal(read.actions, episode.actions[:steps])
+            assert read.success is not None and read.success.tolist() == episode.success.tolist()[:steps]
+
+
+def stepping(found: list[Demonstrations], *seconds: float) -> list[Demonstrations]:
+    """The same demonstrations of tasks whose steps take so long."""
+    return [replace(of_task, task=replace(of_task.task, control_dt_s=each)) for of_task, each in zip(found, seconds, strict=True)]
+
+
+@pytest.mark.parametrize(("step_s", "asked", "fps"), [(0.05, None, 20), (0.015, None, 67), (0.015, 50, 50), (0.0, 10, 10)])
+def test_lerobot_stamps_are_those_of_the_rate_that_is_said(found, step_s: float, asked: int | None, fps: int, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    parquet = pytest.importorskip("pyarrow.parquet")
+    write_lerobot(stepping(found, step_s, step_s), tmp_path / "set", asked)
+    frames = parquet.read_table(tmp_path / "set" / "data" / "chunk-000" / "file-000.parquet").to_pydict()
+    assert read_json(tmp_path / "set" / "meta" / "info.json")["fps"] == fps
+    np.testing.assert_array_equal(np.float32(frames["timestamp"]), np.float32(np.array(frames["frame_index"]) / fps))
+
+
+@pytest.mark.parametrize(
+    ("seconds", "asked", "says"),
+    [
+        ((0.05, 0.0125), None, r"'point-reach-0' takes 0\.05 s, of 'point-reach-1' 0\.0125 s.*export them separately, or say one with --fps"),
+        ((0.05, 0.0), None, "'point-reach-1' takes 0 s.*--fps"),
+        ((0.05, float("nan")), None, "'point-reach-1' takes nan s.*--fps"),
+        ((3.0, 3.0), None, "'point-reach-0' takes 3 s.*--fps"),
+        ((0.05, 0.05), 0, "--fps is 0"),
+    ],
+)
+def test_lerobot_without_one_rate_is_refused(found, seconds: tuple[float, ...], asked: int | None, says: str, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(ConfigError, match=says):
+        write_lerobot(stepping(found, *seconds), tmp_path / "set", asked)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_command_asks_for_a_rate_before_it_collects(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """An environment that does not say how long its steps take."""
+    pytest.importorskip("pyarrow.parquet")
+    task = 'task: "gym:slider_world:OwnSlider-v0#gap<=0.1", expert: "python:slider_world:push"'
+    (tmp_path / "mine.yaml").write_text(f"name: mine\ndemonstrations: 2\ntasks: [{{{task}}}]\n")
+    rest = ["--workers", "0", "--quiet", "--folder", str(tmp_path / "kept"), "--output-dir", str(tmp_path / "set")]
+    export = ["export-demonstrations", str(tmp_path / "mine.yaml"), *rest, "--format"]
+    assert main([*export, "lerobot"]) == 2
+    assert "takes 0 s" in capsys.readouterr().err and not (tmp_path / "kept").exists()
+    assert main([*export, "hdf5", "--fps", "10"]) == 2
+    assert "--fps is of --format lerobot only" in capsys.readouterr().err and not (tmp_path / "kept").exists()
+    assert main([*export, "lerobot", "--fps", "10"]) == 0
+    assert read_json(tmp_path / "set" / "meta" / "info.json")["fps"] == 10
 
 
 def test_minari_reads_back_what_was_written(found: list[Demonstrations], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -113,6 +162,25 @@ def test_the_reader_of_this_package_reads_minari_back(found: list[Demonstrations
         for read, episode in zip(reader.minari_episodes(place, of_task.task), of_task.episodes, strict=True):
             assert np.allclose(read.observations, episode.observations) and np.allclose(read.actions, episode.actions)
             assert read.success is not None and read.success.tolist() == episode.success.tolist()
+
+
+def test_every_task_has_a_minari_set_of_its_own() -> None:
+    names = ("gym:Mine-v0?mass=0.1#gap<=0.1", "gym:mine.a:Mine-v0", "gym:mine_a:Mine-v0", "gym:mine_2Ea:Mine-v0", "gym:" + "x" * 200)
+    ids = [minari_id(replace(TASKS[0], name=name)) for name in names]
+    assert len(set(ids)) == len(names) and all(re.fullmatch("reconverge/[A-Za-z0-9_-]+-expert-v0", name) for name in ids)
+
+
+@pytest.mark.parametrize("rule", ["gap<=0.1", "solved", "return>=90.0"])
+def test_minari_brings_success_back_by_whatever_rule_the_task_has(found: list[Demonstrations], rule: str, tmp_path: Path) -> None:
+    """Neither what the rule judges nor the rewards are exported, only which steps succeeded."""
+    for name in ("minari", "h5py"):
+        pytest.importorskip(name)
+    task = replace(TASKS[0], name=f"gym:Mine-v0#{rule}", family="gym")
+    (name,) = write_minari([replace(found[0], task=task)], tmp_path / "sets")
+    task = replace(task, expert=read_expert(f"minari:{tmp_path / 'sets' / name}", "here"))
+    read = collect(task, DemonstrationConfig(workers=0), 3)
+    for back, episode in zip(read.episodes, found[0].episodes, strict=True):
+        np.testing.assert_array_equal(back.success, episode.success)
 
 
 def test_actions_leave_in_the_simulators_own_units() -> None:

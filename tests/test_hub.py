@@ -79,6 +79,29 @@ def test_a_pinned_commit_stays_what_it_was(hub: FakeHub, exported: Path, tmp_pat
         assert contents(tmp_path / name) == wanted
 
 
+def test_a_push_deletes_what_an_earlier_one_left_and_nothing_else(hub: FakeHub, exported: Path, tmp_path: Path) -> None:
+    repository = hub.repositories["me/policy"] = FakeRepository()
+    others = {".gitattributes": b"", "notes.md": b"the owner's", "data/policy.onnx": b"the owner's"}
+    first = repository.commit({**others, "policy.onnx": b"of an earlier push", "policy.safetensors": b"replaced"})
+    assert main(["push", str(exported), "me/policy"]) == 0
+    assert repository.commits[repository.head] == {**others, **contents(exported)}
+    assert len(repository.commits) == 3 and "policy.onnx" in repository.commits[first]  # one commit; the one before stays
+
+
+def test_fewer_demonstrations_leave_no_table_of_the_earlier_ones(hub: FakeHub, tmp_path: Path) -> None:
+    (tmp_path / "set" / "meta").mkdir(parents=True)
+    (tmp_path / "set" / "meta" / "info.json").write_text('{"codebase_version": "v3.0"}')
+    tables = [tmp_path / "set" / "data" / "chunk-000" / f"file-00{number}.parquet" for number in (0, 1)]
+    tables[0].parent.mkdir(parents=True)
+    for table in tables:
+        table.write_bytes(b"rows")
+    assert main(["push", str(tmp_path / "set"), "me/demonstrations"]) == 0
+    tables[1].unlink()
+    assert main(["push", str(tmp_path / "set"), "me/demonstrations"]) == 0
+    repository = hub.repositories["datasets/me/demonstrations"]
+    assert repository.commits[repository.head].keys() == {"meta/info.json", "data/chunk-000/file-000.parquet", "README.md", MANIFEST}
+
+
 def test_demonstrations_come_back_with_the_same_bits(hub: FakeHub, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("pyarrow.parquet")
     random = np.random.default_rng(0)

@@ -1,6 +1,8 @@
 """Recorded episodes as demonstrations: Minari's files and LeRobot's, filtered by success, refused where they do not fit."""
 
 import json
+import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -81,7 +83,8 @@ def _plain() -> Task:
 # Minari --------------------------------------------------------------------------------------------------------------------------
 
 
-def write_minari(folder: Path, infos: bool = True, kind: str = "hdf5") -> Path:
+def write_minari(folder: Path, infos: bool = True, kind: str = "hdf5", flag: str = "") -> Path:
+    """With what a rule judges, or with nothing but a flag of success, or with neither."""
     h5py = pytest.importorskip("h5py")
     (folder / "data").mkdir(parents=True)
     (folder / "data" / "metadata.json").write_text(json.dumps({"data_format": kind, "total_episodes": len(EPISODES)}))
@@ -89,7 +92,9 @@ def write_minari(folder: Path, infos: bool = True, kind: str = "hdf5") -> Path:
         for number, (observations, actions, gaps, rewards) in enumerate(EPISODES):
             group = file.create_group(f"episode_{number}")
             group["observations"], group["actions"], group["rewards"] = observations, actions, rewards
-            if infos:
+            if flag:
+                group[f"infos/{flag}"] = gaps < 0.1
+            elif infos:
                 group["infos/gap"] = gaps
     return folder
 
@@ -116,6 +121,45 @@ def test_a_return_judges_recorded_rewards(tmp_path: Path) -> None:
 def test_a_minari_set_that_says_nothing_is_taken_whole(tmp_path: Path) -> None:
     write_minari(tmp_path / "set", infos=False)
     assert len(collect(task_for(f"minari:{tmp_path / 'set'}"), CONFIG, 9).episodes) == 9
+
+
+@pytest.mark.parametrize("flag", ["success", "is_success"])
+def test_a_minari_set_without_what_the_rule_judges_teaches_where_it_says_success(flag: str, tmp_path: Path) -> None:
+    write_minari(tmp_path / "set", flag=flag)
+    for rule in ({"info": "gap", "at_most": 0.1}, {"info": "solved"}):
+        found = collect(task_for(f"minari:{tmp_path / 'set'}", rule), CONFIG, 6)
+        assert [episode.seed for episode in found.episodes] == [0, 2, 3, 5, 6, 8] and found.attempts == 9
+
+
+def test_what_the_rule_judges_comes_before_a_minari_sets_own_flag(tmp_path: Path) -> None:
+    h5py = pytest.importorskip("h5py")
+    write_minari(tmp_path / "set")
+    with h5py.File(tmp_path / "set" / "data" / "main_data.hdf5", "a") as file:
+        for number in range(9):
+            file[f"episode_{number}/infos/success"] = np.ones(26, bool)
+    assert collect(task_for(f"minari:{tmp_path / 'set'}"), CONFIG, 6).attempts == 9
+
+
+def test_a_minari_set_keeps_what_the_rule_judges_in_a_group_of_its_own(tmp_path: Path) -> None:
+    """An info called `reward/forward` is the array `forward` of a group."""
+    h5py = pytest.importorskip("h5py")
+    write_minari(tmp_path / "set", infos=False)
+    with h5py.File(tmp_path / "set" / "data" / "main_data.hdf5", "a") as file:
+        for number, (_, _, gaps, _) in enumerate(EPISODES):
+            file[f"episode_{number}/infos/to/goal"] = gaps[1:]
+    task = replace(_plain(), name=f"gym:{ENV}#to/goal<=0.1", expert=read_expert(f"minari:{tmp_path / 'set'}", "here"))
+    assert [episode.seed for episode in collect(task, CONFIG, 6).episodes] == [0, 2, 3, 5, 6, 8]
+
+
+def test_choices_among_a_few_are_no_actions(tmp_path: Path) -> None:
+    """Minari keeps discrete actions as a column, which must not pass for one continuous action."""
+    h5py = pytest.importorskip("h5py")
+    write_minari(tmp_path / "set")
+    with h5py.File(tmp_path / "set" / "data" / "main_data.hdf5", "a") as file:
+        del file["episode_0/actions"]
+        file["episode_0/actions"] = np.ones(25, int)
+    with pytest.raises(UnsupportedEnvironment, match=r"actions of shape \(25,\)"):
+        collect(task_for(f"minari:{tmp_path / 'set'}"), CONFIG, 3)
 
 
 def test_the_id_of_a_minari_set_is_looked_up_on_this_machine(tmp_path: Path, monkeypatch) -> None:
@@ -204,6 +248,83 @@ def test_a_lerobot_set_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
         collect(task_for(f"lerobot:{cut}"), CONFIG, 3)
 
 
+def name_tasks(folder: Path, *names: str, column: str = "task") -> None:
+    """Say that even episodes are of the set's first task and odd ones of its second."""
+    pa, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    parquet.write_table(pa.table({column: list(names), "task_index": list(range(len(names)))}), folder / "meta" / "tasks.parquet")
+    for path in (folder / "data" / "chunk-000").iterdir():
+        table = parquet.read_table(path)
+        parquet.write_table(table.append_column("task_index", pa.array([number % 2 for number in table["episode_index"].to_pylist()])), path)
+
+
+@pytest.mark.parametrize("column", ["task", "__index_level_0__"])
+def test_of_a_lerobot_set_of_several_tasks_only_the_tasks_own_episodes_are_read(column: str, tmp_path: Path) -> None:
+    from reconverge.envs.lerobot_episodes import lerobot_episodes
+
+    folder = write_lerobot(tmp_path / "set")
+    name_tasks(folder, "hammer-v3", "push-v3", column=column)
+    assert [recording.number for recording in lerobot_episodes(str(folder), "hammer-v3")] == [0, 2, 4, 6, 8]
+    assert [recording.number for recording in lerobot_episodes(str(folder), "push-v3")] == [1, 3, 5, 7]
+
+
+def test_a_stage_learns_from_its_own_tasks_episodes_of_a_lerobot_set(tmp_path: Path) -> None:
+    folder = write_lerobot(tmp_path / "set")
+    name_tasks(folder, _plain().name, "push-v3")
+    found = collect(task_for(f"lerobot:{folder}"), CONFIG, 4)
+    assert [episode.seed for episode in found.episodes] == [0, 2, 6, 8] and found.attempts == 5
+
+
+def test_a_lerobot_set_of_other_tasks_is_refused(tmp_path: Path) -> None:
+    from reconverge.envs.lerobot_episodes import lerobot_episodes
+
+    folder = write_lerobot(tmp_path / "set")
+    name_tasks(folder, "hammer-v3", "push-v3")
+    for ask in (lambda: list(lerobot_episodes(str(folder), "pull-v3")), lambda: collect(task_for(f"lerobot:{folder}"), CONFIG, 3)):
+        with pytest.raises(UnsupportedEnvironment, match="holds the tasks 'hammer-v3', 'push-v3', and none"):
+            ask()
+
+
+def test_a_lerobot_set_of_one_task_may_call_it_anything(tmp_path: Path) -> None:
+    folder = write_lerobot(tmp_path / "set")
+    name_tasks(folder, "Push the slider, please.")
+    assert collect(task_for(f"lerobot:{folder}"), CONFIG, 6).attempts == 9
+
+
+@pytest.mark.parametrize(
+    ("what", "says"),
+    [
+        ("garbage", "cannot be read"),
+        ("a pipe", "not a regular file"),
+        ("too long", "larger than 4 MiB"),
+        ("too much", "more than 4 MiB of tasks"),
+        ("numbers", "does not give every task an index and a name"),
+        ("no names", "no columns task_index and task"),
+        ("no index of frames", "has no column task_index"),
+    ],
+)
+def test_tasks_of_a_lerobot_set_that_cannot_be_read_are_refused(what: str, says: str, tmp_path: Path) -> None:
+    pa, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    from reconverge.envs.lerobot_episodes import lerobot_episodes
+
+    folder = write_lerobot(tmp_path / "set")
+    path = folder / "meta" / "tasks.parquet"
+    tables = {
+        "too much": {"task": ["x" * 1000] * 100_000, "task_index": [0] * 100_000},
+        "numbers": {"task": [1, 2], "task_index": [0, 1]},
+        "no names": {"task_index": [0, 1]},
+        "no index of frames": {"task": ["push-v3", "pull-v3"], "task_index": [0, 1]},
+    }
+    if what in tables:
+        parquet.write_table(pa.table(tables[what]), path)
+        assert path.stat().st_size < 100_000
+    elif what == "a pipe":
+        os.mkfifo(path)
+    else:
+        path.write_bytes(b"PAR1 nothing" if what == "garbage" else bytes(5 * 2**20))
+    with pytest.raises(DamagedFile, match=says):
+        list(lerobot_episodes(str(folder), "push-v3"))
+
+
 # HDF5 in robomimic's layout --------------------------------------------------------------------------------------------------------------
 
 
@@ -275,20 +396,43 @@ def test_observations_that_cannot_be_used_are_named(keys: str, kind: type[Except
         collect(task_for(f"hdf5:{path}{keys}"), CONFIG, 3)
 
 
-def change(path: Path, what: str) -> None:
+MEMBERS = {
+    "hdf5": {"demo": "data/demo_0", "seen": "obs/place", "flags": "success", "group": "obs"},
+    "minari": {"demo": "episode_0", "seen": "observations", "flags": "infos/gap", "group": "infos"},
+}
+"""Where the two layouts of an HDF5 file have the same things."""
+
+
+def write(kind: str, folder: Path) -> tuple[Path, str]:
+    """A file of the layout, and how it is named as an expert."""
+    if kind == "hdf5":
+        path = write_hdf5(folder / "set.hdf5")
+        return path, f"hdf5:{path}#place"
+    return write_minari(folder / "set") / "data" / "main_data.hdf5", f"minari:{folder / 'set'}"
+
+
+def change(path: Path, what: str, kind: str = "hdf5") -> None:
     h5py = pytest.importorskip("h5py")
+    where = MEMBERS[kind]
+    seen, flags = where["seen"], where["flags"]
     with h5py.File(path, "a") as file:
-        demo = file["data/demo_0"]
+        demo = file[where["demo"]]
         match what:
             case "short":
-                del demo["obs/place"]
-                demo["obs/place"] = np.zeros((3, 1))
-            case "dones":
-                del demo["dones"]
-                demo["dones"] = np.zeros(3)
+                del demo[seen]
+                demo[seen] = np.zeros((3, 1))
+            case "dones" | "rewards":
+                del demo[what]
+                demo[what] = np.zeros(3)
+            case "flags":
+                del demo[flags]
+                demo[flags] = np.zeros(27)
             case "text":
                 del demo["actions"]
                 demo["actions"] = "none"
+            case "mapping":
+                del demo[seen]
+                demo[f"{seen}/place"] = np.zeros((26, 1))
             case "no actions":
                 del demo["actions"]
             case "no demos":
@@ -299,36 +443,70 @@ def change(path: Path, what: str) -> None:
             case "nan":
                 demo["actions"][3] = np.nan
             case "huge":
-                del demo["obs/place"]
-                demo.create_dataset("obs/place", (25, 2**40), "f4", chunks=(1, 1024))
-            case "outside":
-                del demo["obs/place"]
-                demo["obs/place"] = h5py.ExternalLink("/etc/passwd", "/")
+                del demo[seen]
+                demo.create_dataset(seen, (25, 2**40), "f4", chunks=(1, 1024))
+            case "virtual" | "huge virtual":
+                rows, numbers = (25, 1) if what == "virtual" else (2**40, 2**10)
+                del demo[seen]
+                layout = h5py.VirtualLayout((rows, numbers), "f8")
+                layout[:] = h5py.VirtualSource("elsewhere.hdf5", "x", (rows, numbers))
+                demo.create_virtual_dataset(seen, layout)
+            case "other files":
+                del demo[seen]
+                demo.create_dataset(seen, (25, 1), "f8", external=[(str(path.parent / "elsewhere"), 0, 200)])
+            case "outside" | "flags outside" | "demo outside":
+                base, name = (file, where["demo"]) if what == "demo outside" else (demo, seen if what == "outside" else flags)
+                del base[name]
+                base[name] = h5py.ExternalLink("/etc/passwd", "/")
+            case "elsewhere":
+                del demo[seen]
+                demo[seen] = h5py.SoftLink("/nowhere")
             case "array for group":
-                del demo["obs"]
-                demo["obs"] = np.zeros((25, 1))
+                del demo[where["group"]]
+                demo[where["group"]] = np.zeros((25, 1))
+
+
+REFUSED_IN_BOTH: list[tuple[str, type[Exception], str]] = [
+    ("short", DamagedFile, "(place|observations) has 3 rows, and the demonstration has 25 actions"),
+    ("flags", DamagedFile, "(success|gap) has 27 rows, and the demonstration has 25 actions"),
+    ("text", UnsupportedEnvironment, "actions is no array of numbers"),
+    ("mapping", UnsupportedEnvironment, "(place|observations) is no array of numbers"),
+    ("no actions", UnsupportedEnvironment, "_0 has no 'actions'"),
+    ("nan", DamagedFile, "not finite"),
+    ("huge", DamagedFile, "claims 27487790694400 numbers"),
+    ("virtual", DamagedFile, "or keeps them in other files"),
+    ("huge virtual", DamagedFile, "claims 1125899906842624 numbers"),
+    ("other files", DamagedFile, "or keeps them in other files"),
+    ("outside", DamagedFile, "(place|observations) is a link to elsewhere"),
+    ("flags outside", DamagedFile, "(success|gap) is a link to elsewhere"),
+    ("demo outside", DamagedFile, "_0 is a link to elsewhere"),
+    ("elsewhere", DamagedFile, "(place|observations) is a link to elsewhere"),
+    ("array for group", DamagedFile, "(obs|infos) is no group"),
+]
+REFUSED_IN_ROBOMIMICS: list[tuple[str, type[Exception], str]] = [
+    ("dones", DamagedFile, "dones has 3 rows"),
+    ("no demos", UnsupportedEnvironment, "holds no demo_0"),
+    ("no data", UnsupportedEnvironment, "has no 'data'; it holds nothing"),
+]
 
 
 @pytest.mark.parametrize(
-    ("what", "kind", "says"),
-    [
-        ("short", DamagedFile, "obs/place has 3 rows, and the demonstration has 25 actions"),
-        ("dones", DamagedFile, "dones has 3 rows"),
-        ("text", UnsupportedEnvironment, "actions is no array of numbers"),
-        ("no actions", UnsupportedEnvironment, "demo_0 has no 'actions'"),
-        ("no demos", UnsupportedEnvironment, "holds no demo_0"),
-        ("no data", UnsupportedEnvironment, "has no 'data'; it holds nothing"),
-        ("nan", DamagedFile, "not finite"),
-        ("huge", DamagedFile, "claims 27487790694400 numbers"),
-        ("outside", DamagedFile, "is a link to elsewhere"),
-        ("array for group", DamagedFile, "obs is no group"),
-    ],
+    ("kind", "what", "refused", "says"),
+    [*((kind, *row) for kind in MEMBERS for row in REFUSED_IN_BOTH), *(("hdf5", *row) for row in REFUSED_IN_ROBOMIMICS)],
 )
-def test_an_hdf5_file_that_is_not_what_it_should_be_is_refused(what: str, kind: type[Exception], says: str, tmp_path: Path) -> None:
-    path = write_hdf5(tmp_path / "set.hdf5")
-    change(path, what)
-    with pytest.raises(kind, match=says):
-        collect(task_for(f"hdf5:{path}#place"), CONFIG, 3)
+def test_an_hdf5_file_that_is_not_what_it_should_be_is_refused(kind: str, what: str, refused: type[Exception], says: str, tmp_path: Path) -> None:
+    path, expert = write(kind, tmp_path)
+    change(path, what, kind)
+    with pytest.raises(refused, match=says):
+        collect(task_for(expert), CONFIG, 3)
+
+
+@pytest.mark.parametrize("kind", MEMBERS)
+def test_rewards_of_too_few_steps_do_not_judge(kind: str, tmp_path: Path) -> None:
+    path, expert = write(kind, tmp_path)
+    change(path, "rewards", kind)
+    with pytest.raises(DamagedFile, match="rewards has 3 rows"):
+        collect(task_for(expert, {"return_at_least": -90}), CONFIG, 3)
 
 
 def test_half_an_hdf5_file_and_none_are_refused(tmp_path: Path) -> None:

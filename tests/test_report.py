@@ -202,6 +202,18 @@ def test_figures_are_png_too(run: Path) -> None:
     assert plots.png(plots.success_matrix(read_run(run)), dots_per_inch=40).startswith(b"\x89PNG")
 
 
+def test_the_matrix_of_joint_has_one_row_for_all_tasks_and_none_of_a_single_one(run: Path, tmp_path: Path) -> None:
+    joint = write_run(tmp_path / "joint", method="joint")
+    for folder, names, outlined in (
+        (run, ["untrained", *(f"{stage} · {task}" for stage, task in enumerate(POINT_REACH, start=1)), "expert"], 3),
+        (joint, ["untrained", "all tasks", "expert"], 0),
+    ):
+        (axes,) = plots.success_matrix(read_run(folder)).axes
+        assert [label.get_text() for label in axes.get_yticklabels()] == names
+        assert sum(not patch.get_fill() for patch in axes.patches) == outlined
+        assert ("Outlined" in read(write_report([folder], tmp_path / "report.html"))) == (outlined > 0)
+
+
 def test_how_a_run_was_made_is_said_in_words(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run")
     said = json.loads((run / "fingerprint.json").read_text())

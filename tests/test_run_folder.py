@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import json
 import os
 import shutil
@@ -12,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -175,6 +177,61 @@ def test_the_heart_beats(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert (lock.path / "owner.json").stat().st_mtime > 2
     lock.release()
     lock.release()
+
+
+def test_a_heart_beats_on_after_a_failure_of_the_file_system(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    failures = [errno.EIO, errno.ESTALE]
+    touch = os.utime
+
+    def utime(path: Path) -> None:
+        if failures:
+            raise OSError(failures.pop(), "no answer")
+        touch(path)
+
+    monkeypatch.setattr(run_lock, "HEARTBEAT_S", 0.01)
+    lock = RunLock(run)
+    os.utime(lock.path / "owner.json", (1, 1))
+    monkeypatch.setattr(os, "utime", utime)
+    deadline_s = time.monotonic() + 5
+    while (lock.path / "owner.json").stat().st_mtime < 2 and time.monotonic() < deadline_s:
+        time.sleep(0.01)
+    assert not failures and (lock.path / "owner.json").stat().st_mtime > 2 and not lock.is_lost()
+    lock.release()
+
+
+def outbid(run: Path, own: Path) -> Path:
+    return leave_lock(run, owner(1, "elsewhere"), number=2)
+
+
+def outbid_and_gone(run: Path, own: Path) -> Path:
+    """Whoever took over has finished, and a third process works there by now."""
+    shutil.rmtree(own)
+    return leave_lock(run, owner(1, "elsewhere"))
+
+
+@pytest.mark.parametrize("taken", [outbid, outbid_and_gone])
+def test_a_process_that_was_outbid_writes_nothing_more(taken: Callable[[Path, Path], Path], run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_lock, "HEARTBEAT_S", 0.01)
+    before = (run / "fingerprint.json").read_bytes()
+    with pytest.raises(RunFolderError, match="another one has taken it over"), RunFolder.resume(run) as folder:
+        assert folder.lock is not None and folder._lock is not None
+        theirs = taken(run, folder.lock)
+        beaten = (theirs / "owner.json").stat().st_mtime_ns
+        for save in (folder.checkpoint, folder.learning, folder.consolidated):
+            with pytest.raises(RunFolderError, match="no longer held by this process"):
+                save(1)
+        with pytest.raises(RunFolderError):
+            folder.describe_policy(1, "x")
+        folder._lock._heart.join(timeout=5)
+        assert not folder._lock._heart.is_alive() and (theirs / "owner.json").stat().st_mtime_ns == beaten
+    assert (run / "fingerprint.json").read_bytes() == before and not (run / "files.json").exists() and theirs.is_dir()
+
+
+def test_the_error_that_ends_a_process_is_not_hidden_by_a_lost_lock(run: Path) -> None:
+    with pytest.raises(ZeroDivisionError), RunFolder.resume(run):
+        leave_lock(run, owner(1, "elsewhere"), number=2)
+        raise ZeroDivisionError
+    assert not (run / "files.json").exists()
 
 
 @pytest.mark.parametrize("stale", [False, True])

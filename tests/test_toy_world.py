@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from reconverge.launch.presets import find_preset
 from reconverge.launch.progress import Progress
 from reconverge.launch.recovery_probe import recover
 from reconverge.launch.run_folder import RunFolder
+from reconverge.launch.verification import verify
 from reconverge.policy.diffusion_policy import DiffusionPolicy
 
 Tasks = list[str]
@@ -94,6 +96,19 @@ def test_a_forgotten_task_comes_back_in_a_probe_and_the_count_is_finite(finetune
     with open(finetuned / "recovery.csv") as file:
         kinds = {row["kind"] for row in csv.DictReader(file)}
     assert kinds == {"online", "probe"}
+
+
+def test_tables_that_a_broken_off_measurement_left_behind_are_written_by_the_next(finetuned: Path, tmp_path: Path) -> None:
+    path = shutil.copytree(finetuned, tmp_path / "run")
+    with RunFolder.resume(path) as folder:
+        (path / "command.txt").write_text("reconverge train\n")  # as `verify` expects it
+        rows = recover(folder, Progress("quiet"))
+        for name in ("recovery_curves.csv", "recovery.csv"):
+            lines = (path / name).read_text().splitlines(True)
+            (path / name).write_text("".join(line for line in lines if not line.startswith("probe,")))
+    with RunFolder.resume(path) as folder:
+        assert recover(folder, Progress("quiet")) == rows
+    assert [check for check in verify(path) if check.outcome == "DIFFERS"] == []
 
 
 def test_online_recovery_has_a_curve_from_the_switch_to_the_end_of_the_stage(protected: Path) -> None:

@@ -18,6 +18,7 @@ from reconverge.envs.errors import ConfigError
 from reconverge.eval import headlines
 from reconverge.eval.run_results import read_run
 from reconverge.launch import trackers, tracking
+from reconverge.launch.cli import main
 from reconverge.launch.commands import Train
 from reconverge.launch.config_file import HEADER
 from reconverge.launch.run_folder import RunFolder
@@ -91,6 +92,22 @@ def test_a_tracker_that_fails_is_told_of_once_and_the_run_goes_on(tmp_path: Path
         pass
     assert len(said) == 1 and "tensorboard failed" in said[0] and "no room" in said[0]
     assert len(recorder.logged) == 3 and follow.working == ()
+
+
+def test_runs_that_were_not_sent_are_named_and_the_others_sent(
+    tmp_path: Path, recorder: Recorder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("reconverge.launch.commands.track.check_trackers", lambda *given: None)
+    sent = len(points(read_run(run_at(tmp_path / "a"))))
+    assert main(["track", str(tmp_path)]) == 0
+    assert "1 runs sent to tensorboard" in capsys.readouterr().out and len(recorder.logged) == sent
+    (run_at(tmp_path / "b", seed=1) / "cost.json").write_bytes(b"\xff")
+    deep = run_at(tmp_path.joinpath(*map(str, range(20))), seed=2)
+    assert main(["track", str(tmp_path)]) == 2
+    said = capsys.readouterr()
+    assert "1 of 3 runs sent to tensorboard; left out: " in said.err and said.out == ""
+    assert f"{tmp_path / 'b' / 'cost.json'} is damaged" in said.err and f"{deep} is not found where runs are followed" in said.err
+    assert len(recorder.logged) == 2 * sent
 
 
 def test_what_is_missing_is_named_with_its_mend(monkeypatch: pytest.MonkeyPatch) -> None:

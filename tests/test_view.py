@@ -380,6 +380,13 @@ def test_no_path_leads_out_of_the_runs(get: Reader, runs: Path, tmp_path: Path, 
     assert status == 404 and b"SECRET" not in data and str(tmp_path).encode() not in data
 
 
+def test_long_addresses_are_nothing_at_once(get: Reader) -> None:
+    started_s = time.monotonic()
+    assert get("/files/" + "a/" * 1500 + "x.txt")[0] == 404
+    assert time.monotonic() - started_s < 1
+    assert get("/api/run?path=" + "a" * 300)[0] == get("/files/" + "a" * 300 + "/x.txt")[0] == 404
+
+
 @pytest.mark.parametrize(
     "path", ["..", "../elsewhere", "toy/../toy/finetune/seed-0", "/etc", "toy//finetune/seed-0", "./toy/finetune/seed-0", "%00", "."]
 )

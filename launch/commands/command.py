@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar
 
 import tyro
 
-from reconverge.envs.errors import ConfigError
+from reconverge.envs.errors import ConfigError, shown
 
 Run = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
 # What may be left out; without a name of its own, help would show it as {None}|PATH.
@@ -31,11 +32,16 @@ class Command:
 
 def check_device(device: str) -> None:
     """Refuse a device that this machine lacks before anything is collected or written."""
+    if not re.fullmatch(r"cpu|cuda(:\d{1,3})?|mps", device, re.ASCII):
+        raise ConfigError(f"device is {shown(device)}; use cpu, cuda or cuda:1")
     import torch
 
+    kind, _, number = device.partition(":")
     available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if not available[device.partition(":")[0]]:
+    if not available[kind]:
         raise ConfigError(f"device '{device}' is not available to torch {torch.__version__} on this machine; use --device cpu")
+    if number and int(number) >= (count := torch.cuda.device_count()):
+        raise ConfigError(f"device '{device}' is not there: the last of the GPUs that torch sees is cuda:{count - 1}; use --device cuda")
 
 
 def at_least(flag: str, value: int | None, low: int) -> None:

@@ -10,9 +10,10 @@ import tyro
 
 from reconverge.envs.curriculum import load_curriculum
 from reconverge.envs.demonstrations_config import DemonstrationConfig
+from reconverge.envs.errors import ConfigError
 from reconverge.envs.task import Task
 from reconverge.envs.tasks import find_task, task_names
-from reconverge.launch.commands.command import Command
+from reconverge.launch.commands.command import Command, MaybeInt
 from reconverge.launch.config import RunConfig, check
 from reconverge.launch.progress import Progress
 from reconverge.launch.stage_plan import demonstration_budgets, plan_stages
@@ -39,6 +40,8 @@ class ExportDemonstrations(Command):
     'reconverge[minari]'), `hdf5` for robomimic's (pip install 'reconverge[hdf5]')."""
     output_dir: Path
     """Folder to write; it must be new or empty."""
+    fps: MaybeInt = None
+    """Frames per second of a LeRobot data set; by default those of the tasks' steps, rounded, where all tasks agree in them."""
     episodes: int = DemonstrationConfig.episodes
     """Successful episodes per task, unless the curriculum gives its own."""
     hold_steps: int = DemonstrationConfig.hold_steps
@@ -63,6 +66,12 @@ class ExportDemonstrations(Command):
         from reconverge.launch.demonstration_folder import refuse_filled
 
         refuse_filled(self.output_dir)  # before anything is collected
+        if self.format == "lerobot":
+            from reconverge.launch.lerobot_export import frames_per_second
+
+            frames_per_second(list(wanted), self.fps)
+        elif self.fps is not None:
+            raise ConfigError("--fps is of --format lerobot only; leave it out")
         from reconverge.envs.demonstrations import collect
 
         found = []
@@ -74,7 +83,7 @@ class ExportDemonstrations(Command):
         if self.format == "lerobot":
             from reconverge.launch.lerobot_export import write_lerobot
 
-            write_lerobot(found, self.output_dir)
+            write_lerobot(found, self.output_dir, self.fps)
             print(f"LeRobot data set: {self.output_dir}")
         elif self.format == "hdf5":
             from reconverge.launch.hdf5_export import OBSERVATION, write_hdf5

@@ -71,16 +71,18 @@ class Evaluate(Command):
         from reconverge.launch.checkpoint_evaluation import pooled
         from reconverge.launch.run_tables import write_csv
 
+        if self.output is not None:
+            self.output.parent.mkdir(parents=True, exist_ok=True)  # fails here rather than with everything measured
         with Progress.in_terminal(self.quiet) as progress:
             rows = (self._rows_on_ray if self.cluster.backend == "ray" else self._rows)(folder, tasks, progress)
-        if self.output is not None:
-            write_csv(self.output, list(rows[0]), rows)
         success: Columns = {"success %": success_percent, "95 % interval": interval_percent}
         settings = pooled(rows)
         if len(settings) == 1:
             print_table(rows, {"stage": "stage", "task": "task", **success, "expert %": expert_percent, "episodes": "episodes"})
         else:
             print_table(settings, {"sampler": "sampler", "steps": "steps", "temperature": "temperature", **success, "episodes": "episodes"})
+        if self.output is not None:
+            write_csv(self.output, list(rows[0]), rows)
         return 0
 
     def _asked(self, tasks: Sequence[str]) -> dict[str, Any]:
@@ -128,6 +130,7 @@ class Recover(Command):
         at_least("--updates", self.updates, 1)
         at_least("--episodes", self.episodes, 1)
         with RunFolder.resume(self.path) as folder, Progress.in_terminal(self.quiet) as progress:
+            check_device(folder.config.device)
             from reconverge.launch.recovery_probe import recover
 
             rows = recover(folder, progress, self.updates, self.episodes)

@@ -17,7 +17,8 @@ Named = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="OWNER/NAME")
 class Push(Command):
     """Upload an exported policy, or demonstrations exported in LeRobot's layout, to the Hugging Face Hub, in one commit.
 
-    The token is the environment's HF_TOKEN; nothing is asked. What is there under the same file names is replaced, its history stays.
+    The token is the environment's HF_TOKEN; nothing is asked. What an earlier push left there is replaced or removed, its history
+    stays; other files are left alone.
     A policy's card and `export.json` name the command, the folder and the machine of its run: read them before they are public.
 
     Examples:

@@ -15,6 +15,9 @@ from reconverge.launch.commands.command import Command
 from reconverge.launch.commands.pages import runs_within
 from reconverge.launch.trackers import TrackerName, check_trackers
 
+UNREACHED = "is not found where runs are followed: it lies too deep, or under a name that cannot be printed; give its own folder"
+MOST_NAMED = 3
+
 
 @dataclass(frozen=True)
 class Track(Command):
@@ -50,15 +53,22 @@ class Track(Command):
         found = [] if self.follow else runs_within([self.runs])
         tracking = Tracking(self.runs, self.to, lambda text: print(text, file=sys.stderr), self.track_dir, self.online)
         try:
-            tracking.catch_up()
+            skipped = tracking.catch_up()
             while self.follow and tracking.working:
                 time.sleep(INTERVAL_S)
                 tracking.catch_up()
         except KeyboardInterrupt:
+            if not self.follow:
+                raise
             print(file=sys.stderr)
         finally:
             tracking.close()
         if set(self.to) - set(tracking.working):
             raise ReconvergeError("not every tracker took what was sent; the runs are untouched")
+        missed = [reason for folder in found if (reason := skipped.get(folder.path, f"{folder.path} {UNREACHED}"))]
+        if missed:
+            more = f"; and {len(missed) - MOST_NAMED} more" if len(missed) > MOST_NAMED else ""
+            sent = f"{len(found) - len(missed)} of {len(found)} runs sent to {', '.join(self.to)}"
+            raise ReconvergeError(f"{sent}; left out: {'; '.join(missed[:MOST_NAMED])}{more}")
         print(f"{len(found) or 'all'} runs sent to {', '.join(self.to)}: {self.track_dir}")
         return 0
