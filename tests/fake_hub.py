@@ -114,8 +114,7 @@ class _Handler(BaseHTTPRequestHandler):
             commit = repository.find(rest or "main")
             return self._missing("RevisionNotFound") if commit is None else self._json({"id": name, "sha": commit, "private": repository.private})
         if verb == "tree":
-            files = repository.commits[str(repository.find(str(rest)))]
-            return self._json([{"type": "file", "path": path, "size": len(data), "oid": "0" * 40} for path, data in files.items()])
+            return self._tree(repository, *str(rest).partition("/")[::2])
         if verb == "preupload":
             paths = [file["path"] for file in json.loads(body)["files"]]
             return self._json({"files": [{"path": path, "uploadMode": "regular", "shouldIgnore": False} for path in paths]})
@@ -128,6 +127,20 @@ class _Handler(BaseHTTPRequestHandler):
             return self._missing("RevisionNotFound") if repository.tags.pop(str(rest), None) is None else self._json({})
         repository.tags[json.loads(body)["tag"]] = str(rest)
         self._json({})
+
+    def _tree(self, repository: FakeRepository, revision: str, folder: str) -> None:
+        """What lies in a folder, all the way down where that is asked for."""
+        start = f"{folder}/" if folder else ""
+        files = {path: len(data) for path, data in repository.commits[str(repository.find(revision))].items() if path.startswith(start)}
+        if "recursive=true" not in self.path.lower():
+            deeper = {start + path.removeprefix(start).split("/")[0] for path in files if "/" in path.removeprefix(start)}
+            files = {path: size for path, size in files.items() if "/" not in path.removeprefix(start)}
+        else:
+            deeper = set()
+        if folder and not files and not deeper:
+            return self._missing("EntryNotFound")
+        entries = [{"type": "directory", "path": path, "size": 0, "oid": "0" * 40} for path in sorted(deeper)]
+        self._json([*entries, *({"type": "file", "path": path, "size": size, "oid": "0" * 40} for path, size in files.items())])
 
     def _file(self, hub: FakeHub, dataset: str | None, name: str, revision: str, file: str) -> None:
         repository = hub.repositories.get((dataset or "") + name)
