@@ -17,7 +17,7 @@ import sys
 import termios
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ from reconverge.launch import training_panel
 from reconverge.launch.progress import Mode, Progress
 from reconverge.launch.sparkline import sparkline
 from reconverge.launch.stop_request import STOPPING, Stopped, StopRequest
-from reconverge.launch.training_panel import TrainingPanel, live_panel
+from reconverge.launch.training_panel import TrainingPanel, live_panel, output_kept
 
 FIGURES = [{"loss": 0.9 * 0.99**update + 0.03, "gradient_norm": 2 * 0.998**update} for update in range(0, 500, 25)]
 
@@ -240,6 +240,23 @@ def test_only_the_lines_stay_where_they_come_while_a_panel_that_grows_is_drawn(t
                 progress.note(line)
                 time.sleep(0.003)
         assert stream.screen() == ["stage 2/3 point-reach-1", *lines]
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_ctrl_c_throws_away_no_output_that_waits(kept: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, its = pty.openpty()
+    with open(its, "w") as terminal:
+        monkeypatch.setattr(sys, "stderr", terminal)
+        monkeypatch.setattr(os, "tcgetpgrp", lambda _: os.getpgrp())
+        with output_kept() if kept else nullcontext():
+            os.write(its, b"x" * 10_000)  # more than a terminal takes at once
+            os.write(ours, b"\x03")
+            time.sleep(0.2)
+            said = b""
+            while select.select([ours], [], [], 0.2)[0]:
+                said += os.read(ours, 65536)
+    os.close(ours)
+    assert (said.count(b"x") == 10_000) == kept  # what a terminal does by itself is the other case
 
 
 def test_what_goes_wrong_in_a_drawing_is_drawn_in_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
