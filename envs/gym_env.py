@@ -60,7 +60,7 @@ class GymEnv(gymnasium.Env[np.ndarray, np.ndarray]):
         self._low, self._high = own.low.astype(np.float64), own.high.astype(np.float64)
         self._action_type = own.dtype
         self._steps, self._return, self._invalid, self._time = 0, 0.0, False, 0.0
-        self._seed = self._drawn_seed = -1
+        self._seed, self._drawn_seed = 0, -1
         self._drawing: gymnasium.Env[Any, Any] | None = None
         self.observation_space = Box(-np.inf, np.inf, (task.observation_size,), np.float64)
         self.action_space = Box(-1.0, 1.0, (task.action_size,), np.float64)

@@ -109,3 +109,8 @@ def _escaped(value: str) -> str:
 
 def _unescaped(value: str) -> str:
     return value.replace("%23", "#").replace("%26", "&").replace("%25", "%")
+
+
+def rule_of(task_name: str) -> SuccessRule | None:
+    """The rule of success in the name of a `gym:` task; None where it has none, and for a task of this package."""
+    return read_gym_name(task_name).success if task_name.startswith(GYM_PREFIX) else None

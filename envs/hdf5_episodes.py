@@ -21,7 +21,7 @@ import numpy as np
 
 from reconverge.envs.errors import UnsupportedEnvironment
 from reconverge.envs.expert_source import file_and_keys
-from reconverge.envs.gym_name import GYM_PREFIX, read_gym_name
+from reconverge.envs.gym_name import rule_of
 from reconverge.envs.hdf5_group import GuardedGroup, opened
 from reconverge.envs.recording import Recording
 from reconverge.envs.success_rule import RETURN, SuccessRule
@@ -31,7 +31,7 @@ from reconverge.envs.task import Task
 def hdf5_episodes(place: str, task: Task) -> Iterator[Recording]:
     """The file's demonstrations in order of their numbers. Raises UnsupportedEnvironment or DamagedFile, naming file and demonstration."""
     path, keys = file_and_keys(place)
-    rule = read_gym_name(task.name).success if task.name.startswith(GYM_PREFIX) else None
+    rule = rule_of(task.name)
     with opened(path, f"hdf5:{place}", "restore the file") as file:
         data = file.group("data")
         numbers = sorted(int(found[1]) for name in data.names if (found := re.fullmatch(r"demo_(\d{1,9})", name, re.ASCII)))

@@ -19,7 +19,7 @@ import numpy as np
 
 from reconverge.envs.errors import UnsupportedEnvironment
 from reconverge.envs.expert_source import MissingExpert, minari_folder
-from reconverge.envs.gym_name import GYM_PREFIX, read_gym_name
+from reconverge.envs.gym_name import rule_of
 from reconverge.envs.hdf5_group import GuardedGroup, opened
 from reconverge.envs.plain_json import read_json_object
 from reconverge.envs.recording import Recording
@@ -32,7 +32,7 @@ SUCCESS_KEYS = ("success", "is_success")
 def minari_episodes(place: str, task: Task) -> Iterator[Recording]:
     """The data set's episodes in order. Raises UnsupportedEnvironment, MissingExpert or DamagedFile, naming the place."""
     folder = _data_folder(place)
-    rule = read_gym_name(task.name).success if task.name.startswith(GYM_PREFIX) else None
+    rule = rule_of(task.name)
     with opened(folder / "main_data.hdf5", f"minari:{place}", "download it again: minari download ID") as file:
         numbers = sorted(int(found[1]) for name in file.names if (found := re.fullmatch(r"episode_(\d{1,9})", name, re.ASCII)))
         for number in numbers:

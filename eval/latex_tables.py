@@ -15,6 +15,7 @@ from reconverge.eval.experiment import Estimate, Experiment, MethodRow
 from reconverge.eval.intervals import Interval
 from reconverge.eval.recovery_comparison import RecoverySummary
 from reconverge.eval.survival import MedianUpdates
+from reconverge.eval.wording import possible
 
 ABSENT = "--"
 """What was not measured."""
@@ -100,7 +101,7 @@ def _percent(interval: Interval, signed: bool = False) -> str:
     mean = _number(100 * interval.mean, signed)
     if math.isnan(interval.low) or math.isnan(interval.high):
         return mean
-    low, high = max(-1.0 if signed else 0.0, interval.low), min(1.0, interval.high)
+    low, high = possible(interval, signed)
     return f"{mean} ({_number(100 * low, signed)} to {_number(100 * high, signed)})"
 
 

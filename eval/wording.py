@@ -50,11 +50,16 @@ def duration(seconds: float) -> str:
 
 
 def bounds(interval: Interval, wording: Callable[[float | None], str] = percent) -> str:
-    """Both bounds of an interval in words, cut to what a rate (or a difference of rates) can be; empty when it has none."""
+    """Both bounds of an interval in words; empty when it has none."""
     if math.isnan(interval.low):
         return ""
-    lowest = 0.0 if wording is percent else -1.0
-    return f"{wording(max(lowest, interval.low))} to {wording(min(1.0, interval.high))}"
+    low, high = possible(interval, signed=wording is not percent)
+    return f"{wording(low)} to {wording(high)}"
+
+
+def possible(interval: Interval, signed: bool) -> tuple[float, float]:
+    """Both bounds, cut to what a rate can be, or a signed difference of rates."""
+    return max(-1.0 if signed else 0.0, interval.low), min(1.0, interval.high)
 
 
 def updates(count: float | None) -> str:

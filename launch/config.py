@@ -84,11 +84,15 @@ def check(config: RunConfig) -> None:
         _check_functional(config)
     if config.method in ("ftml", "vr-mcl") and config.train.batch_size < 2:
         raise ConfigError(f"train.batch_size is {config.train.batch_size}; {config.method} halves it into support and query: at least 2")
-    if not _DEVICE.fullmatch(config.device):
-        raise ConfigError(f"device is '{config.device}'; use cpu, cuda or cuda:1")
+    check_device_name(config.device)
 
 
-_DEVICE = re.compile(r"cpu|cuda(:\d+)?|mps")
+def check_device_name(device: str) -> None:
+    """Raise ConfigError for a name that torch has no device for, on any machine."""
+    if not re.fullmatch(r"cpu|cuda(:\d{1,3})?|mps", device, re.ASCII):
+        raise ConfigError(f"device is {shown(device)}; use cpu, cuda or cuda:1")
+
+
 _RANGES: tuple[tuple[str, float, float], ...] = (
     ("seed", 0, 2**31 - 1),
     ("threads", 1, inf),

@@ -22,7 +22,7 @@ import numpy as np
 from reconverge.envs.demonstrations import Demonstrations
 from reconverge.envs.episodes import Episode
 from reconverge.envs.errors import ConfigError
-from reconverge.envs.gym_name import GYM_PREFIX, read_gym_name
+from reconverge.envs.gym_name import rule_of
 from reconverge.envs.success_rule import RETURN
 from reconverge.envs.task import Task
 from reconverge.envs.task_files import task_file
@@ -58,7 +58,7 @@ def minari_id(task: Task) -> str:
 def _contents(task: Task, episode: Episode) -> dict[str, Any]:
     steps = len(episode.actions)
     last = [step == steps - 1 for step in range(steps)]
-    rule = read_gym_name(task.name).success if task.name.startswith(GYM_PREFIX) else None
+    rule = rule_of(task.name)
     names = ("success", str(rule)) if rule is not None and rule.quantity == RETURN else ("success",)
     return {
         "seed": episode.seed, "observations": episode.observations.astype(np.float32), "actions": own_actions(task, episode.actions),

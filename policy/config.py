@@ -6,13 +6,12 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 SamplerName = Literal["ddpm", "ddim", "dpm-solver++"]
+Weighting = Literal["fixed", "tasks-seen"]
 
 
 def most_steps(sampler: SamplerName, timesteps: int) -> int:
     """Sampling steps that a schedule of `timesteps` has room for: DPM-Solver++ leaves the least noisy one out."""
     return timesteps - 1 if sampler == "dpm-solver++" else timesteps
-
-Weighting = Literal["fixed", "tasks-seen"]
 
 
 @dataclass(frozen=True)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar
 
 import tyro
 
-from reconverge.envs.errors import ConfigError, shown
+from reconverge.envs.errors import ConfigError
+from reconverge.launch.config import check_device_name
 
 Run = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
 # What may be left out; without a name of its own, help would show it as {None}|PATH.
@@ -32,8 +32,7 @@ class Command:
 
 def check_device(device: str) -> None:
     """Refuse a device that this machine lacks before anything is collected or written."""
-    if not re.fullmatch(r"cpu|cuda(:\d{1,3})?|mps", device, re.ASCII):
-        raise ConfigError(f"device is {shown(device)}; use cpu, cuda or cuda:1")
+    check_device_name(device)
     import torch
 
     kind, _, number = device.partition(":")
