@@ -3,7 +3,7 @@
     key = BLAKE2b-64 of the words, e.g. ("episode", "hammer-v3", 1017)
 
 Nothing in the project draws from a global generator: resuming, re-ordering or distributing the work
-cannot change a single draw, and two methods with the same seed meet the same data order and noise.
+cannot change a single draw, and two methods with the same seed that draw batches of the same sizes meet the same ones.
 """
 
 from __future__ import annotations

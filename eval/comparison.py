@@ -29,14 +29,14 @@ class RunRow:
 
 
 def run_row(run: RunResults) -> RunRow:
-    rates, own, kept = run.matrix, run.own_stage, kept_bytes(run)
+    kept = kept_bytes(run)
     return RunRow(
         run=run,
         success=headlines.final_success(run),
         forgetting=headlines.forgetting(run).mean,
-        peak=metrics.forgetting_peak(rates, own),
-        backward=metrics.backward_transfer(rates, own),
-        forward=metrics.forward_transfer(rates, own),
+        peak=metrics.forgetting_peak(run.by_stage),
+        backward=metrics.backward_transfer(run.by_stage),
+        forward=metrics.forward_transfer(run.matrix, run.own_stage),
         recovery=headlines.recovery_headline(run),
         kept=kept[0] if kept else None,
         past_data=kept[1] if kept else None,

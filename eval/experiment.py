@@ -23,12 +23,12 @@ import numpy as np
 
 from reconverge.envs.curriculum import CW10
 from reconverge.envs.errors import UnknownName
-from reconverge.eval import headlines
+from reconverge.eval import headlines, metrics
 from reconverge.eval.comparison import kept_bytes, unlike
 from reconverge.eval.cost import by_phase
 from reconverge.eval.estimate import Estimate, estimate
 from reconverge.eval.interquartile_mean import bootstrap_interval
-from reconverge.eval.intervals import Interval, paired_difference
+from reconverge.eval.intervals import Interval, mean_interval
 from reconverge.eval.learning_curve import LearningRow, learning_row
 from reconverge.eval.plasticity import PlasticityRow, plasticity_row
 from reconverge.eval.published_results import PublishedSuccess, published_success, same_tasks_in_order
@@ -153,7 +153,7 @@ def single_beside(group: RunGroup, groups: Sequence[RunGroup]) -> RunGroup | Non
 
 
 def method_row(group: RunGroup) -> MethodRow:
-    whole_cw10 = all(run.stages == CW10 for run in group.runs)
+    whole_cw10 = all(run.stages == CW10 and run.finished for run in group.runs)
     return MethodRow(
         label=group.label,
         seeds=group.seeds,
@@ -167,16 +167,19 @@ def method_row(group: RunGroup) -> MethodRow:
 
 
 def paired_row(group: RunGroup, reference: RunGroup) -> PairedRow | None:
-    """Differences over common seeds, which share weights at the start, data order, noise and evaluation episodes; None for other stages."""
+    """Differences over common seeds, which share weights at the start, demonstrations and evaluation episodes; None for other stages.
+
+    A seed counts where both runs have got equally far, and in it the tasks that both measured: a hard task that failed in one of two simulators
+    must not raise a mean on one side only.
+    """
     if group.stages != reference.stages:
         return None
-    own, other = ({run.seed: run for run in side.runs} for side in (group, reference))
-    seeds = tuple(seed for seed in group.seeds if seed in other)
+    other = {run.seed: run for run in reference.runs}
+    pairs = [(run, other[run.seed]) for run in group.runs if run.seed in other and run.stages_done == other[run.seed].stages_done]
     success, lost = (
-        paired_difference([figure(own[seed]).mean for seed in seeds], [figure(other[seed]).mean for seed in seeds])
-        for figure in (headlines.final_success, headlines.forgetting)
+        mean_interval([_mean_measured(figure(one) - figure(two)) for one, two in pairs]) for figure in (_success_per_task, _forgetting_per_stage)
     )
-    return PairedRow(group.label, reference.label, seeds, success, lost)
+    return PairedRow(group.label, reference.label, tuple(run.seed for run, _ in pairs), success, lost)
 
 
 def cost_row(group: RunGroup) -> CostRow:
@@ -197,7 +200,7 @@ def cost_row(group: RunGroup) -> CostRow:
 
 def final_table(group: RunGroup) -> np.ndarray:
     """(seeds, tasks) success at the end of the tasks learned so far, in [0, 1]; NaN = not measured."""
-    return np.array([np.where(np.array(run.own_stage) <= run.stages_done, run.matrix[-1], np.nan) for run in group.runs])
+    return np.array([_success_per_task(run) for run in group.runs])
 
 
 def final_rates(group: RunGroup) -> dict[str, float]:
@@ -221,6 +224,8 @@ def _notes(runs: Sequence[RunResults], used: Sequence[RunResults], groups: Seque
     elsewhere = [group.label for group in groups if group.stages != base.stages]
     if elsewhere:
         notes.append(f"Other stages than those of {base.label}, so not compared with it: {', '.join(elsewhere)}.")
+    if len({run.stages_done for run in used}) > 1:
+        notes.append("Runs have got to different stages: only pairs that got equally far are compared, and with published values finished runs.")
     lacking = sum(headlines.recovery_headline(run).without_curve for group in groups for run in group.runs)
     if lacking:
         notes.append(f"Recovery without its curve in recovery_curves.csv, so left out: {lacking} pairs of earlier task and transition.")
@@ -231,5 +236,20 @@ def _notes(runs: Sequence[RunResults], used: Sequence[RunResults], groups: Seque
     return notes
 
 
-def _mean(values: Sequence[float]) -> float:
+def _success_per_task(run: RunResults) -> np.ndarray:
+    """(T,) success at the end of the tasks learned so far; NaN = not measured."""
+    return np.where(np.array(run.own_stage) <= run.stages_done, run.matrix[-1], np.nan)
+
+
+def _forgetting_per_stage(run: RunResults) -> np.ndarray:
+    """(N,) `metrics.forgetting_per_task` of the stages so far; all NaN for `joint`, as `headlines.forgetting`."""
+    lost = metrics.forgetting_per_task(run.by_stage)
+    return np.full_like(lost, np.nan) if run.method == "joint" else lost
+
+
+def _mean_measured(values: np.ndarray) -> float:
+    return _mean(values[~np.isnan(values)])
+
+
+def _mean(values: Sequence[float] | np.ndarray) -> float:
     return float(np.mean(values)) if len(values) else math.nan

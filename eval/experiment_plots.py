@@ -29,11 +29,16 @@ WAIT = LinearSegmentedColormap.from_list("updates", ["#e3eef2", "#86bacb", "#348
 STEADY = "#f4f7f9"
 """Fill of a cell without a dip, where the number of updates says nothing."""
 LONGEST_WAIT = 50_000
+_OF_ONE_SEED = (":", PAPER)
+"""Line and filling of a dot that stands for one seed."""
 
 
 @mpl.rc_context(STYLE)
 def method_dots(experiment: Experiment) -> Figure:
-    """Success at the end and forgetting per group: mean and 95 % interval, every seed small, the published value +- s.e. hollow."""
+    """Success at the end and forgetting per group: mean and 95 % interval, every seed small; published value +- s.e.
+
+    A single seed, whose interval is over its episodes and so says nothing of the method, is drawn hollow and dashed.
+    """
     rows, groups = experiment.methods, experiment.groups
     labels = [_wrapped(row.label) for row in rows]
     figure = Figure(figsize=(9, 0.95 + _row_height(labels, 0.42) * len(rows)), layout="constrained")
@@ -154,18 +159,24 @@ def _dot(axes: Axes, place: float, interval: Interval, seeds: Sequence[float], p
     colour = SERIES[int(place) % len(SERIES)]
     if len(seeds) > 1:
         axes.plot([100 * seed for seed in seeds], [place - 0.24] * len(seeds), "|", color=colour, markersize=5, alpha=0.8)
+    line, filling = _OF_ONE_SEED if len(seeds) == 1 else ("-", colour)
     if not np.isnan(interval.low):
-        axes.plot([100 * interval.low, 100 * interval.high], [place - 0.04] * 2, color=colour, linewidth=1.8, solid_capstyle="butt")
-    axes.plot(100 * interval.mean, place - 0.04, "o", color=colour, markersize=6, zorder=4)
+        axes.plot([100 * interval.low, 100 * interval.high], [place - 0.04] * 2, line, color=colour, linewidth=1.8, solid_capstyle="butt")
+    axes.plot(100 * interval.mean, place - 0.04, "o", color=colour, markerfacecolor=filling, markersize=6, zorder=4)
 
 
 def _dot_legend(figure: Figure, axes: Axes, rows: Sequence[MethodRow]) -> None:
-    entries = [(axes.plot([], [], "o-", color=MUTED, markersize=6, linewidth=1.8)[0], "mean, 95 % interval")]
-    if any(len(row.seeds) > 1 for row in rows):
-        entries.append((axes.plot([], [], "|", color=MUTED, markersize=5)[0], "one seed"))
+    entries, counts = [], [len(row.seeds) for row in rows]
+    if max(counts) > 1:
+        entries.append((axes.plot([], [], "o-", color=MUTED, markersize=6, linewidth=1.8)[0], "mean over seeds, 95 % interval"))
+        entries.append((axes.plot([], [], "|", color=MUTED, markersize=5)[0], "a seed"))
+    if min(counts) == 1:
+        line, filling = _OF_ONE_SEED
+        only = axes.plot([], [], f"o{line}", color=MUTED, markerfacecolor=filling, markersize=6, linewidth=1.8)[0]
+        entries.append((only, "only one seed, interval of its episodes"))
     if any(row.published for row in rows):
         entries.append((axes.plot([], [], "D-", color=WARM, markersize=4.5, markerfacecolor=PAPER, linewidth=1)[0], "published ± s.e."))
-    figure.legend(*zip(*entries, strict=True), loc="outside lower left", ncols=3)
+    figure.legend(*zip(*entries, strict=True), loc="outside lower left", ncols=4)
 
 
 def _own_text(cell: RecoveryCell) -> tuple[str, float | None]:

@@ -44,26 +44,26 @@ class RecoveryHeadline:
 
 def final_success(run: RunResults) -> Interval:
     """`metrics.average_success`: mean over the tasks learned so far, after the last finished stage."""
-    return _linear(run, ([(1.0, run.stages_done, task)] for task, _ in _learned(run)))
+    return _linear(run, ([(1.0, run.stages_done, task)] for task in _tasks_learned(run)))
 
 
 def forgetting(run: RunResults) -> Interval:
     """`metrics.forgetting_end_of_own_task`; not defined for `joint`, which has no task of its own at any stage."""
     if run.method == "joint":
         return Interval(math.nan, math.nan, math.nan, 0)
-    return _linear(run, ([(1.0, own, task), (-1.0, run.stages_done, task)] for task, own in _learned(run)))
+    return _linear(run, ([(1.0, stage, task), (-1.0, run.stages_done, task)] for stage, task in _learned(run)))
 
 
 def just_learned(run: RunResults) -> Interval:
-    """Mean over tasks of success just after each was learned; not defined for `joint`, like `forgetting`, which it is the start of."""
+    """Mean over stages of success on the task that each had just learned; not defined for `joint`, like `forgetting`, which it is the start of."""
     if run.method == "joint":
         return Interval(math.nan, math.nan, math.nan, 0)
-    return _linear(run, ([(1.0, own, task)] for task, own in _learned(run)))
+    return _linear(run, ([(1.0, stage, task)] for stage, task in _learned(run)))
 
 
 def backward_transfer(run: RunResults) -> Interval:
     """`metrics.backward_transfer`."""
-    return _linear(run, ([(1.0, run.stages_done, task), (-1.0, own, task)] for task, own in _learned(run) if own < run.stages_done))
+    return _linear(run, ([(1.0, run.stages_done, task), (-1.0, stage, task)] for stage, task in _learned(run) if stage < run.stages_done))
 
 
 def forward_transfer(run: RunResults) -> Interval:
@@ -85,7 +85,7 @@ def recovery_headline(run: RunResults, threshold: int = 90) -> RecoveryHeadline:
     nearest = measured[0] if measured else threshold
     learned = [row for row in run.recoveries if row.kind == "online" and row.threshold == nearest and row.reference_rate > 0]
     rows = [row for row in learned if has_curve(run, row)]
-    after_dip, ends = [after_dip_of(run, row) for row in rows], [last_point(run, row) for row in rows]
+    after_dip, ends = [after_dip_of(run, row) for row in rows], [points_of(run, row)[-1] for row in rows]
     return RecoveryHeadline(
         threshold=nearest,
         pairs=len(rows),
@@ -102,9 +102,9 @@ def has_curve(run: RunResults, row: Recovery) -> bool:
     return (row.kind, row.stage, row.task) in run.curves
 
 
-def last_point(run: RunResults, row: Recovery) -> int:
-    """The update at which observation of a recovery that has its curve ended."""
-    return int(run.curves[row.kind, row.stage, row.task].updates[-1])
+def points_of(run: RunResults, row: Recovery) -> tuple[int, ...]:
+    """The updates at which a recovery that has its curve was looked for."""
+    return tuple(map(int, run.curves[row.kind, row.stage, row.task].updates))
 
 
 def after_dip_of(run: RunResults, row: Recovery) -> int | None:
@@ -123,13 +123,17 @@ def is_steady(run: RunResults, row: Recovery) -> bool:
     return recovery.no_dip(curve, row.reference_rate, row.threshold)
 
 
-def _learned(run: RunResults) -> list[tuple[str, int]]:
-    """(task, own stage) of the tasks learned so far."""
-    return [(task, own) for task, own in zip(run.tasks, run.own_stage, strict=True) if own <= run.stages_done]
+def _learned(run: RunResults) -> list[tuple[int, str]]:
+    """(stage, its task) of the stages so far."""
+    return list(enumerate(run.stages[: run.stages_done], start=1))
+
+
+def _tasks_learned(run: RunResults) -> list[str]:
+    return [task for task, own in zip(run.tasks, run.own_stage, strict=True) if own <= run.stages_done]
 
 
 def _linear(run: RunResults, contributions: Iterable[list[Term]]) -> Interval:
-    """Mean over tasks of a signed sum of cells; tasks that lack a cell are left out, nothing at all is NaN."""
+    """Mean over tasks, or stages, of a signed sum of cells; those that lack a cell are left out, nothing at all is NaN."""
     places = ([(weight, played_at(run.method, run.stages, stage, task), task) for weight, stage, task in terms] for terms in contributions)
     measured = [terms for terms in places if all(_has(run, stage, task) for _, stage, task in terms)]
     if not measured:

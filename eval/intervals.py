@@ -18,6 +18,9 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import stdtrit
 
+SAME = 1e-12
+"""Values that lie no further apart are the same number, rounded differently."""
+
 
 class Interval(NamedTuple):
     """A mean with its confidence bounds, all in the unit of the values; `size` values went into it."""
@@ -37,37 +40,30 @@ def wilson(successes: int, episodes: int, confidence: float = 0.95) -> tuple[flo
     """
     if not 0 <= successes <= episodes:
         raise ValueError(f"successes must lie in 0..episodes, got {successes} of {episodes}")
-    if episodes == 0:
-        return 0.0, 1.0
-    z2, rate = _normal_quantile(confidence) ** 2, successes / episodes
-    centre = rate + z2 / (2 * episodes)
-    half_width = math.sqrt(z2 * (rate * (1 - rate) / episodes + z2 / (4 * episodes**2)))
-    shrink = 1 + z2 / episodes
-    low = 0.0 if successes == 0 else (centre - half_width) / shrink
-    high = 1.0 if successes == episodes else (centre + half_width) / shrink
-    return max(0.0, low), min(1.0, high)
+    return (0.0, 1.0) if episodes == 0 else _score_bounds(successes / episodes, episodes, confidence)
 
 
 def combined_rates(weights: Sequence[float], successes: Sequence[int], episodes: Sequence[int], confidence: float = 0.95) -> Interval:
-    """Interval of sum w_k p_k over independent success rates, from their Wilson bounds (Newcombe's square-and-add).
+    """Interval of sum w_k p_k over independent success rates.
 
-        low = sum w p - sqrt(sum d^2),   d_k = w_k (p_k - l_k) where w_k > 0, w_k (p_k - u_k) where w_k < 0;   high likewise
+        what is added        W = sum w_k,  p = sum w_k p_k / W,  n = W^2 / sum (w_k^2 / n_k):  Wilson's bounds of p over n episodes, times W
+        what is subtracted   the same over the negative weights
+        both                 Newcombe's square-and-add of the two
 
-    It carries a mean over tasks or a drop between two stages from the episodes to the headline. Cells that share their episodes
-    are positively correlated, which makes it too wide for a drop rather than too narrow. Rates without episodes are an error.
+    One rate gives Wilson's interval, a mean of equally many episodes of each task Wilson's of all of them, a difference of two rates
+    Newcombe's. Rates that differ vary less than equal ones of the same mean, so the interval of a mean over unlike tasks is too wide rather
+    than too narrow; so is that of a drop between cells that share their episodes. Rates without episodes are an error.
     """
     if not len(weights) == len(successes) == len(episodes):
         raise ValueError(f"one weight, success count and episode count per rate, got {len(weights)}, {len(successes)}, {len(episodes)}")
     if min(episodes, default=1) < 1:
         raise ValueError("a rate without episodes cannot be combined; leave it out")
-    below = above = mean = 0.0
-    for weight, won, played in zip(weights, successes, episodes, strict=True):
-        rate, (low, high) = won / played, wilson(won, played, confidence)
-        towards, away = (low, high) if weight > 0 else (high, low)
-        mean += weight * rate
-        below += (weight * (rate - towards)) ** 2
-        above += (weight * (away - rate)) ** 2
-    return Interval(mean, mean - math.sqrt(below), mean + math.sqrt(above), sum(episodes))
+    rates = [(weight, won / played, played) for weight, won, played in zip(weights, successes, episodes, strict=True)]
+    added = _pooled([rate for rate in rates if rate[0] > 0], confidence)
+    taken = _pooled([(-weight, rate, played) for weight, rate, played in rates if weight < 0], confidence)
+    mean = added.mean - taken.mean
+    below, above = math.hypot(added.mean - added.low, taken.high - taken.mean), math.hypot(added.high - added.mean, taken.mean - taken.low)
+    return Interval(mean, mean - below, mean + above, sum(episodes))
 
 
 def mean_interval(values: Sequence[float], confidence: float = 0.95) -> Interval:
@@ -75,14 +71,15 @@ def mean_interval(values: Sequence[float], confidence: float = 0.95) -> Interval
 
         mean +- t(n - 1) s / sqrt(n),   s^2 with n - 1 in the denominator
 
-    Values that are NaN were not measured and are left out. One value has no interval: its bounds are NaN. None at all: all NaN.
+    Values that are NaN were not measured and are left out. One value has no interval, and neither have values that are all the same (two
+    seeds at 100 % do not make it certain): the bounds are NaN. No values at all: all NaN.
     """
     _check_confidence(confidence)
     kept = np.asarray(values, dtype=float).ravel()
     kept = kept[~np.isnan(kept)]
     count = len(kept)
-    if count < 2:
-        return Interval(float(kept[0]) if count else math.nan, math.nan, math.nan, count)
+    if count < 2 or float(np.ptp(kept)) < SAME:
+        return Interval(float(kept.mean()) if count else math.nan, math.nan, math.nan, count)
     half_width = float(stdtrit(count - 1, (1 + confidence) / 2) * kept.std(ddof=1) / math.sqrt(count))
     mean = float(kept.mean())
     return Interval(mean, mean - half_width, mean + half_width, count)
@@ -97,6 +94,28 @@ def paired_difference(first: Sequence[float], second: Sequence[float], confidenc
     if len(first) != len(second):
         raise ValueError(f"pairs need equally many values, got {len(first)} and {len(second)}")
     return mean_interval(np.asarray(first, dtype=float) - np.asarray(second, dtype=float), confidence)
+
+
+def _pooled(rates: Sequence[tuple[float, float, int]], confidence: float) -> Interval:
+    """Sum of w_k p_k over (w_k > 0, p_k, n_k), bounded as one rate of as many episodes as give it the same variance; 0 of none."""
+    weight = sum(share for share, _, _ in rates)
+    if not weight:
+        return Interval(0.0, 0.0, 0.0, 0)
+    rate = sum(share * own for share, own, _ in rates) / weight
+    episodes = weight**2 / sum(share**2 / played for share, _, played in rates)
+    low, high = _score_bounds(rate, episodes, confidence)
+    return Interval(weight * rate, weight * low, weight * high, 0)
+
+
+def _score_bounds(rate: float, episodes: float, confidence: float) -> tuple[float, float]:
+    """Wilson's bounds of a rate over a number of episodes > 0 that need not be whole."""
+    z2 = _normal_quantile(confidence) ** 2
+    centre = rate + z2 / (2 * episodes)
+    half_width = math.sqrt(z2 * (max(0.0, rate * (1 - rate)) / episodes + z2 / (4 * episodes**2)))
+    shrink = 1 + z2 / episodes
+    low = 0.0 if rate <= 0 else (centre - half_width) / shrink
+    high = 1.0 if rate >= 1 else (centre + half_width) / shrink
+    return max(0.0, low), min(1.0, high)
 
 
 def _normal_quantile(confidence: float) -> float:

@@ -107,6 +107,8 @@ def _percent(interval: Interval, signed: bool = False) -> str:
 
 def _number(value: float, signed: bool = False) -> str:
     text = f"{value:+.1f}" if signed else f"{value:.1f}"
+    if text in ("+0.0", "-0.0"):
+        return "0.0"
     return f"${text}$" if text[0] in "+-" else text
 
 

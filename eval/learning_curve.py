@@ -81,7 +81,8 @@ def learning_row(group: RunGroup, single: RunGroup | None) -> LearningRow | None
         [transfer(area_under(curve), beside[task, curve.updates]) for task, curve in of_run.items() if (task, curve.updates) in beside]
         for of_run in curves
     ]
-    return LearningRow(group.label, sum(map(bool, curves)), mean_interval(areas), mean_interval(list(map(_mean, gains))), max(map(len, gains)))
+    tasks = max(sum(not math.isnan(gain) for gain in of_run) for of_run in gains)
+    return LearningRow(group.label, sum(map(bool, curves)), mean_interval(areas), mean_interval(list(map(_mean, gains))), tasks)
 
 
 def _mean_areas(single: RunGroup) -> dict[tuple[str, Sequence[int]], float]:

@@ -21,7 +21,9 @@ A worked example, three tasks learned in order:
 
 A run that is still going has fewer rows: row K is its last finished stage, and tasks whose own stage lies after K do not
 count. A task lacking a cell that a formula needs is left out of that mean; a mean of nothing is NaN. No function alters
-its argument. Where a task occurs twice in a curriculum, its own stage is the first.
+its argument. A task that a curriculum learns twice, as `cw20` does, has two columns where the question is what became of what a stage
+had learned (forgetting, backward transfer): one per stage, as Continual World counts them (`RunResults.by_stage`). In averages and
+in forward transfer it has one, with its first stage.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Whether a policy still learns as well as it did: success just after each task was learned, over the stages.
 
-    L[i] = R[own_i, i]                                  just-learned success of the task of stage i, in the order of the stages
+    L[i] = R[i, task of stage i]                        just-learned success, in the order of the stages
     change        =  mean of the last third of L  -  mean of the first third          below zero: plasticity was lost
     beside single =  mean over tasks of L[i] - L_single[i]                            `single` learns each task from scratch
 
@@ -35,7 +35,7 @@ class PlasticityRow:
     """Just-learned success of a method, rates in [0, 1] and differences in [-1, 1].
 
     Attributes:
-        stages: (T,) of every task in the order in which they were learned, mean over seeds; NaN = not measured.
+        stages: (N,) of the task of every stage, mean over seeds; NaN = not measured.
         first: mean of the first third of them, per seed; `last` of the last third; `change` is last - first.
         beside_single: mean over tasks of this method - single, over common seeds; NaN without them.
     """
@@ -50,13 +50,13 @@ class PlasticityRow:
 
 
 def just_learned(run: RunResults) -> np.ndarray:
-    """(T,) success on each task just after its own stage, in the order of the stages; NaN = not measured, and all of `joint`."""
+    """(N,) success on the task of each stage just after it; NaN = not measured, and all of `joint`."""
     return np.array([math.nan if place is None else run.cell_at[place].rate for place in _places(run)])
 
 
 def thirds(run: RunResults) -> tuple[list[int], list[int]]:
-    """The tasks of the first and of the last third, as places in the order of learning, over all tasks of the curriculum."""
-    count = len(run.tasks)
+    """The stages of the first and of the last third, counted from 0, over the whole curriculum."""
+    count = len(run.stages)
     size = max(1, count // 3)
     return (list(range(size)), list(range(count - size, count))) if count > 1 else ([], [])
 
@@ -97,8 +97,8 @@ def plasticity_row(group: RunGroup, single: RunGroup | None) -> PlasticityRow | 
 
 
 def _places(run: RunResults) -> list[tuple[int, str] | None]:
-    """The cell of the success matrix of each task just after it was learned; None where there is none."""
-    places = [(own, task) for task, own in zip(run.tasks, run.own_stage, strict=True)]
+    """The cell of the success matrix of each stage's task just after it; None where there is none."""
+    places = enumerate(run.stages, start=1)
     return [place if run.method != "joint" and place in run.cell_at and run.cell_at[place].episodes else None for place in places]
 
 

@@ -61,11 +61,12 @@ def recovery_updates(curve: Curve | tuple[Sequence[int], Sequence[float]], refer
 def updates_after_dip(curve: Curve | tuple[Sequence[int], Sequence[float]], reference: float, threshold: float) -> int | None:
     """First grid point after 0, not before the lowest point of the curve, at which the threshold is met; None = never.
 
+    Where several points are equally low, as rates of few episodes often are, the last of them counts: a task that falls back has not recovered.
     Where the curve never falls below the threshold there is nothing to wait for: the first grid point, as `recovery_updates`.
     """
     updates, rates = _checked(curve)
     meets = _meets(rates, reference, threshold)
-    bottom = 0 if meets.all() else int(rates.argmin())
+    bottom = 0 if meets.all() else int(np.flatnonzero(rates == rates.min())[-1])
     reached = [int(updates[k]) for k in range(max(1, bottom), len(updates)) if meets[k]]
     return reached[0] if reached else None
 

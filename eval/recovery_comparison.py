@@ -39,6 +39,7 @@ class Observation:
 
     Attributes:
         after_dip, first: updates, None = never up to `last_point`, where observation ended.
+        points: the updates at which the task was evaluated.
         dip, dip_area: depth in [0, 1] and area in success x updates.
     """
 
@@ -47,10 +48,14 @@ class Observation:
     threshold: int
     after_dip: int | None
     first: int | None
-    last_point: int
+    points: tuple[int, ...]
     steady: bool
     dip: float
     dip_area: float
+
+    @property
+    def last_point(self) -> int:
+        return self.points[-1]
 
     def updates(self, count: Count) -> int | None:
         return self.after_dip if count == "after_dip" else self.first
@@ -131,7 +136,7 @@ def observations(run: RunResults) -> list[Observation]:
     """Online recovery of every cell whose earlier task had been learned, in order of the table."""
     return [
         Observation(run.seed, (_old_stage(run, row.task), row.stage), row.threshold, headlines.after_dip_of(run, row), row.updates,
-                    headlines.last_point(run, row), headlines.is_steady(run, row), row.dip, row.dip_area)
+                    headlines.points_of(run, row), headlines.is_steady(run, row), row.dip, row.dip_area)
         for row in run.recoveries if row.kind == "online" and row.reference_rate > 0 and headlines.has_curve(run, row)
     ]  # fmt: skip
 
@@ -156,14 +161,14 @@ def recovery_cells(group: RunGroup, published: bool) -> list[RecoveryCell]:
 
 
 def compare_recovery(group: RunGroup, reference: RunGroup, published: bool) -> list[WinsRow]:
-    """Wins, ties and losses of `group` against `reference` per threshold, over the cells and seeds that both observed for as long.
+    """Wins, ties and losses of `group` against `reference` per threshold, over the cells and seeds that both observed at the same updates.
 
     Nothing where their stages differ, since a cell is then another task, or another transition.
     """
     if group.stages != reference.stages:
         return []
     own, other = ({(seen.seed, seen.cell, seen.threshold): seen for run in side.runs for seen in observations(run)} for side in (group, reference))
-    common = [key for key in own if key in other and own[key].last_point == other[key].last_point]
+    common = [key for key in own if key in other and own[key].points == other[key].points]
     rows = []
     for threshold in sorted({key[2] for key in common}, reverse=True):
         keys = [key for key in common if key[2] == threshold]

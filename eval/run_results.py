@@ -192,6 +192,11 @@ class RunResults:
         """(T,) the 1-based stage at which each task was first learned."""
         return tuple(metrics.own_stages(self.stages).values())
 
+    @cached_property
+    def by_stage(self) -> np.ndarray:
+        """(K+1, N) the matrix with one column per stage: that of the task that it learned, in the order of the stages."""
+        return self.matrix[:, [self.tasks.index(task) for task in self.stages]]
+
     @property
     def stages_done(self) -> int:
         """The last stage that was evaluated, be it that all its tasks failed; 0 before the first."""

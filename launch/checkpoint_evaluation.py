@@ -22,7 +22,7 @@ from reconverge.launch.config import RunConfig
 from reconverge.launch.progress import Progress
 from reconverge.launch.run_folder import RunFolder
 from reconverge.launch.run_tables import rate_columns
-from reconverge.policy.config import SamplerName, most_steps
+from reconverge.policy.config import SamplerName, most_steps, unfit_temperature
 from reconverge.policy.diffusion_policy import DiffusionPolicy
 
 Row = dict[str, Any]
@@ -128,8 +128,8 @@ def plan_evaluation(
     for acting in settings:
         if not 1 <= acting.steps <= (most := most_steps(acting.sampler, own.timesteps)):
             raise ConfigError(f"--sampling-steps {acting.steps} is outside 1 to {most}, what {acting.sampler} can take of {own.timesteps} timesteps")
-        if not 0 <= acting.temperature <= 1:
-            raise ConfigError(f"--temperatures {acting.temperature:g} is outside 0 to 1")
+        if (problem := unfit_temperature(acting.sampler, acting.temperature)) is not None:
+            raise ConfigError(f"--temperatures {acting.temperature:g} for {acting.sampler}: {problem}")
     return EvaluationPlan(folder, checkpoint, chosen, settings, episodes or config.evaluation.episodes)
 
 

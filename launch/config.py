@@ -14,7 +14,7 @@ import tyro
 from reconverge.envs.demonstrations_config import DemonstrationConfig
 from reconverge.envs.errors import ConfigError, shown
 from reconverge.eval.config import EvaluationConfig, RecoveryConfig, VideoConfig
-from reconverge.policy.config import PolicyConfig, TrainConfig, most_steps
+from reconverge.policy.config import PolicyConfig, SamplerName, TrainConfig, most_steps, unfit_temperature
 from reconverge.policy.method_settings import READS
 from reconverge.replay.config import ReplayConfig
 
@@ -165,7 +165,7 @@ _RANGES: tuple[tuple[str, float, float], ...] = (
 def _check_functional(config: RunConfig) -> None:
     """The functional form steers the weight of a distillation loss: there must be one, and nobody else may set its weight."""
     train, form = config.train, "train.trust_region.form functional"
-    if config.method == "ewc" or train.replay_ratio == 0:
+    if config.method == "ewc" or round(train.batch_size * train.replay_ratio) == 0:
         raise ConfigError(f"{form} bounds the replay loss, and nothing is replayed; use --method trust-region with a replay_ratio above 0")
     if train.distillation == "noise":
         raise ConfigError(f"{form} bounds the distance from the teacher; train.distillation noise has another target")
@@ -187,9 +187,17 @@ def _check_timeline(config: RunConfig) -> None:
     if policy.sampling_steps > (most := most_steps(policy.sampler, policy.timesteps)):
         taken = f"{policy.sampler} takes at most {most} of {policy.timesteps} timesteps"
         raise ConfigError(f"policy.sampling_steps is {policy.sampling_steps}; {taken}: lower it, or raise policy.timesteps")
+    _check_temperature(policy.sampler, policy.temperature, "policy.temperature")
+    if config.replay.source == "generator":
+        _check_temperature(policy.sampler, config.replay.label_temperature, "replay.label_temperature")
     generator = config.replay.generator
     if generator.sampling_steps > generator.timesteps:
         raise ConfigError(f"replay.generator.sampling_steps {generator.sampling_steps} exceeds its timesteps {generator.timesteps}; lower it")
+
+
+def _check_temperature(sampler: SamplerName, temperature: float, place: str) -> None:
+    if (problem := unfit_temperature(sampler, temperature)) is not None:
+        raise ConfigError(f"{place} is {temperature:g}; {problem}")
 
 
 def _check_recovery(config: RunConfig) -> None:

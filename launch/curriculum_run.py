@@ -55,6 +55,10 @@ if TYPE_CHECKING:
     from reconverge.launch.data_parallel_run import Lead
 
 
+LARGEST_SHARE_OF_THE_START = 0.05
+"""Of the weights at a stage's start in those at its end, beyond which a run says so."""
+
+
 def train(config: RunConfig, folder: RunFolder, progress: Progress, lead: Lead | None = None) -> None:
     """Train on the curriculum, from the folder's last save where there is one, and write every table. `lead` has other processes share the updates.
 
@@ -105,6 +109,7 @@ class CurriculumRun:
         policy = self.assembly.learner.policy
         self.folder.describe_policy(policy.parameter_count, self.config.policy.denoiser)
         self.progress.note(f"policy: {self.config.policy.denoiser}, {policy.parameter_count / 1e6:.2f} M parameters")
+        self._note_a_slow_average()
         self.processes = 1 if self.lead is None else self.lead.ranks.count
         if self.processes > 1:
             self.progress.note(f"{self.processes} processes share every batch")
@@ -230,6 +235,7 @@ class CurriculumRun:
             done = rollout(policy, starts, self.simulators, record=recorded, tick=tick, timer=self.progress.part)
             record.add_rollouts("matrix", record.updates, done)
             self._count_queries(record, "evaluate", done)
+            self.folder.check_held()
             for task in tasks if recorded else []:
                 recordings = {start.seed: recording for start, recording in done.recordings.items() if start.task == task}
                 _write_recordings(self.folder.stage_rollouts(record.stage) / f"{task_file(task.name)}.safetensors", recordings)
@@ -239,6 +245,7 @@ class CurriculumRun:
         record.flops[ONE_QUERY] = self._flops_of_query
         self.records.append(record)
         with self.stop.held(), self.progress.phase("checkpoint"):
+            self.folder.check_held()
             save_checkpoint(self.folder.checkpoint(record.stage), self.assembly, record, self.progress.seconds)
             self._write_tables()
             drop_unfinished(self.folder, record.stage)
@@ -246,6 +253,15 @@ class CurriculumRun:
             self.progress.note(self._so_far(record))
 
     # parts
+
+    def _note_a_slow_average(self) -> None:
+        """The averaged weights act, teach and are handed over: where a stage is too short for them, it is partly thrown away."""
+        decay, shortest = self.config.policy.ema_decay, min(plan.updates for plan in self.plans)
+        if (share := decay**shortest) > LARGEST_SHARE_OF_THE_START:
+            self.progress.note(
+                f"policy.ema_decay {decay:g} is slow for {shortest} updates: {100 * share:.0f} % of the weights that a stage hands over are those "
+                "that it began with; lower it, or raise train.updates"
+            )
 
     def _so_far(self, record: StageRecord) -> str:
         """Success of the tasks learned so far, and how long the rest will take."""
@@ -430,6 +446,7 @@ class CurriculumRun:
         write_file(self.folder.curriculum_yaml, resolved.to_yaml())
 
     def _write_tables(self) -> None:
+        self.folder.check_held()
         write_tables(self.folder.path, self.records, read_probes(self.folder), self.config.recovery.episodes, self.config.recovery.thresholds)
         write_cost(self.folder, self.progress, self._episodes_played(), flops_of_run([record.flops for record in self.records]))
 
@@ -448,6 +465,7 @@ def collect_task(
 
 def write_cost(folder: RunFolder, progress: Progress, episodes: int | None = None, flops: Mapping[str, int] | None = None) -> None:
     """Write the seconds of every phase so far; call it again when another phase has ended. `episodes` and `flops` left out stay as they were."""
+    folder.check_held()
     total_s = round(progress.total_s, 2)
     phases = {name: round(seconds, 2) for name, seconds in progress.seconds.items()}
     before = read_json_object(folder.cost_json) if folder.cost_json.exists() else {}

@@ -89,6 +89,7 @@ def diagnose(folder: RunFolder, progress: Progress, settings: DiagnosisSettings,
             optima.append(diagnosis.theta.cpu())
             tick()
     tables["optima_distance"] = _distances([plans[stage] for stage in chosen], optima)
+    folder.check_held()
     (folder.path / "diagnostics").mkdir(exist_ok=True)
     for name, columns in COLUMNS.items():
         write_csv(folder.path / "diagnostics" / f"{name}.csv", columns, tables[name])

@@ -22,7 +22,7 @@ from reconverge.eval.run_results import RunResults, read_run
 from reconverge.launch.checkpoint import checkpoint_of, read_record
 from reconverge.launch.model_card import learned, model_card
 from reconverge.launch.run_folder import RunFolder
-from reconverge.policy.config import SamplerName, most_steps
+from reconverge.policy.config import SamplerName, most_steps, unfit_temperature
 from reconverge.policy.diffusion_policy import DiffusionPolicy, arrays_of
 
 RECORD = "export.json"
@@ -73,8 +73,9 @@ def read_stage(
     steps, most = sampling_steps or own.sampling_steps, most_steps(sampler or own.sampler, own.timesteps)
     if steps > most:
         raise ConfigError(f"--sampling-steps is {steps}; {sampler or own.sampler} takes at most {most} of this policy's {own.timesteps} timesteps")
-    if temperature is not None and not 0 <= temperature <= 1:
-        raise ConfigError(f"--temperature is {temperature:g}; it must be from 0 to 1")
+    colder = own.temperature if temperature is None else temperature
+    if (problem := unfit_temperature(sampler or own.sampler, colder)) is not None:
+        raise ConfigError(f"--temperature is {colder:g}; {problem}")
     policy = policy.acting_with(sampler=sampler, sampling_steps=sampling_steps, temperature=temperature)
     return ExportedStage(policy, read_run(folder.path), read_record(checkpoint)[0].stage)
 

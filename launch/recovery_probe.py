@@ -74,6 +74,7 @@ def recover(folder: RunFolder, progress: Progress, updates: int | None = None, e
                 continue
             curves[stage, name] = [{**row, "settings": [budget, count]} for row in rows]
             measured = [row for rows in curves.values() for row in rows]
+            folder.check_held()
             write_file(folder.path / "probes.json", json.dumps(measured))
             write_tables(folder.path, records, measured, config.recovery.episodes, config.recovery.thresholds)
             progress.note(f"probe after stage {stage}, {name}: {_summary(rows[-1])}")

@@ -142,15 +142,15 @@ class RunFolder:
 
     def checkpoint(self, stage: int) -> Path:
         """Folder of a stage's checkpoint; stage 1 is the first, 0 the untrained policy."""
-        return self._save(f"stage-{stage:02d}")
+        return self.checkpoints / f"stage-{stage:02d}"
 
     def learning(self, stage: int) -> Path:
         """Folder of the save within a stage that is still learned."""
-        return self._save(f"stage-{stage:02d}.learning")
+        return self.checkpoints / f"stage-{stage:02d}.learning"
 
     def consolidated(self, stage: int) -> Path:
         """Folder of the save of a stage that only lacks its evaluation."""
-        return self._save(f"stage-{stage:02d}.consolidated")
+        return self.checkpoints / f"stage-{stage:02d}.consolidated"
 
     def stage_rollouts(self, stage: int) -> Path:
         """Folder of the recorded physics states of a stage's evaluation."""
@@ -160,6 +160,14 @@ class RunFolder:
     def lock(self) -> Path | None:
         """Folder of the lock that is held, which goes when it is released; None in a folder that was opened to read."""
         return None if self._lock is None else self._lock.path
+
+    def check_held(self) -> None:
+        """Ahead of everything that is written: raise RunFolderError once another process has taken the run over, as two would mix their work."""
+        if self._lock is not None and self._lock.is_lost():
+            raise RunFolderError(
+                f"{self.path} is no longer held by this process: another one has taken it over, or its lock was deleted. Nothing more is written "
+                f"there; once nobody works in it, go on from its last save with --resume {self.path}"
+            )
 
     def close(self) -> None:
         """Seal the folder and let other processes in; one that another process has taken over is left to that."""
@@ -177,21 +185,9 @@ class RunFolder:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         try:
             if error is None:
-                self._check_lock()
+                self.check_held()
         finally:
             self.close()
-
-    def _save(self, name: str) -> Path:
-        """The folder of a save. Raises RunFolderError once another process has taken the run over: two would mix their weights there."""
-        self._check_lock()
-        return self.checkpoints / name
-
-    def _check_lock(self) -> None:
-        if self._lock is not None and self._lock.is_lost():
-            raise RunFolderError(
-                f"{self.path} is no longer held by this process: another one has taken it over, or its lock was deleted. Nothing more is written "
-                f"there; once nobody works in it, go on from its last save with --resume {self.path}"
-            )
 
     def _start(self, config: RunConfig, command: str, overwrite: bool) -> None:
         # Looked at again under the lock: another process may have come first.
@@ -211,7 +207,7 @@ class RunFolder:
             raise DamagedFile(f"{self.fingerprint_json} cannot be read; start the run afresh with --overwrite") from error
 
     def _write_json(self, path: Path, content: dict[str, Any]) -> None:
-        self._check_lock()
+        self.check_held()
         write_file(path, json.dumps(content, indent=1) + "\n")
 
     @property

@@ -66,7 +66,7 @@ def _success(run: RunResults, stage: int) -> dict[str, float]:
     if stage:
         values["success/mean"] = metrics.average_success(rates, run.own_stage)
         if run.method != "joint":
-            values["forgetting"] = metrics.forgetting_end_of_own_task(rates, run.own_stage)
+            values["forgetting"] = metrics.forgetting_end_of_own_task(run.by_stage[: stage + 1])
     return {key: float(value) for key, value in values.items() if _finite(value)}
 
 

@@ -49,12 +49,14 @@ class UnfinishedStage:
 
 def save_learning(folder: RunFolder, learner: Learner, record: StageRecord, seconds: dict[str, float]) -> None:
     """Between two updates of a stage."""
+    folder.check_held()
     content: dict[str, Any] = {"record": asdict(record), "seconds": seconds}
     write_artifact(folder.learning(record.stage), {"underway.safetensors": learner.underway(), "record.json": content})
 
 
 def save_consolidated(folder: RunFolder, assembly: Assembly, record: StageRecord, seconds: dict[str, float]) -> None:
     """After consolidation, ahead of the evaluation."""
+    folder.check_held()
     save_checkpoint(folder.consolidated(record.stage), assembly, record, seconds)
     drop(folder.learning(record.stage))
 

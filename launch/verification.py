@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from reconverge.envs.artifact import MANIFEST, Artifact
 from reconverge.envs.bounded_file import read_bounded
@@ -410,7 +410,8 @@ def _from_counts(run: _Run) -> Iterator[Check]:
         return
     found = run.rows("recovery.csv")
     reference = {(row["kind"], row["stage"], row["task"]): float(row["reference_rate"]) for row in found}
-    yield from _listed("recovery.csv", list(_other_starts(run, found)))
+    yield from _listed("recovery.csv", list(_other_references(run, found)))
+    yield from _listed("recovery_curves.csv", list(_torn_curves(run)))
     curves = [
         {**_numbered(row), "reference_rate": reference[row["kind"], row["stage"], row["task"]]}
         for row in run.rows("recovery_curves.csv")
@@ -420,16 +421,57 @@ def _from_counts(run: _Run) -> Iterator[Check]:
     yield _compared(run, "recovery.csv", csv_text(RECOVERY_COLUMNS, recoveries(curves, {}, thresholds)), "its curves")
 
 
-def _other_starts(run: _Run, found: Sequence[dict[str, str]]) -> Iterator[str]:
-    """Where a task was learned just before a switch, its curve begins at its reference: both are the same episodes."""
-    starts = {(row["stage"], row["task"]): row for row in run.rows("recovery_curves.csv") if (row["kind"], row["update"]) == ("online", "0")}
-    learned = {(str(plan.number + 1), task.name) for plan in run.plans for task in plan.tasks}
+def _other_references(run: _Run, found: Sequence[dict[str, str]]) -> Iterator[str]:
+    """A task's reference is where its curve of the stage after it was last learned begins: both are the same episodes."""
+    starts = {stage_and_task: points[0] for stage_and_task, points in _online_points(run).items() if points[0].update == 0}
     for number, row in enumerate(found, 1):
-        point = starts.get((row["stage"], row["task"]))
-        if row["kind"] == "online" and point is not None and (row["stage"], row["task"]) in learned and int(point["episodes"]):
-            rate = int(point["successes"]) / int(point["episodes"])
-            if rate != float(row["reference_rate"]):
-                yield f"row {number}, column reference_rate: found {row['reference_rate']}, expected {rate}, where its curve begins"
+        stage, task = int(row["stage"]), row["task"]
+        own = max((plan.number for plan in run.plans if plan.number < stage and task in [one.name for one in plan.tasks]), default=stage)
+        point = starts.get((own + 1, task))
+        if row["kind"] == "online" and point is not None and point.episodes and point.rate != float(row["reference_rate"]):
+            place = f"where its curve of stage {own + 1} begins"
+            yield f"row {number}, column reference_rate: found {row['reference_rate']}, expected {point.rate}, {place}"
+
+
+def _torn_curves(run: _Run) -> Iterator[str]:
+    """A curve goes on where that of the stage before ended, and both ends are among the episodes of the success matrix."""
+    points, cells = _online_points(run), {(int(row["stage"]), row["task"]): row for row in run.rows("success_matrix.csv")}
+    for (stage, task), curve in points.items():
+        before = points.get((stage - 1, task))
+        if before is not None and curve[0].update == 0 and before[-1].counts != curve[0].counts:
+            yield f"{task}, stage {stage}: begins with {curve[0]}, the stage before ended with {before[-1]}"
+        ends = [(stage - 1, curve[0])] if curve[0].update == 0 else []
+        ends += [(stage, curve[-1])] if curve[-1].update == next((plan.updates for plan in run.plans if plan.number == stage), None) else []
+        for at, point in ends:
+            cell = cells.get((at, task))
+            if cell is not None and not 0 <= int(cell["successes"]) - point.successes <= int(cell["episodes"]) - point.episodes:
+                yield f"{task}, stage {stage}, update {point.update}: {point} cannot be among {cell['successes']} of {cell['episodes']} of the matrix"
+
+
+class _Point(NamedTuple):
+    update: int
+    episodes: int
+    successes: int
+
+    @property
+    def rate(self) -> float:
+        return self.successes / self.episodes
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        return self.episodes, self.successes
+
+    def __str__(self) -> str:
+        return f"{self.successes} of {self.episodes}"
+
+
+def _online_points(run: _Run) -> dict[tuple[int, str], list[_Point]]:
+    """(stage, task) -> the points of its online curve, in order of updates."""
+    found: dict[tuple[int, str], list[_Point]] = {}
+    for row in run.rows("recovery_curves.csv"):
+        if row["kind"] == "online":
+            found.setdefault((int(row["stage"]), row["task"]), []).append(_Point(*(int(row[name]) for name in _Point._fields)))
+    return {place: sorted(points) for place, points in found.items()}
 
 
 def _stages(run: _Run) -> Iterator[Check]:

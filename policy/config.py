@@ -14,6 +14,15 @@ def most_steps(sampler: SamplerName, timesteps: int) -> int:
     return timesteps - 1 if sampler == "dpm-solver++" else timesteps
 
 
+def unfit_temperature(sampler: SamplerName, temperature: float) -> str | None:
+    """What is wrong with a temperature for a sampler, or None."""
+    if not 0 <= temperature <= 1:
+        return "it must be from 0 to 1"
+    if sampler == "ddpm" and temperature < 1:
+        return "ddpm adds noise on the way, whatever it begins with: use ddim or dpm-solver++, or 1"
+    return None
+
+
 @dataclass(frozen=True)
 class ResidualMLPConfig:
     width: int = 256
@@ -66,7 +75,7 @@ class PolicyConfig:
     """Denoising steps of the sampler."""
     temperature: float = 1.0
     """Standard deviation of the noise that an action is denoised from when acting, as a share of that in training. 1 samples the learned
-    distribution; 0 denoises from its centre, so that the same observations give the same actions."""
+    distribution; 0 denoises from its centre, so that the same observations give the same actions. Not for `ddpm`."""
     ema_decay: float = 0.99
     """Decay of the exponential moving average of the weights, with which the policy acts."""
 
@@ -158,7 +167,8 @@ class TrainConfig:
     replay_weight: float = 1.0
     """beta: weight of the replay loss against the current task's."""
     weighting: Weighting = "fixed"
-    """`fixed` weighs current and replay 1 : beta; `tasks-seen` weighs them 1/k : (k-1)/k in the k-th task (Masip et al.), beta left out."""
+    """`fixed` weighs current and replay 1 : beta; `tasks-seen` weighs them 1/k : (k-1)/k in the k-th task (Masip et al.), beta left out.
+    Read by `replay`, `trust-region` and `adaptive-trust-region`; `t-dgr` always does the latter."""
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     """AdamW, re-created at every stage."""
     trust_region: TrustRegionConfig = field(default_factory=TrustRegionConfig)

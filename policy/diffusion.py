@@ -18,7 +18,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from reconverge.policy.config import SamplerName, most_steps
+from reconverge.policy.config import SamplerName, most_steps, unfit_temperature
 from reconverge.policy.noise_schedule import alphas_bar
 from reconverge.policy.samplers import Denoise, Target, make_sampler
 
@@ -32,8 +32,10 @@ class Diffusion:
         """`clip` bounds the sample, and in most samplers the predicted clean sample of every step.
 
         `temperature` scales the noise that a sample begins with: below 1 samples gather where they are likely ("low-temperature
-        sampling", arXiv 2211.15657), at 0 there is one.
+        sampling", arXiv 2211.15657), at 0 there is one. Not with `ddpm`, which adds noise on the way.
         """
+        if (problem := unfit_temperature(sampler, temperature)) is not None:
+            raise ValueError(f"a temperature of {temperature:g} for {sampler}: {problem}")
         if not 1 <= sampling_steps <= (most := most_steps(sampler, timesteps)):
             raise ValueError(f"{sampler} takes 1 to {most} sampling steps of {timesteps} diffusion timesteps, got {sampling_steps}")
         self.timesteps, self.clip, self.temperature = timesteps, clip, temperature

@@ -145,8 +145,8 @@ class Learner:
         return {**figures.row(), "largest_gradient_norm": largest, **self.method.figures()}
 
     def _half_precision(self) -> torch.autocast:
-        """bfloat16 where the configuration asks for it."""
-        return torch.autocast(self.policy.device.type, torch.bfloat16, enabled=self.config.precision == "bfloat16")
+        """bfloat16 where the configuration asks for it. No cast is cached: an objective of its own may move the weights between two passes."""
+        return torch.autocast(self.policy.device.type, torch.bfloat16, enabled=self.config.precision == "bfloat16", cache_enabled=False)
 
     def _objective_gradient(self) -> Losses:
         """L(theta; current) + beta L_replay(theta), and its gradient."""

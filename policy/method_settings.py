@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-REPLAY = ("replay.", "train.replay_ratio", "train.replay_weight", "train.weighting", "train.distillation")
+REHEARSED = ("replay.", "train.distillation")
+REPLAY = (*REHEARSED, "train.replay_ratio", "train.replay_weight", "train.weighting")
 READS: dict[str, tuple[str, ...]] = {
     "finetune": (),
     "joint": (),
@@ -13,9 +14,9 @@ READS: dict[str, tuple[str, ...]] = {
     "mas": ("train.mas.",),
     "si": ("train.si.",),
     "trust-region": (*REPLAY, "train.trust_region."),
-    "ftml": (*REPLAY, "train.meta."),
-    "vr-mcl": (*REPLAY, "train.meta."),
-    "t-dgr": REPLAY,
+    "ftml": (*REHEARSED, "train.meta."),
+    "vr-mcl": (*REHEARSED, "train.replay_weight", "train.meta."),
+    "t-dgr": (*REHEARSED, "train.replay_ratio"),
     "adaptive": ("train.update_budget.",),
     "adaptive-trust-region": (*REPLAY, "train.trust_region.", "train.update_budget."),
 }

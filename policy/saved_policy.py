@@ -17,7 +17,7 @@ import torch
 
 from reconverge.envs.errors import DamagedFile, ReconvergeError, shown
 from reconverge.envs.strict_settings import from_mapping
-from reconverge.policy.config import PolicyConfig, most_steps
+from reconverge.policy.config import PolicyConfig, most_steps, unfit_temperature
 from reconverge.policy.denoiser import build_denoiser
 from reconverge.policy.random_streams import seeded_initialisation
 from reconverge.policy.relative_positions import POSITION_SIZE, relative_size
@@ -85,7 +85,7 @@ def _check(saved: SavedPolicy) -> None:
         raise ValueError("a size is less than 1")
     if not 2 <= config.timesteps <= MOST_TIMESTEPS or config.sampling_steps > most_steps(config.sampler, config.timesteps):
         raise ValueError(f"{config.sampling_steps} sampling steps of {config.timesteps} timesteps")
-    if not 0 <= config.temperature <= 1:
+    if unfit_temperature(config.sampler, config.temperature) is not None:
         raise ValueError(f"a temperature of {config.temperature}")
     if config.past_actions + config.executed > config.horizon:
         raise ValueError("more steps are executed than predicted")

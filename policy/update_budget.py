@@ -33,7 +33,7 @@ from reconverge.policy.flat_parameters import FlatParameters
 
 
 def modules_of(parameters: FlatParameters) -> dict[str, slice]:
-    """The network's modules as slices of the flat vector: the blocks of a list one by one, everything else by its top name."""
+    """The network's modules as slices of the flat vector: entries of a list (the MLP's blocks, the U-Net's levels), all else by its top name."""
     slices: dict[str, slice] = {}
     start = 0
     for name, shape in parameters.shapes.items():

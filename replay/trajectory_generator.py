@@ -89,7 +89,8 @@ class TrajectoryGenerator(nn.Module):
         """Learn `task` from its windows (W, To, Do) at `times` (W,), and keep the earlier tasks.
 
         `earlier` holds (task, observations, times) of generated windows of the tasks learned before; they
-        make up half of every batch. Raises TrainingDiverged where the weights are not finite in the end.
+        make up (k-1)/k of every batch in the k-th task, so that every task has the same weight. Raises TrainingDiverged
+        where the weights are not finite in the end.
         """
         self._measure(task, observations, times)
         pools = [self._standardise(task, observations, times)]
@@ -97,11 +98,13 @@ class TrajectoryGenerator(nn.Module):
             parts = [self._standardise(*pool) for pool in earlier]
             pools.append((torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts])))
 
+        current = self.config.batch_size // (1 + len(earlier))
+        counts = [current, self.config.batch_size - current][: len(pools)]
         parameters = FlatParameters(self.denoiser)
         averaged = parameters.values.clone()
         optimizer = StageOptimizer(parameters, OptimizerConfig(learning_rate=self.config.learning_rate), self.config.updates)
         for update in range(1, self.config.updates + 1):
-            clean, condition = _draw(pools, self.config.batch_size // len(pools), streams.generator("generator windows", update))
+            clean, condition = _draw(pools, counts, streams.generator("generator windows", update))
             timestep, noise = self.diffusion.draw(tuple(clean.shape), streams.generator("generator noise", update))
             timestep, noise = timestep.to(clean.device), noise.to(clean.device)
             predicted = self.denoiser(self.diffusion.add_noise(clean, noise, timestep), timestep, condition)
@@ -147,8 +150,10 @@ class TrajectoryGenerator(nn.Module):
         fill(self, arrays, "source.safetensors")
 
 
-def _draw(pools: list[tuple[Tensor, Tensor]], count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    indices = [torch.randint(len(clean), (count,), generator=generator).to(clean.device) for clean, _ in pools]
+def _draw(pools: list[tuple[Tensor, Tensor]], counts: list[int], generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """(sum of counts, code) windows and their conditions: so many of each pool."""
+    drawn = zip(pools, counts, strict=True)
+    indices = [torch.randint(len(clean), (count,), generator=generator).to(clean.device) for (clean, _), count in drawn]
     clean = torch.cat([pool[0][index] for pool, index in zip(pools, indices, strict=True)])
     condition = torch.cat([pool[1][index] for pool, index in zip(pools, indices, strict=True)])
     return clean, condition

@@ -120,8 +120,8 @@ def test_the_preset_is_the_base_and_flags_override_it() -> None:
 
 
 def test_sequences_choices_and_switches() -> None:
-    config = resolved("--recovery.grid", "1", "5", "--recovery.thresholds", "50", "--policy.sampler", "ddpm", "--video.render", "False")
-    assert (config.recovery.grid, config.recovery.thresholds, config.policy.sampler, config.video.render) == ((1, 5), (50,), "ddpm", False)
+    config = resolved("--recovery.grid", "1", "5", "--recovery.thresholds", "50", "--policy.sampler", "ddim", "--video.render", "False")
+    assert (config.recovery.grid, config.recovery.thresholds, config.policy.sampler, config.video.render) == ((1, 5), (50,), "ddim", False)
 
 
 @pytest.mark.parametrize("name", PRESETS)

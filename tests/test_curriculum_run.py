@@ -57,6 +57,16 @@ def mine(tmp_path: Path) -> Path:
     return file
 
 
+@pytest.mark.parametrize(("decay", "told"), [(0.99, True), (0.8, False)])
+def test_an_average_that_is_too_slow_for_a_stage_is_told(decay: float, told: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """0.99^20 = 0.82 of the start; 0.8^20 = 0.01."""
+    notes: list[str] = []
+    monkeypatch.setattr(Progress, "note", lambda progress, text: notes.append(text))
+    config = tiny(tmp_path, curriculum="point-reach:1")
+    run(tmp_path / "run", replace(config, policy=replace(config.policy, ema_decay=decay)))
+    assert any("82 % of the weights that a stage hands over" in note for note in notes) == told
+
+
 def test_budgets_come_from_the_file_first(mine: Path, tmp_path: Path) -> None:
     plans = plan_stages(tiny(tmp_path), load_curriculum(str(mine)))
     assert [(plan.updates, plan.demonstrations) for plan in plans] == [(12, (5,)), (9, (3,)), (12, (5,))]

@@ -253,6 +253,34 @@ def test_cells_that_one_side_observed_for_longer_are_not_compared(tmp_path: Path
     assert row.after_dip == Wins(0, 2, 0)  # of three cells
 
 
+def test_cells_that_were_looked_at_in_other_places_are_not_compared(tmp_path: Path) -> None:
+    """A run against itself without its first point: where nothing dips it would seem to come back later."""
+    own, other = (hand_run(tmp_path / name, "replay", 0, (8, 9, 10)) for name in "ab")
+    points = (tmp_path / "b" / "recovery_curves.csv").read_text().splitlines(True)
+    (tmp_path / "b" / "recovery_curves.csv").write_text("".join(line for line in points if f"online,3,{A},2," not in line))
+    (row,) = compare_recovery(RunGroup("ewc", "ewc", (own,)), RunGroup("replay", "replay", (read_run(other.folder),)), published=False)
+    assert row.after_dip == row.first == Wins(0, 2, 0)
+
+
+def test_pairs_are_of_the_same_tasks_and_stages(tmp_path: Path) -> None:
+    """Without the cell of its worst task a method must not seem better; nor one that has not got as far."""
+    reference = RunGroup("replay", "replay", tuple(hand_run(tmp_path / f"r{seed}", "replay", seed, (8, 2 + seed, 10)) for seed in (0, 1)))
+    runs = tuple(hand_run(tmp_path / f"e{seed}", "ewc", seed, (8, 2 + seed, 9 - seed)) for seed in (0, 1))
+    (row,) = [paired_row(RunGroup("ewc", "ewc", runs), reference)]
+    assert row is not None and row.success.mean == pytest.approx(-0.5 / 10) and row.forgetting.mean == pytest.approx(0.0)
+
+    matrix = runs[1].folder / "success_matrix.csv"
+    matrix.write_text("".join(line for line in matrix.read_text().splitlines(True) if not line.startswith(f"3,{B},")))
+    lacking = paired_row(RunGroup("ewc", "ewc", (runs[0], read_run(runs[1].folder))), reference)
+    assert lacking is not None and lacking.success.mean == pytest.approx((-0.1 / 3 + -0.2 / 2) / 2)
+
+    matrix.write_text("".join(line for line in matrix.read_text().splitlines(True) if not line.startswith("3,")))
+    behind = paired_row(RunGroup("ewc", "ewc", (runs[0], read_run(runs[1].folder))), reference)
+    assert behind is not None and behind.seeds == (0,)
+    experiment = summarise([*reference.runs[:1], read_run(runs[1].folder)])
+    assert any("Not finished" in note for note in experiment.notes)
+
+
 def test_the_reference_is_the_group_with_the_most_seeds(tmp_path: Path) -> None:
     runs = [with_settings(write_run(tmp_path / "odd", method="replay"), demonstrations={"paces": [0.5]})]
     runs += [with_settings(write_run(tmp_path / str(seed), method="replay", seed=seed), demonstrations={"paces": [0.7]}) for seed in (0, 1)]
@@ -268,15 +296,17 @@ def test_the_published_tables_are_read_honestly() -> None:
 
 
 def test_the_interquartile_mean_is_over_seeds_and_tasks(tmp_path: Path) -> None:
-    """Of 8, 9, 10, 0, 9, 9 of ten one value is left out at either end: (8 + 9 + 9 + 9) / 40. One seed has no interval."""
-    one, two = hand_run(tmp_path / "0", "replay", 0, (8, 9, 10)), hand_run(tmp_path / "1", "replay", 1, (0, 9, 9))
-    found, alone = (method_row(RunGroup("replay", "replay", runs)).success_iqm for runs in ((one, two), (one,)))
-    assert found.mean == pytest.approx(0.875) and found.size == 6 and found.low < found.mean < found.high
+    """Of 8, 9, 10, 0, 9, 9 of ten one value is left out at either end: (8 + 9 + 9 + 9) / 40. Fewer than five seeds have no interval."""
+    finals = ((8, 9, 10), (0, 9, 9), (7, 9, 10), (9, 6, 10), (8, 10, 5))
+    runs = tuple(hand_run(tmp_path / str(seed), "replay", seed, final) for seed, final in enumerate(finals))
+    two, alone, five = (method_row(RunGroup("replay", "replay", some)).success_iqm for some in (runs[:2], runs[:1], runs))
+    assert two.mean == pytest.approx(0.875) and two.size == 6 and math.isnan(two.low)
     assert alone.mean == pytest.approx(0.9) and math.isnan(alone.low)
-    write_tables([one.folder, two.folder], tmp_path / "tables")
+    assert five.size == 15 and five.low < five.mean < five.high
+    write_tables([run.folder for run in runs], tmp_path / "tables")
     (row,) = rows_of(tmp_path / "tables" / "table1.csv")
-    assert (row["success_iqm"], float(row["success_iqm_low"])) == ("0.875", pytest.approx(found.low, abs=1e-6))
-    assert "interquartile mean" in write_report([one.folder, two.folder], tmp_path / "page.html").read_text()
+    assert [float(row[name]) for name in ("success_iqm", "success_iqm_low")] == pytest.approx(five[:2], abs=1e-6)
+    assert "interquartile mean" in write_report([run.folder for run in runs], tmp_path / "page.html").read_text()
 
 
 def test_cost_by_hand(tmp_path: Path) -> None:

@@ -29,19 +29,26 @@ def test_it_is_the_trimmed_mean_of_scipy(shape: tuple[int, int]) -> None:
 
 
 def test_the_bootstrap_is_that_of_every_table_that_can_be_drawn() -> None:
-    """Two seeds of two tasks: 16 equally likely tables, task by task (0.2 or 0.4 twice each) x (0.8 or 1.0 twice each)."""
-    rates = np.array([[0.2, 0.8], [0.4, 1.0]])
-    tables = [trim_mean([*one, *other], 0.25) for one in itertools.product((0.2, 0.4), repeat=2) for other in itertools.product((0.8, 1.0), repeat=2)]
+    """Five seeds of two tasks: 5^5 equally likely tables, each of whole runs."""
+    rates = np.array([[0.2, 0.3], [0.4, 0.45], [0.5, 0.65], [0.6, 0.7], [0.9, 1.0]])
+    tables = [trim_mean(np.concatenate(runs), 0.25) for runs in itertools.product(rates, repeat=5)]
     for confidence in (0.95, 0.5):
         found = bootstrap_interval(rates, confidence)
-        expected = np.quantile(tables, [(1 - confidence) / 2, (1 + confidence) / 2], method="inverted_cdf")
-        assert found == pytest.approx((0.6, *expected, 4))
+        expected = np.quantile(tables, [(1 - confidence) / 2, (1 + confidence) / 2])
+        assert found == pytest.approx((interquartile_mean(rates), *expected, 10), abs=0.01)
 
 
-def test_tasks_are_strata_so_how_they_differ_is_no_noise() -> None:
-    """Tasks far apart whose seeds agree have no width; seeds drawn together with their tasks would have."""
-    found = bootstrap_interval(np.array([[0.1, 0.5, 0.9]] * 4))
-    assert found.low == found.high == pytest.approx(found.mean)
+def test_tasks_of_a_run_are_drawn_together() -> None:
+    """A seed that does better on all tasks is one observation and not ten: the interval is that of a single task with ten times the episodes."""
+    alone = np.array([[0.5], [0.6], [0.7], [0.8], [0.9], [1.0]])
+    one, ten = bootstrap_interval(alone), bootstrap_interval(np.repeat(alone, 10, axis=1))
+    assert ten.high - ten.low > 0.8 * (one.high - one.low)
+
+
+@pytest.mark.parametrize("rates", [np.full((6, 3), 0.5), np.array([[0.1, 0.5, 0.9]] * 6), np.array([[0.1], [0.2], [0.3], [0.4]])])
+def test_seeds_that_agree_and_fewer_than_five_have_no_interval(rates: np.ndarray) -> None:
+    found = bootstrap_interval(rates)
+    assert not math.isnan(found.mean) and math.isnan(found.low) and math.isnan(found.high)
 
 
 def test_the_same_rates_give_the_same_interval_and_none_is_altered() -> None:
@@ -56,9 +63,9 @@ def test_what_was_not_measured_is_left_out_and_one_seed_has_no_bounds() -> None:
     nan = math.nan
     alone = bootstrap_interval(np.array([[0.2, nan, 0.6]]))
     assert alone.mean == pytest.approx(0.4) and alone.size == 2 and math.isnan(alone.low) and math.isnan(alone.high)
-    lacking = bootstrap_interval(np.array([[0.2, nan], [0.4, 0.8], [0.3, 0.6]]))
-    assert lacking.size == 5 and lacking.low <= lacking.mean <= lacking.high
-    assert lacking.mean == pytest.approx(trim_mean([0.2, 0.4, 0.3, 0.8, 0.6], 0.25))
+    lacking = bootstrap_interval(np.array([[0.2, nan], [0.4, 0.8], [0.3, 0.6], [0.5, 0.1], [0.7, nan], [nan, nan]]))
+    assert lacking.size == 8 and lacking.low < lacking.mean < lacking.high
+    assert lacking.mean == pytest.approx(trim_mean([0.2, 0.4, 0.3, 0.5, 0.7, 0.8, 0.6, 0.1], 0.25))
     assert math.isnan(bootstrap_interval(np.full((3, 2), nan)).mean) and bootstrap_interval(np.empty((0, 0))).size == 0
 
 

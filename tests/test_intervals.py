@@ -7,6 +7,7 @@ import math
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import binom
 
 from reconverge.eval.intervals import combined_rates, mean_interval, paired_difference, wilson
 
@@ -62,6 +63,28 @@ def test_a_difference_of_rates_is_newcombes_interval() -> None:
         combined_rates([1.0], [0], [0])
 
 
+def test_a_mean_over_tasks_is_one_rate_over_all_their_episodes() -> None:
+    """However the successes lie among ten tasks of 20 episodes; and a task of weight 0 changes nothing."""
+    even, uneven = combined_rates([0.1] * 10, [18] * 10, [20] * 10), combined_rates([0.1] * 10, [20] * 9 + [0], [20] * 10)
+    assert even[:3] == uneven[:3] == pytest.approx((0.9, *wilson(180, 200)))
+    assert combined_rates([1.0, 0.0], [17, 3], [20, 20])[:3] == pytest.approx((0.85, *wilson(17, 20)))
+    assert combined_rates([0.0], [17], [20])[:3] == (0.0, 0.0, 0.0)
+    # Weights 3/4 and 1/4 of 20 episodes: as many as 1 / (9/16 + 1/16) * 20 = 32 of equal weight.
+    unequal = combined_rates([0.75, 0.25], [10, 10], [20, 20])
+    assert unequal[:3] == pytest.approx((0.5, *wilson(16, 32)))
+
+
+@pytest.mark.parametrize("rate", [0.5, 0.9, 0.95, 0.98, 0.99, 0.995])
+def test_the_interval_of_a_mean_over_tasks_holds_the_truth_as_often_as_it_says(rate: float) -> None:
+    """Ten tasks of 20 episodes with one true rate: exact, since the interval depends on the sum of successes alone."""
+    held = 0.0
+    for successes in range(201):
+        split = [successes // 10 + (task < successes % 10) for task in range(10)]
+        interval = combined_rates([0.1] * 10, split, [20] * 10)
+        held += float(binom.pmf(successes, 200, rate)) * (interval.low <= rate <= interval.high)
+    assert held > 0.92
+
+
 def test_mean_interval_of_two_values_uses_t_of_one_degree() -> None:
     interval = mean_interval([0.0, 2.0])  # s = sqrt 2, standard error 1, t(1) = tan(0.95 pi / 2)
     assert interval.mean == 1.0
@@ -74,11 +97,15 @@ def test_mean_interval_leaves_out_what_was_not_measured() -> None:
     alone = mean_interval([0.4])
     assert (alone.mean, alone.size) == (0.4, 1) and math.isnan(alone.low)
     assert mean_interval([]).size == 0
+    agreed = mean_interval([1.0, 1.0])
+    assert (agreed.mean, agreed.size) == (1.0, 2) and math.isnan(agreed.low) and math.isnan(agreed.high)
 
 
 def test_pairs_cancel_what_they_share() -> None:
     interval = paired_difference([0.5, 0.9, 0.1], [0.4, 0.8, 0.0])
     assert interval.mean == pytest.approx(0.1)
-    assert interval.high - interval.low == pytest.approx(0.0, abs=1e-12)
+    assert math.isnan(interval.low) and math.isnan(interval.high)  # three seeds that agree are not certainty
+    shared, apart = paired_difference([0.5, 0.9, 0.1], [0.4, 0.8, 0.1]), mean_interval([0.5, 0.9, 0.1])
+    assert shared.high - shared.low < 0.3 * (apart.high - apart.low)
     with pytest.raises(ValueError, match="pairs"):
         paired_difference([0.1], [0.1, 0.2])

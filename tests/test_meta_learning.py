@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
 import torch
 from small_policy import random_windows
 from test_learner import SMALL, Source, learner_of
 
-from reconverge.policy.config import MetaConfig
+from reconverge.policy.config import MetaConfig, OptimizerConfig
 from reconverge.policy.learner import Learner
 from reconverge.policy.methods.meta_learning import VarianceReducedMeta, add_meta_gradient, batch_loss, ftml, vr_mcl
 
@@ -44,6 +45,22 @@ def test_the_query_gradient_is_taken_after_a_step_on_the_support() -> None:
     assert torch.allclose(learner.parameters.gradient, expected, atol=1e-6)
     assert torch.equal(learner.parameters.values, theta)
     assert not torch.allclose(expected, gradient_at(learner, theta, query), atol=1e-4)
+
+
+@pytest.mark.parametrize("method", ["ftml", "vr-mcl"])
+def test_half_precision_sees_the_weights_that_were_moved(method: str) -> None:
+    """Both take gradients at two places within an update; a cast that was kept from the first would stand in for the second."""
+    ran = {}
+    for precision in ("float32", "bfloat16"):
+        config = replace(SMALL, meta=MetaConfig(inner_learning_rate=1.0), optimizer=OptimizerConfig(learning_rate=0.03), precision=precision)
+        learner = learner_of({"ftml": ftml, "vr-mcl": vr_mcl}[method](Source(), config), config)
+        learner.begin_stage(1, random_windows(task=1, seed=1), 10)
+        start = learner.parameters.values.clone()
+        for _ in range(2):
+            learner.parameters.values.copy_(start + 0.1 * (learner.update_index > 0))  # the same places, whatever the first step was
+            learner.update()
+        ran[precision] = learner.parameters.gradient.clone()
+    assert float((ran["bfloat16"] - ran["float32"]).norm() / ran["float32"].norm()) < 0.1
 
 
 def test_follow_the_meta_leader_draws_every_task_seen() -> None:

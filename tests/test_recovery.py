@@ -54,6 +54,13 @@ def test_a_task_that_is_lost_later_has_not_recovered_at_the_first_point() -> Non
     assert recovery.updates_after_dip(lost, 1.0, 90) is None
 
 
+def test_a_task_that_falls_back_to_the_same_bottom_has_not_recovered_before() -> None:
+    """Few episodes a point make equal lows; the published count does not ask."""
+    twice = Curve((0, 2, 10, 50, 100, 200), (1.0, 0.5, 1.0, 0.5, 0.9, 1.0))
+    assert recovery.updates_after_dip(twice, 1.0, 99) == 200 and recovery.recovery_updates(twice, 1.0, 99) == 10
+    assert recovery.updates_after_dip(Curve((0, 2, 10, 50), (1.0, 0.5, 1.0, 0.5)), 1.0, 99) is None
+
+
 @given(st.lists(st.floats(0, 1), min_size=2, max_size=8), st.floats(0, 1))
 def test_higher_thresholds_never_come_back_earlier(rates: list[float], reference: float) -> None:
     curve = Curve(range(0, 5 * len(rates), 5), rates)

@@ -1,5 +1,7 @@
 """The window code, the trajectory generator and the two sources."""
 
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given
@@ -11,6 +13,7 @@ from reconverge.envs.task import ObservationLayout
 from reconverge.policy.diffusion_policy import DiffusionPolicy
 from reconverge.policy.random_streams import RandomStreams
 from reconverge.policy.windows import WindowBatch, WindowTable
+from reconverge.replay import trajectory_generator
 from reconverge.replay.config import GeneratorConfig, ReplayConfig
 from reconverge.replay.generated_windows import GeneratedWindows
 from reconverge.replay.source import ReplaySource
@@ -84,6 +87,26 @@ def test_a_generator_that_diverges_is_not_kept() -> None:
     windows = stacked_windows(16)
     with pytest.raises(TrainingDiverged, match="the generator's weights are not finite after learning task 0 in stage 1"):
         generator.learn(0, windows.all().observations, windows.times, [], RandomStreams(0, 1))
+
+
+def test_every_task_has_the_same_weight_in_the_generators_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The third task beside two earlier ones, whose windows are generated again: a third of every batch each."""
+    seen, original = torch.zeros(3), trajectory_generator._draw
+
+    def draw(*of: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        clean, condition = original(*of)
+        seen.add_(condition[:, :3].sum(0))
+        return clean, condition
+
+    monkeypatch.setattr(trajectory_generator, "_draw", draw)
+    windows = stacked_windows(64)
+    observations, times = windows.all().observations, windows.times
+    generator = TrajectoryGenerator(GeneratorConfig(width=8, blocks=1, updates=50, batch_size=120), WindowCode(STACKED, window=2), 3, seed=0)
+    for task in (0, 1):
+        generator.learn(task, observations, times, [], RandomStreams(0, 1 + task))
+    seen.zero_()
+    generator.learn(2, observations, times, [(task, observations, times) for task in (0, 1)], RandomStreams(0, 3))
+    assert seen.sum() == 50 * 120 and seen[2] == 50 * 40 and float((seen / seen.sum() - 1 / 3).abs().max()) < 0.03
 
 
 def test_generation_is_a_function_of_its_words() -> None:

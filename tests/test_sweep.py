@@ -174,7 +174,7 @@ def test_a_setting_counts_for_the_methods_that_read_it() -> None:
         same = toy_job(method=method, train=weak).address == toy_job(method=method, train=strong).address
         assert same == (method not in ("ewc", "trust-region", "adaptive-trust-region"))
     assert is_read("train.trust_region.strength", "a-method-of-another-package")
-    assert is_read("train.replay_weight", "t-dgr") and not is_read("train.replay_weight", "finetune")
+    assert is_read("train.replay_weight", "replay") and not is_read("train.replay_weight", "finetune")
 
 
 def test_the_curriculum_counts_by_its_stages_not_by_its_name(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from test_curriculum_run import tiny
 from test_toy_world import run
 
 from reconverge.envs.artifact import Artifact, write_artifact, write_file
-from reconverge.envs.errors import DamagedFile, OutOfDeviceMemory
+from reconverge.envs.errors import DamagedFile, OutOfDeviceMemory, RunFolderError
 from reconverge.envs.seeding import numpy_stream
 from reconverge.launch.config import METHODS, RunConfig
 from reconverge.launch.verification import verify
@@ -80,6 +80,31 @@ def test_every_method_goes_on_from_any_update(method: Any, tmp_path: Path, monke
     assert saved["optimizer.done"].item() == broken_off_at
     start_or_resume(tmp_path / "run", config)
     assert everything(tmp_path / "run") == expected
+
+
+@pytest.mark.parametrize("moment", ["update", "end_stage", "acting_policy"])
+def test_a_run_that_was_taken_over_changes_no_file(moment: str, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another process outbids its lock within stage 2: in an update, ahead of the consolidation, ahead of the evaluation."""
+    path, original, left = tmp_path / "run", getattr(Learner, moment), {}
+
+    def files() -> dict[Path, bytes]:
+        """All but the log that is written while it learns, which no later process reads."""
+        return {file: file.read_bytes() for file in path.rglob("*") if file.is_file() and file.name != "metrics.jsonl"}
+
+    def taken_over(learner: Learner) -> object:
+        if learner.stage == 2 and learner.update_index == (3 if moment == "update" else 8) and not left:
+            lock = path / ".lock-2"
+            lock.mkdir()
+            (lock / "owner.json").write_text("another")
+            left.update(files())
+        return original(learner)
+
+    monkeypatch.setattr(Learner, moment, taken_over)
+    with pytest.raises(RunFolderError, match="no longer held by this process"):
+        run(path, replace(world.config, save_minutes=0.0 if moment == "update" else 60.0))
+    assert left and {file: content for file, content in files().items() if ".lock-1" not in str(file)} == {
+        file: content for file, content in left.items() if ".lock-1" not in str(file)
+    }
 
 
 # killed

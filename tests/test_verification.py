@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from reconverge.launch.checkpoint import read_record
 from reconverge.launch.cli import main
 from reconverge.launch.presets import find_preset
 from reconverge.launch.run_folder import RunFolder
-from reconverge.launch.run_tables import table_texts
+from reconverge.launch.run_tables import CURVE_COLUMNS, RECOVERY_COLUMNS, csv_text, recoveries, table_texts
 from reconverge.launch.seal import SEAL
 from reconverge.launch.verification import Check, table_differences, verify
 
@@ -222,6 +223,36 @@ def test_published_tables_are_checked_as_far_as_they_reach(tmp_path: Path, capsy
         change_a_digit(copied / table)
         assert table in said(copied), table
         (copied / table).write_text(text)
+
+
+def test_published_recovery_that_the_matrix_belies_is_found(tmp_path: Path) -> None:
+    """Tables that agree with themselves: references that vanish in a later stage, curves that end better than the stage did."""
+
+    def written_anew(path: Path, curves: list[list[str]], references: dict[tuple[str, str], float]) -> None:
+        counts = ("stage", "update", "episodes", "successes")
+        rows = [dict(zip(CURVE_COLUMNS, row, strict=True)) for row in curves]
+        numbers = [{**row, **{name: int(row[name]) for name in counts}, "reference_rate": references[row["stage"], row["task"]]} for row in rows]
+        (path / "recovery_curves.csv").write_text(csv_text(CURVE_COLUMNS, rows))
+        (path / "recovery.csv").write_text(csv_text(RECOVERY_COLUMNS, recoveries(numbers, {}, (99, 90, 80))))
+
+    path = Path(shutil.copytree(RESULTS, tmp_path / "run"))
+    (path / SEAL).unlink(missing_ok=True)
+    curves = [line.split(",") for line in (path / "recovery_curves.csv").read_text().splitlines()[1:]]
+    rows = list(csv.DictReader((path / "recovery.csv").read_text().splitlines()))
+    references = {(row["stage"], row["task"]): float(row["reference_rate"]) for row in rows}
+    written_anew(path, curves, references)
+    assert not wrong(path)
+
+    written_anew(path, curves, {**references, ("10", "hammer-v3"): 0.0})
+    assert "reference_rate: found 0.0" in said(path)
+
+    fallen = [[*row[:5], "0"] if row[1:3] == ["10", "window-close-v3"] and row[3] != "0" else row for row in curves]
+    written_anew(path, fallen, references)
+    assert "recovery_curves.csv" in said(path) and "0 of 20 cannot be among" in said(path)
+
+    torn = [[*row[:5], str(max(0, int(row[5]) - 1))] if row[1:4] == ["2", "hammer-v3", "2000"] else row for row in curves]
+    written_anew(path, torn, references)
+    assert "the stage before ended with" in said(path)
 
 
 def test_what_cannot_be_understood_is_a_finding(unsealed: Path) -> None:

@@ -28,7 +28,8 @@ class UpdateBudget(Hook):
 
     Attributes:
         budget: (M,) step multiplier of every module in this stage; None where nothing limits it.
-        scores: (M,) alignments, and `reliability`, the cosine between g_new of two halves of the draws: near 0, the scores are noise.
+        scores: (M,) alignments by which the soft form decides. overall: () that of all parameters together, by which the hard form does.
+        reliability: the cosine between g_new of two halves of the draws; near 0, the alignments are noise.
     """
 
     name = "update budget"
@@ -49,12 +50,11 @@ class UpdateBudget(Hook):
         self.move, self.curvature = self.move.to(self.start), self.curvature.to(self.start)
         parts, generator = list(self.modules.values()), learner.streams.generator("update budget")
         gradient = self._gradient(learner)
-        self.scores = alignment(gradient, self.move, parts)
+        self.scores, self.overall = alignment(gradient, self.move, parts), cosine_similarity(gradient, -self.move, dim=0)
         if self.config.form == "soft":
             self.budget = soft_budget(self.scores, self.config, generator)
         else:
-            overall = cosine_similarity(gradient, -self.move, dim=0)
-            self.budget = hard_budget(overall, module_gains(gradient, self.curvature, parts), self.config, generator)
+            self.budget = hard_budget(self.overall, module_gains(gradient, self.curvature, parts), self.config, generator)
         sizes = torch.tensor([part.stop - part.start for part in parts], device=self.budget.device)
         self.multipliers = self.budget.repeat_interleave(sizes)
 
@@ -81,7 +81,8 @@ class UpdateBudget(Hook):
         if self.budget is None:
             return {}
         budgets = {f"budget.{name}": float(value) for name, value in zip(self.modules, self.budget, strict=True)}
-        return budgets | {"alignment": float(self.scores.mean()), "alignment_reliability": self.reliability}
+        decided_by = self.scores.mean() if self.config.form == "soft" else self.overall
+        return budgets | {"alignment": float(decided_by), "alignment_reliability": self.reliability}
 
     def kept(self) -> dict[str, int]:
         return {"last stage's move, curvature per module": sum(part.nbytes for part in self.arrays().values())}
