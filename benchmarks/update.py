@@ -203,8 +203,8 @@ def _watched_draws(policy: DiffusionPolicy) -> list[tuple[Tensor, Tensor]]:
     seen: list[tuple[Tensor, Tensor]] = []
     draw = policy.diffusion.draw
 
-    def watched(shape: tuple[int, ...], generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        seen.append(draw(shape, generator))
+    def watched(shape: tuple[int, ...], generator: torch.Generator, band: tuple[int, int] | None = None) -> tuple[Tensor, Tensor]:
+        seen.append(draw(shape, generator, band))
         return seen[-1]
 
     policy.diffusion.draw = watched  # type: ignore[method-assign]

@@ -22,8 +22,9 @@ from reconverge.launch.config import RunConfig
 from reconverge.launch.progress import Progress
 from reconverge.launch.run_folder import RunFolder
 from reconverge.launch.run_tables import rate_columns
-from reconverge.policy.config import SamplerName, most_steps, unfit_temperature
+from reconverge.policy.config import SamplerName
 from reconverge.policy.diffusion_policy import DiffusionPolicy
+from reconverge.policy.sampler_steps import unfit_steps, unfit_temperature
 
 Row = dict[str, Any]
 
@@ -126,8 +127,8 @@ def plan_evaluation(
     ways = product(samplers or (own.sampler,), sampling_steps or (own.sampling_steps,), temperatures or (own.temperature,))
     settings = [Acting(*way) for way in ways]
     for acting in settings:
-        if not 1 <= acting.steps <= (most := most_steps(acting.sampler, own.timesteps)):
-            raise ConfigError(f"--sampling-steps {acting.steps} is outside 1 to {most}, what {acting.sampler} can take of {own.timesteps} timesteps")
+        if (problem := unfit_steps(acting.sampler, acting.steps, own)) is not None:
+            raise ConfigError(f"--sampling-steps {acting.steps}: {problem}")
         if (problem := unfit_temperature(acting.sampler, acting.temperature)) is not None:
             raise ConfigError(f"--temperatures {acting.temperature:g} for {acting.sampler}: {problem}")
     return EvaluationPlan(folder, checkpoint, chosen, settings, episodes or config.evaluation.episodes)

@@ -14,8 +14,9 @@ import tyro
 from reconverge.envs.demonstrations_config import DemonstrationConfig
 from reconverge.envs.errors import ConfigError, shown
 from reconverge.eval.config import EvaluationConfig, RecoveryConfig, VideoConfig
-from reconverge.policy.config import PolicyConfig, SamplerName, TrainConfig, most_steps, unfit_temperature
+from reconverge.policy.config import PolicyConfig, SamplerName, TrainConfig
 from reconverge.policy.method_settings import READS
+from reconverge.policy.sampler_steps import unfit_steps, unfit_temperature
 from reconverge.replay.config import ReplayConfig
 
 METHODS: dict[str, str] = {
@@ -184,9 +185,8 @@ def _check_timeline(config: RunConfig) -> None:
         raise ConfigError(f"policy.relative_scales_m is {policy.relative_scales_m}; length scales must be positive, in metres")
     if not config.demonstrations.paces or any(not 0 < pace <= 10 for pace in config.demonstrations.paces):
         raise ConfigError(f"demonstrations.paces is {config.demonstrations.paces}; at least one is needed, each above 0 and at most 10")
-    if policy.sampling_steps > (most := most_steps(policy.sampler, policy.timesteps)):
-        taken = f"{policy.sampler} takes at most {most} of {policy.timesteps} timesteps"
-        raise ConfigError(f"policy.sampling_steps is {policy.sampling_steps}; {taken}: lower it, or raise policy.timesteps")
+    if (problem := unfit_steps(policy.sampler, policy.sampling_steps, policy)) is not None:
+        raise ConfigError(f"policy.sampling_steps is {policy.sampling_steps}; {problem}: lower it, or raise policy.timesteps")
     _check_temperature(policy.sampler, policy.temperature, "policy.temperature")
     if config.replay.source == "generator":
         _check_temperature(policy.sampler, config.replay.label_temperature, "replay.label_temperature")

@@ -22,8 +22,9 @@ from reconverge.eval.run_results import RunResults, read_run
 from reconverge.launch.checkpoint import checkpoint_of, read_record
 from reconverge.launch.model_card import learned, model_card
 from reconverge.launch.run_folder import RunFolder
-from reconverge.policy.config import SamplerName, most_steps, unfit_temperature
+from reconverge.policy.config import SamplerName
 from reconverge.policy.diffusion_policy import DiffusionPolicy, arrays_of
+from reconverge.policy.sampler_steps import unfit_steps, unfit_temperature
 
 RECORD = "export.json"
 KIND = "reconverge policy"
@@ -70,9 +71,9 @@ def read_stage(
     checkpoint = checkpoint_of(folder, stage)
     policy = DiffusionPolicy.load(checkpoint).eval()
     own = policy.config
-    steps, most = sampling_steps or own.sampling_steps, most_steps(sampler or own.sampler, own.timesteps)
-    if steps > most:
-        raise ConfigError(f"--sampling-steps is {steps}; {sampler or own.sampler} takes at most {most} of this policy's {own.timesteps} timesteps")
+    steps = own.sampling_steps if sampling_steps is None else sampling_steps
+    if (problem := unfit_steps(sampler or own.sampler, steps, own)) is not None:
+        raise ConfigError(f"--sampling-steps is {steps}; {problem}")
     colder = own.temperature if temperature is None else temperature
     if (problem := unfit_temperature(sampler or own.sampler, colder)) is not None:
         raise ConfigError(f"--temperature is {colder:g}; {problem}")

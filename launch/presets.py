@@ -22,8 +22,10 @@ class Preset:
     config: RunConfig
 
 
-SCRIPTED = PolicyConfig(temperature=0.0)
+SCRIPTED = PolicyConfig(temperature=0.0, trained_timesteps="sampler")
 """For demonstrations of one scripted expert, who does one thing in one situation: there is nothing to sample (docs/results.md)."""
+PATIENT = DemonstrationConfig(paces=(1.0, 0.7, 0.5, 0.35))
+"""An expert that tries again more slowly, so that starts which it fails at its own pace are demonstrated too (docs/results.md)."""
 
 PRESETS: dict[str, Preset] = {
     "smoke": Preset(
@@ -47,13 +49,14 @@ PRESETS: dict[str, Preset] = {
         RunConfig(
             curriculum="cw10:3",
             policy=SCRIPTED,
+            demonstrations=PATIENT,
             train=TrainConfig(updates=1500),
             recovery=RecoveryConfig(grid=(2, 10, 50, 100, 200, 500, 1000)),
         ),
     ),
     "cw10": Preset(
         "Continual World 10 with the small network, eight minutes on two CPU cores",
-        RunConfig(curriculum="cw10", policy=SCRIPTED),
+        RunConfig(curriculum="cw10", policy=SCRIPTED, demonstrations=PATIENT),
     ),
     "cw10-paper": Preset(
         "Continual World 10 with the published network and budget; needs a GPU",

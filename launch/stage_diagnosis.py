@@ -83,7 +83,8 @@ class StageDiagnosis:
         counts = zip(self.plan.tasks, self.plan.demonstrations, strict=True)
         windows = WindowTable.union([self._real(task, slice(episodes)) for task, episodes in counts])
         rows = []
-        for number, band in enumerate([(0, timesteps), *timestep_bands(timesteps, self.settings.bands)]):
+        bands = [band for band in timestep_bands(timesteps, self.settings.bands) if len(self.policy.diffusion.trained_in(band))]
+        for number, band in enumerate([(0, timesteps), *bands]):
             draws = self._draws(windows.draw(count, self._stream("fisher windows", number)), self._stream("fisher noise", number), band)
             structure = fisher_structure(gradient_products(self.losses, self.theta, draws), self._stream("fisher signs", number))
             named = {"stage": self.stage, "task": self.plan.title, "first_timestep": band[0], "last_timestep": band[1] - 1}
@@ -278,10 +279,8 @@ class StageDiagnosis:
         return self._draws(batch, self._stream(f"{purpose} noise", name))
 
     def _draws(self, batch: WindowBatch, stream: torch.Generator, band: tuple[int, int] | None = None) -> Draws:
-        """(clean actions, condition, timestep, noise) with timesteps uniform in the band [low, high)."""
-        low, high = band or (0, self.policy.diffusion.timesteps)
-        timestep = torch.randint(low, high, (len(batch),), generator=stream)
-        noise = torch.randn(batch.actions.shape, generator=stream)
+        """(clean actions, condition, timestep, noise) with the trained timesteps of a band [low, high), or all of them."""
+        timestep, noise = self.policy.diffusion.draw(tuple(batch.actions.shape), stream, band)
         condition = self.policy.condition(batch.observations, batch.task)
         return batch.actions, condition, timestep.to(condition.device), noise.to(condition.device)
 

@@ -9,20 +9,6 @@ SamplerName = Literal["ddpm", "ddim", "dpm-solver++"]
 Weighting = Literal["fixed", "tasks-seen"]
 
 
-def most_steps(sampler: SamplerName, timesteps: int) -> int:
-    """Sampling steps that a schedule of `timesteps` has room for: DPM-Solver++ leaves the least noisy one out."""
-    return timesteps - 1 if sampler == "dpm-solver++" else timesteps
-
-
-def unfit_temperature(sampler: SamplerName, temperature: float) -> str | None:
-    """What is wrong with a temperature for a sampler, or None."""
-    if not 0 <= temperature <= 1:
-        return "it must be from 0 to 1"
-    if sampler == "ddpm" and temperature < 1:
-        return "ddpm adds noise on the way, whatever it begins with: use ddim or dpm-solver++, or 1"
-    return None
-
-
 @dataclass(frozen=True)
 class ResidualMLPConfig:
     width: int = 256
@@ -68,7 +54,9 @@ class PolicyConfig:
     task_conditioned: bool = True
     """Whether the policy is told which task it is in (a one-hot vector beside the observations)."""
     timesteps: int = 100
-    """N: diffusion timesteps in training."""
+    """N: timesteps of the noise schedule."""
+    trained_timesteps: Literal["all", "sampler"] = "all"
+    """At which of them the policy is trained: all N, or those alone at which its sampler asks. Then no other sampler or number of steps will do."""
     sampler: SamplerName = "dpm-solver++"
     """Sampler used to act."""
     sampling_steps: int = 4

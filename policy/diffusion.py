@@ -2,7 +2,7 @@
 
 One class serves the policy (actions, clipped to [-1, 1]) and the trajectory generator (standardised windows).
 
-    forward process    x_t = sqrt(alphabar_t) x_0 + sqrt(1 - alphabar_t) eps,   t in 0..N-1
+    forward process    x_t = sqrt(alphabar_t) x_0 + sqrt(1 - alphabar_t) eps,   t in 0..N-1, or in some of these
     training           predict the target by mean squared error, mean over all elements
     targets            `noise`      eps
                        `velocity`   sqrt(alphabar_t) eps - sqrt(1 - alphabar_t) x_0
@@ -18,8 +18,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from reconverge.policy.config import SamplerName, most_steps, unfit_temperature
+from reconverge.policy.config import SamplerName
 from reconverge.policy.noise_schedule import alphas_bar
+from reconverge.policy.sampler_steps import most_steps, unfit_temperature
 from reconverge.policy.samplers import Denoise, Target, make_sampler
 
 
@@ -27,12 +28,14 @@ class Diffusion:
     """A squared-cosine noise schedule of `timesteps` steps and a sampler of `sampling_steps` steps."""
 
     def __init__(
-        self, timesteps: int, sampler: SamplerName, sampling_steps: int, clip: float, target: Target = "noise", temperature: float = 1.0
-    ) -> None:
+        self, timesteps: int, sampler: SamplerName, sampling_steps: int, clip: float, target: Target = "noise", temperature: float = 1.0,
+        trained: Sequence[int] | None = None,
+    ) -> None:  # fmt: skip
         """`clip` bounds the sample, and in most samplers the predicted clean sample of every step.
 
         `temperature` scales the noise that a sample begins with: below 1 samples gather where they are likely ("low-temperature
-        sampling", arXiv 2211.15657), at 0 there is one. Not with `ddpm`, which adds noise on the way.
+        sampling", arXiv 2211.15657), at 0 there is one. Not with `ddpm`, which adds noise on the way. `trained` are the timesteps that
+        `draw` gives, in ascending order; all where it is left out.
         """
         if (problem := unfit_temperature(sampler, temperature)) is not None:
             raise ValueError(f"a temperature of {temperature:g} for {sampler}: {problem}")
@@ -40,12 +43,18 @@ class Diffusion:
             raise ValueError(f"{sampler} takes 1 to {most} sampling steps of {timesteps} diffusion timesteps, got {sampling_steps}")
         self.timesteps, self.clip, self.temperature = timesteps, clip, temperature
         self._sampler = make_sampler(sampler, timesteps, sampling_steps, clip, target)
+        self._trained = torch.arange(timesteps) if trained is None else torch.tensor(trained)
         level = alphas_bar(timesteps)
         self._signal, self._noise = level.sqrt(), (1 - level).sqrt()
 
-    def draw(self, shape: tuple[int, ...], generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Timesteps (B,) uniform in 0..N-1 and standard normal noise of `shape`."""
-        return torch.randint(self.timesteps, (shape[0],), generator=generator), torch.randn(shape, generator=generator)
+    def draw(self, shape: tuple[int, ...], generator: torch.Generator, band: tuple[int, int] | None = None) -> tuple[Tensor, Tensor]:
+        """Timesteps (B,), uniform among those that are trained (and lie in a band [low, high)), and standard normal noise of `shape`."""
+        among = self._trained if band is None else self.trained_in(band)
+        return among[torch.randint(len(among), (shape[0],), generator=generator)], torch.randn(shape, generator=generator)
+
+    def trained_in(self, band: tuple[int, int]) -> Tensor:
+        """The timesteps in a band [low, high) that are trained."""
+        return self._trained[(self._trained >= band[0]) & (self._trained < band[1])]
 
     def add_noise(self, clean: Tensor, noise: Tensor, timestep: Tensor) -> Tensor:
         signal, noise_scale = self._scales(clean, timestep)

@@ -26,6 +26,7 @@ from reconverge.policy.diffusion import Diffusion
 from reconverge.policy.normalizer import Normalizer
 from reconverge.policy.random_streams import seeded_initialisation, torch_stream
 from reconverge.policy.relative_positions import relative_positions, relative_size
+from reconverge.policy.sampler_steps import trained_timesteps
 from reconverge.policy.saved_arrays import fill
 from reconverge.policy.saved_policy import SavedPolicy, check_weights, read_description
 
@@ -255,4 +256,5 @@ def arrays_of(tensors: dict[str, Tensor]) -> dict[str, np.ndarray]:
 
 
 def _acting_diffusion(config: PolicyConfig) -> Diffusion:
-    return Diffusion(config.timesteps, config.sampler, config.sampling_steps, ACTION_BOUND, temperature=config.temperature)
+    acting = (config.timesteps, config.sampler, config.sampling_steps, ACTION_BOUND)
+    return Diffusion(*acting, temperature=config.temperature, trained=trained_timesteps(config))

@@ -1,4 +1,4 @@
-"""The noise schedule and where on it the samplers stand, in plain arithmetic.
+"""The noise schedule, in plain arithmetic.
 
     abar(u) = cos((u + 0.008) / 1.008 * pi / 2)^2            squared cosine, arXiv 2102.09672; u = t / N
     beta_t  = min(1 - abar((t + 1) / N) / abar(t / N), 0.999)         alphabar_t = prod over s <= t of (1 - beta_s)
@@ -15,6 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from reconverge.policy.sampler_steps import sampler_timesteps
+
 MOST_NOISE = 0.999
 """Upper end of beta."""
 
@@ -26,21 +28,9 @@ def alphas_bar(timesteps: int) -> Tensor:
     return torch.cumprod(1.0 - betas, dim=0)
 
 
-def ddim_timesteps(timesteps: int, steps: int) -> list[int]:
-    """`steps` timesteps, evenly spaced from 0, the noisiest first: (100, 4) -> 75, 50, 25, 0."""
-    stride = timesteps // steps
-    return [step * stride for step in reversed(range(steps))]
-
-
-def dpm_timesteps(timesteps: int, steps: int) -> list[int]:
-    """`steps` timesteps that leave out the least noisy one of steps + 1: (100, 4) -> 80, 60, 40, 20. The last step goes on to no noise."""
-    stride = timesteps // (steps + 1)
-    return [step * stride for step in reversed(range(1, steps + 1))]
-
-
 def dpm_sigmas(timesteps: int, steps: int) -> Tensor:
-    """(steps + 1,) float32: noise / signal at `dpm_timesteps`, and 0 at the end."""
+    """(steps + 1,) float32: noise / signal at the timesteps of dpm-solver++, and 0 at the end."""
     level = alphas_bar(timesteps)
     sigmas = (((1 - level) / level) ** 0.5).numpy()
-    at_steps = np.interp(dpm_timesteps(timesteps, steps), np.arange(timesteps), sigmas)
+    at_steps = np.interp(sampler_timesteps("dpm-solver++", timesteps, steps), np.arange(timesteps), sigmas)
     return torch.from_numpy(np.concatenate([at_steps, [0]]).astype(np.float32))

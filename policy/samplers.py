@@ -20,7 +20,8 @@ import torch
 from torch import Tensor
 
 from reconverge.policy.config import SamplerName
-from reconverge.policy.noise_schedule import alphas_bar, ddim_timesteps, dpm_sigmas, dpm_timesteps
+from reconverge.policy.noise_schedule import alphas_bar, dpm_sigmas
+from reconverge.policy.sampler_steps import sampler_timesteps
 
 Target = Literal["noise", "velocity"]
 _PREDICTION_TYPE = {"noise": "epsilon", "velocity": "v_prediction"}
@@ -65,7 +66,7 @@ class DDIM:
         self.clip, self.target = clip, target
         schedule, clean, stride = alphas_bar(timesteps), torch.tensor(1.0), timesteps // steps
         self.levels: list[tuple[_Level, float, float]] = []
-        for timestep in ddim_timesteps(timesteps, steps):
+        for timestep in sampler_timesteps("ddim", timesteps, steps):
             now = schedule[timestep]
             after = schedule[timestep - stride] if timestep >= stride else clean
             level = _Level(timestep, float(now**0.5), float((1 - now) ** 0.5))
@@ -89,7 +90,7 @@ class DPMSolver:
         noise = sigmas * signal
         log_ratio = torch.log(signal) - torch.log(noise)
         self.levels: list[tuple[_Level, float, float, float, float]] = []
-        for now, timestep in enumerate(dpm_timesteps(timesteps, steps)):
+        for now, timestep in enumerate(sampler_timesteps("dpm-solver++", timesteps, steps)):
             h = log_ratio[now + 1] - log_ratio[now]
             a, b = noise[now + 1] / noise[now], signal[now + 1] * (torch.exp(-h) - 1.0)
             first_order = now in (0, steps - 1)

@@ -17,10 +17,11 @@ import torch
 
 from reconverge.envs.errors import DamagedFile, ReconvergeError, shown
 from reconverge.envs.strict_settings import from_mapping
-from reconverge.policy.config import PolicyConfig, most_steps, unfit_temperature
+from reconverge.policy.config import PolicyConfig
 from reconverge.policy.denoiser import build_denoiser
 from reconverge.policy.random_streams import seeded_initialisation
 from reconverge.policy.relative_positions import POSITION_SIZE, relative_size
+from reconverge.policy.sampler_steps import most_steps, unfit_temperature
 from reconverge.policy.saved_arrays import check_fit
 
 LARGEST_SIZE = 100_000

@@ -2,9 +2,10 @@ import pytest
 import torch
 from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler
 
-from reconverge.policy.config import SamplerName
+from reconverge.policy.config import PolicyConfig, SamplerName
 from reconverge.policy.diffusion import Diffusion
-from reconverge.policy.noise_schedule import alphas_bar, ddim_timesteps, dpm_sigmas, dpm_timesteps
+from reconverge.policy.noise_schedule import alphas_bar, dpm_sigmas
+from reconverge.policy.sampler_steps import sampler_timesteps, trained_timesteps, unfit_steps
 from reconverge.policy.samplers import Target
 
 
@@ -108,6 +109,26 @@ def test_the_schedule_is_that_of_diffusers_bit_for_bit(timesteps: int) -> None:
         ddim.set_timesteps(steps)
         dpm = DPMSolverMultistepScheduler(timesteps, algorithm_type="dpmsolver++", timestep_spacing="leading", **common)
         dpm.set_timesteps(steps)
-        assert ddim_timesteps(timesteps, steps) == ddim.timesteps.tolist()
-        assert dpm_timesteps(timesteps, steps) == dpm.timesteps.tolist()
+        assert sampler_timesteps("ddim", timesteps, steps) == ddim.timesteps.tolist()
+        assert sampler_timesteps("dpm-solver++", timesteps, steps) == dpm.timesteps.tolist()
         assert torch.equal(dpm_sigmas(timesteps, steps), dpm.sigmas)
+
+
+@pytest.mark.parametrize(("sampler", "expected"), [("dpm-solver++", [20, 40, 60, 80]), ("ddim", [0, 25, 50, 75]), ("ddpm", [0, 25, 50, 75])])
+def test_a_policy_may_be_trained_where_its_sampler_asks_alone(sampler: SamplerName, expected: list[int]) -> None:
+    config = PolicyConfig(sampler=sampler, sampling_steps=4, trained_timesteps="sampler")
+    assert trained_timesteps(config) == expected
+    asked: list[int] = []
+    diffusion = Diffusion(100, sampler, 4, clip=1.0, trained=expected)
+    diffusion.sample(lambda noisy, timestep: asked.append(int(timestep)) or noisy, (2,), streams(3))  # type: ignore[func-returns-value]
+    assert sorted(asked) == expected
+    drawn, _ = diffusion.draw((4000, 2), torch.Generator().manual_seed(0))
+    assert [float((drawn == timestep).float().mean()) for timestep in expected] == pytest.approx([0.25] * 4, abs=0.03)
+    low, _ = diffusion.draw((50, 2), torch.Generator().manual_seed(0), band=(10, 50))
+    assert set(low.tolist()) == {timestep for timestep in expected if 10 <= timestep < 50}
+
+
+def test_a_policy_that_was_trained_at_some_timesteps_is_not_asked_at_others() -> None:
+    some, every = PolicyConfig(trained_timesteps="sampler"), PolicyConfig()
+    assert unfit_steps("dpm-solver++", 4, some) is None and unfit_steps("ddim", 8, every) is None
+    assert "asks at timesteps 0, 25, 50, 75, and this policy was trained at 20, 40, 60, 80 alone" in (unfit_steps("ddim", 4, some) or "")

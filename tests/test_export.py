@@ -157,8 +157,8 @@ def test_a_folder_that_claims_to_be_an_export_must_look_like_one(tmp_path: Path)
     [
         (["--stage", "7"], "has no checkpoint of stage 7; it has stages 2, 3"),
         (["--stage", "-1"], "--stage is -1"),
-        (["--sampling-steps", "21", "--sampler", "ddim"], "ddim takes at most 20 of this policy's 20 timesteps"),
-        (["--sampling-steps", "20", "--sampler", "dpm-solver++"], "takes at most 19"),
+        (["--sampling-steps", "21", "--sampler", "ddim"], "ddim takes 1 to 20 of 20 timesteps"),
+        (["--sampling-steps", "20", "--sampler", "dpm-solver++"], "takes 1 to 19 of 20"),
         (["--format", "onx"], "did you mean 'onnx'?"),
         (["--format", "onnx", "--sampler", "ddpm"], "draws noise on the way"),
     ],
