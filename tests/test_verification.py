@@ -20,7 +20,7 @@ from reconverge.launch.seal import SEAL
 from reconverge.launch.verification import Check, table_differences, verify
 
 TABLES = ("success_matrix.csv", "recovery_curves.csv", "recovery.csv", "ledger.csv", "fisher.csv", "metrics.jsonl", "episodes.csv", "ceilings.csv")
-RESULTS = Path(__file__).resolve().parent.parent / "results" / "cw10" / "replay" / "seed-0"
+RESULTS = Path(__file__).resolve().parent.parent / "results" / "cw10-one-pace" / "replay" / "seed-0"
 
 
 @pytest.fixture(scope="module")
