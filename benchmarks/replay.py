@@ -26,7 +26,7 @@ from reconverge.replay.config import GeneratorConfig
 from reconverge.replay.trajectory_generator import CLIP, TIME_FEATURES, TrajectoryGenerator
 from reconverge.replay.window_code import WindowCode
 
-MEASURED_RUN = Path(__file__).resolve().parent.parent / "results" / "cw10" / "trust-region" / "seed-0"
+MEASURED_RUN = Path(__file__).resolve().parent.parent / "results" / "cw10-one-pace" / "trust-region" / "seed-0"
 TASK, WORDS = 3, (0, 4)
 BOUND = 1e-3  # in the task's units: metres, mostly
 

@@ -296,7 +296,7 @@ def test_a_run_is_read_again_only_when_it_changed(runs: Path, monkeypatch: pytes
 
 
 def test_published_tables_are_shown(tmp_path: Path) -> None:
-    published = Path(__file__).resolve().parent.parent / "results" / "cw10" / "replay"
+    published = Path(__file__).resolve().parent.parent / "results" / "cw10-one-pace" / "replay"
     found = listed(Catalogue(published))
     assert [entry["path"] for entry in found] == [f"seed-{seed}" for seed in range(len(found))] and len(found) > 1
     assert all(entry["state"] == "finished" and entry["stages"] == 10 and entry["success"]["mean"] > 0.8 for entry in found)

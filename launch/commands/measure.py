@@ -47,7 +47,7 @@ class Evaluate(Command):
     episodes: MaybeInt = None
     """Episodes per task; as in the run's configuration when left out."""
     samplers: tuple[SamplerName, ...] = ()
-    """Samplers to act with, each in turn; the run's own when left out."""
+    """Samplers to act with, each in turn; the run's own when left out. Others need a policy trained with `policy.trained_timesteps all`."""
     sampling_steps: tuple[int, ...] = ()
     """Denoising steps to act with, each in turn; the run's own when left out."""
     temperatures: tuple[float, ...] = ()
