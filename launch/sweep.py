@@ -10,6 +10,7 @@ Nothing but the folders is remembered, so a sweep that was killed is simply star
 from __future__ import annotations
 
 import hashlib
+import math
 import tempfile
 import time
 from collections.abc import Iterable, Sequence
@@ -362,11 +363,11 @@ def summary_rows(entries: Sequence[Entry], places: Places, done: Iterable[Job]) 
 
 
 def _over_seeds(shares: Sequence[float], lowest: float) -> str:
-    """A mean in percent with its interval, cut to what can be: from `lowest` to 100; one value has none."""
+    """A mean in percent with its interval, cut to what can be: from `lowest` to 100; one value, or values that agree, have none."""
     found = mean_interval([100 * share for share in shares])
     if found.size == 0:
         return "-"
-    if found.size == 1:
+    if math.isnan(found.low):
         return f"{found.mean:.1f}"
     return f"{found.mean:.1f} ({max(lowest, found.low):.1f} to {min(100.0, found.high):.1f})"
 
