@@ -72,6 +72,15 @@ def test_a_pool_holds_no_more_windows_than_one_asks_for() -> None:
     assert len(replay.pools.pools[0]) == len(replay.pools.times[0]) == 11
 
 
+def test_the_windows_of_a_pool_keep_their_times() -> None:
+    table = random_windows()  # whatever was acted
+    config = ReplayConfig(source="teacher-rollouts", rollouts_per_task=1, windows_per_task=16)
+    replay = TeacherRollouts(config, TASKS, Acted(), lambda episodes, task: table, torch.device("cpu"))
+    replay.refill(0, random_windows(), small_policy(), RandomStreams(0, 1))
+    rows = [int((table.all().observations == window).all(dim=(1, 2)).nonzero()) for window in replay.pools.pools[0].observations]
+    assert torch.equal(replay.pools.times[0], table.times[rows]) and rows != sorted(rows)
+
+
 def test_the_teacher_acts_in_other_episodes_at_every_stage() -> None:
     replay, acted = source(pool="redrawn")
     for stage in (1, 2):
