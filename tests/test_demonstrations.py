@@ -1,12 +1,23 @@
 """Demonstrations: the same bytes for any number of workers and after any interruption."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from reconverge.envs.demonstrations import BATCH, Demonstrations, collect, collect_from, collection_name
+from reconverge.envs.demonstrations import (
+    BATCH,
+    Demonstrations,
+    batch_folder,
+    collect,
+    collect_batch,
+    collect_from,
+    collection_name,
+    data_digest,
+    missing_batches,
+)
 from reconverge.envs.demonstrations_config import DemonstrationConfig
 from reconverge.envs.episodes import Episode, EpisodeStore, episode_seed
 from reconverge.envs.errors import DamagedFile, UnsupportedEnvironment
@@ -71,6 +82,64 @@ def test_a_damaged_collection_is_collected_again(tmp_path: Path) -> None:
     same(first, collect(TASK, CONFIG, 10, tmp_path))
 
 
+@pytest.mark.parametrize("attempts", [0, 9, True, "10", None])
+def test_a_count_of_attempts_that_cannot_be_is_damage(attempts: object, tmp_path: Path) -> None:
+    collect(TASK, CONFIG, 10, tmp_path)
+    store = EpisodeStore(tmp_path / collection_name(TASK, CONFIG, 10))
+    episodes, facts = store.read()
+    store.write(episodes, {**facts, "attempts": attempts})
+    assert collect(TASK, CONFIG, 10, tmp_path).attempts == 10
+
+
+def test_a_whole_collection_leaves_no_batches(tmp_path: Path) -> None:
+    collect(TASK, CONFIG, 30, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [collection_name(TASK, CONFIG, 30)]
+
+
+def with_successes(folder: Path, episodes: int, counts: Sequence[int]) -> list[int]:
+    """The batches that are missing beside first ones with so many successes."""
+    for batch, count in enumerate(counts):
+        collect_batch(TASK, CONFIG, episodes, folder, batch)
+        store = EpisodeStore(batch_folder(folder / collection_name(TASK, CONFIG, episodes), batch))
+        found, facts = store.read()
+        assert facts["attempts"] == BATCH == len(found)  # this expert never fails
+        store.write(found[:count], facts)
+    return missing_batches(TASK, CONFIG, episodes, folder)
+
+
+def test_missing_batches_by_hand(tmp_path: Path) -> None:
+    assert missing_batches(TASK, CONFIG, 40, tmp_path) == [0, 1] and missing_batches(TASK, CONFIG, 45, tmp_path) == [0, 1, 2]
+    collect_batch(TASK, CONFIG, 45, tmp_path, 1)
+    assert missing_batches(TASK, CONFIG, 45, tmp_path) == [0, 2]
+    assert with_successes(tmp_path / "few", 45, [20, 4]) == [2, 3]  # 20 + 4 + 20 are one too few
+
+
+@pytest.mark.parametrize(
+    ("successes", "missing"),
+    [([0, 0, 0, 0], [4, 5, 6]), ([9, 0, 0, 0, 0], []), ([10, 0, 0, 0, 0], [5, 6])],
+    ids=["80 attempts", "9 of 100", "10 of 100"],
+)
+def test_an_expert_is_given_up_after_a_hundred_attempts_of_which_less_than_a_tenth_succeed(
+    successes: list[int], missing: list[int], tmp_path: Path
+) -> None:
+    """45 are wanted: of the batches after these, all successes, two or three are needed unless the expert is given up."""
+    assert with_successes(tmp_path, 45, successes) == missing
+
+
+def test_a_batch_is_made_at_the_paces(tmp_path: Path) -> None:
+    slow = replace(CONFIG, paces=(0.5,))
+    collect_batch(TASK, slow, 20, tmp_path, 0)
+    assert all(np.abs(episode.actions).max() <= 0.5 for episode in collect(TASK, slow, 20, tmp_path).episodes)
+
+
+def test_equal_digests_are_equal_data() -> None:
+    one, two = collect(TASK, CONFIG, 2).episodes
+    late, elsewhere = replace(one, success=np.roll(one.success, 1)), replace(one, seed=one.seed + 1)
+    kinds = ([one, two], [two, one], [one], [late, two], [elsewhere, two])
+    digests = [data_digest(Demonstrations(TASK, episodes, 2, len(episodes))) for episodes in kinds]
+    assert len(set(digests)) == 5 and data_digest(collect(TASK, CONFIG, 2)) == digests[0]
+
+
 def test_a_demonstration_ends_shortly_after_its_first_success_and_replays() -> None:
     env = make_env(TASK)
     for episode in collect(TASK, CONFIG, 10).episodes:
@@ -97,6 +166,11 @@ def test_the_first_successes_are_kept_in_attempt_order_and_the_ceiling_counts_th
     assert all(0 <= seed < 2**31 for seed in seeds)
 
 
+def test_an_expert_of_ones_own_acts_with_noise() -> None:
+    clean, noisy = (collect_from(expert_for(TASK), TASK, replace(CONFIG, action_noise=noise), 3).episodes for noise in (0.0, 0.3))
+    assert clean[0].seed == noisy[0].seed and not np.array_equal(clean[0].observations[1], noisy[0].observations[1])
+
+
 def test_an_expert_that_never_succeeds_is_refused() -> None:
     class Idle:
         def act(self, observation: np.ndarray) -> np.ndarray:
@@ -110,6 +184,19 @@ def test_an_expert_that_never_succeeds_is_refused() -> None:
 def test_other_settings_have_another_folder(change: dict[str, float]) -> None:
     assert collection_name(TASK, CONFIG, 10) != collection_name(TASK, replace(CONFIG, **change), 10)
     assert collection_name(TASK, CONFIG, 10) == collection_name(TASK, replace(CONFIG, workers=9), 10)
+
+
+def test_another_horizon_and_another_simulator_have_another_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    name = collection_name(TASK, CONFIG, 10)
+    assert collection_name(replace(TASK, horizon=31), CONFIG, 10) != name
+    monkeypatch.setattr("reconverge.envs.demonstrations.simulator_version", lambda task: "point-reach 2")
+    assert collection_name(TASK, CONFIG, 10) != name
+
+
+def test_another_seed_has_other_starts() -> None:
+    for seed in (0, 1):
+        expected = [episode_seed("demonstration", seed, TASK.name, attempt) for attempt in range(3)]
+        assert [episode.seed for episode in collect(TASK, replace(CONFIG, seed=seed), 3).episodes] == expected
 
 
 def test_noise_moves_the_expert_and_what_is_recorded_is_what_it_wanted() -> None:

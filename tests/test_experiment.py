@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -15,13 +15,15 @@ from synthetic_run import POINT_REACH, write_csv, write_run
 from reconverge.envs.curriculum import CW10
 from reconverge.envs.errors import RunFolderError, UnknownName
 from reconverge.eval.comparison import unlike
-from reconverge.eval.experiment import cost_row, final_rates, find_reference, method_row, paired_row, summarise
+from reconverge.eval.config import RecoveryConfig
+from reconverge.eval.experiment import cost_row, final_rates, find_reference, method_row, paired_row, single_beside, summarise
 from reconverge.eval.experiment_tables import csv_text, write_tables
-from reconverge.eval.headlines import recovery_headline
+from reconverge.eval.headlines import played_at, recovery_headline
 from reconverge.eval.intervals import wilson
+from reconverge.eval.published_results import published_recovery
 from reconverge.eval.recovery_comparison import Wins, compare_recovery, count_wins, published_wins, recovery_cells, recovery_summaries
 from reconverge.eval.report import write_report
-from reconverge.eval.run_groups import RunGroup, default_settings, group_runs, settings_of
+from reconverge.eval.run_groups import RunGroup, default_settings, group_runs, settings_of, worded
 from reconverge.eval.run_results import RunResults, read_run
 from reconverge.launch.commands import Report
 from reconverge.launch.config import RunConfig
@@ -72,6 +74,20 @@ def rows_of(path: Path) -> list[dict[str, str]]:
     return list(csv.DictReader(path.read_text().splitlines()))
 
 
+def group_of(*runs: RunResults) -> RunGroup:
+    return RunGroup(runs[0].method, runs[0].method, runs)
+
+
+def add_lines(path: Path, *lines: str) -> None:
+    path.write_text(path.read_text() + "".join(f"{line}\n" for line in lines))
+
+
+def keep_lines(path: Path, kept: Callable[[str], bool]) -> None:
+    """Leave out the lines, of which the first has the names, for which `kept` is false."""
+    heading, *lines = path.read_text().splitlines(True)
+    path.write_text(heading + "".join(filter(kept, lines)))
+
+
 # Grouping ----------------------------------------------------------------------------------------------------------------------
 
 
@@ -119,6 +135,53 @@ def test_demonstrations_of_the_stages_divide_whichever_file_said_so(tmp_path: Pa
     assert settings_of(read_run(silent))["demonstrations.episodes"] == 7
 
 
+def test_how_often_one_saves_and_logs_does_not_divide(tmp_path: Path) -> None:
+    first = write_run(tmp_path / "a", seed=0)
+    second = with_settings(write_run(tmp_path / "b", seed=1), save_minutes=9.0, train={"updates": 500, "batch": 256, "log_every": 7})
+    assert [group.seeds for group in group_runs([read_run(first), read_run(second)])] == [(0, 1)]
+
+
+def test_a_setting_that_the_method_does_not_read_does_not_divide(tmp_path: Path) -> None:
+    first = write_run(tmp_path / "a", method="finetune", seed=0)
+    second = with_settings(write_run(tmp_path / "b", method="finetune", seed=1), replay={"source": "stored"})
+    assert [(group.label, group.seeds) for group in group_runs([read_run(first), read_run(second)])] == [("finetune", (0, 1))]
+
+
+def test_a_default_written_as_a_list_is_the_default(tmp_path: Path) -> None:
+    written = with_settings(write_run(tmp_path / "a", seed=0), recovery={"grid": list(RecoveryConfig().grid)})
+    assert len(group_runs([read_run(written), read_run(write_run(tmp_path / "b", seed=1))])) == 1
+
+
+def test_long_lists_are_not_written_out_but_labels_differ(tmp_path: Path) -> None:
+    assert worded([1, 2, 3, 4]) == "[1, 2, 3, 4]" and worded([1, 2, 3, 4, 5]) == "5 entries"
+    grids = ([1, 2, 3, 4, 5], [1, 2, 3, 4, 6])
+    runs = [read_run(with_settings(write_run(tmp_path / str(number)), recovery={"grid": grid})) for number, grid in enumerate(grids)]
+    label = "trust-region, recovery.grid=5 entries"
+    assert [group.label for group in group_runs(runs)] == [label, f"{label} (#2)"]
+
+
+def test_another_order_of_the_stages_is_another_curriculum_which_the_notes_name_once(tmp_path: Path) -> None:
+    runs = [read_run(write_run(tmp_path / str(number), stages)) for number, stages in enumerate((POINT_REACH, POINT_REACH[::-1]))]
+    label = "trust-region, curriculum=synthetic"
+    assert [group.label for group in group_runs(runs)] == [label, f"{label} (#2)"]
+    notes = summarise(runs).notes
+    assert any("Other stages than those of" in note for note in notes)
+    assert not any("Settings that are not the same" in note for note in notes)
+
+
+def test_where_no_run_is_finished_all_count(tmp_path: Path) -> None:
+    found = summarise([read_run(write_run(tmp_path / "a", method="replay", done=2))])
+    assert [row.label for row in found.methods] == ["replay"] and not any("Not finished" in note for note in found.notes)
+
+
+def test_warnings_are_about_the_runs_that_count(tmp_path: Path) -> None:
+    finished = write_run(tmp_path / "a", method="replay")
+    unfinished = write_run(tmp_path / "b", method="replay", seed=1, done=1)
+    found = json.loads((unfinished / "fingerprint.json").read_text())
+    (unfinished / "fingerprint.json").write_text(json.dumps({**found, "git_commit": "f" * 40}))
+    assert summarise([read_run(finished), read_run(unfinished)]).warnings == ()
+
+
 def test_a_run_given_twice_counts_once_and_an_unfinished_one_not_at_all(tmp_path: Path) -> None:
     runs = [read_run(write_run(tmp_path / name, seed=seed, done=done)) for name, seed, done in (("a", 0, 3), ("b", 0, 3), ("c", 1, 2))]
     experiment = summarise(runs)
@@ -148,6 +211,18 @@ def test_the_figure_of_the_end_leaves_out_tasks_still_to_be_learned_like_the_tab
     assert list(final_rates(group)) == [A] and final_rates(group)[A] == pytest.approx(method_row(group).success.interval.mean)
 
 
+def test_a_cell_without_episodes_is_no_rate(tmp_path: Path) -> None:
+    folder = hand_run(tmp_path / "0", "replay", 0, (6, 9, 10)).folder
+    keep_lines(folder / "success_matrix.csv", lambda line: not line.startswith(f"3,{B},"))
+    add_lines(folder / "success_matrix.csv", f"3,{B},0,0,nan,0.0,1.0")
+    assert final_rates(group_of(read_run(folder))) == {A: 0.6, C: 1.0}
+
+
+def test_the_interquartile_mean_leaves_out_tasks_still_to_be_learned(tmp_path: Path) -> None:
+    run = read_run(write_run(tmp_path / "a", method="replay", done=1))
+    assert (1, B) in run.cell_at and method_row(group_of(run)).success_iqm.size == 1
+
+
 def test_one_seed_has_the_interval_of_its_episodes(tmp_path: Path) -> None:
     row = method_row(RunGroup("replay", "replay", (hand_run(tmp_path / "a", "replay", 0, (6, 9, 10)),)))
     assert row.success.over == "episodes" and row.success.interval.size == 30
@@ -158,6 +233,14 @@ def test_another_form_has_no_published_figures_beside_it(tmp_path: Path) -> None
     functional = with_settings(write_run(tmp_path / "functional"), train={"trust_region": {"form": "functional"}})
     folders = [write_run(tmp_path / "penalty"), functional]
     assert [group.published_as for group in group_runs([read_run(folder) for folder in folders])] == ["trust-region", ""]
+
+
+@pytest.mark.parametrize(
+    "settings", [{"train": {"trust_region": {"fisher": "diagonal"}}}, {"train": {"distillation": "noise"}}, {"replay": {"source": "stored"}}]
+)
+def test_another_fisher_target_or_source_has_no_published_figures_beside_it(settings: dict[str, object], tmp_path: Path) -> None:
+    (group,) = group_runs([read_run(with_settings(write_run(tmp_path / "a"), **settings))])
+    assert group.published_as == ""
 
 
 def test_joint_has_no_forgetting(tmp_path: Path) -> None:
@@ -195,6 +278,26 @@ def test_the_page_names_commits_and_versions_of_torch(tmp_path: Path) -> None:
     assert unlike([read_run(folder) for folder in folders]) == ["commits of the code (3)", torch_by_run]
     page = write_report(folders, tmp_path / "page.html").read_text()
     assert "Commit of the code: 0123456789ab, ffffffffffff+changes, unknown; torch 2.10.0, 2.9.0." in page
+
+
+def test_single_stands_beside_runs_of_the_same_stages_and_updates(tmp_path: Path) -> None:
+    def of(name: str, method: str, stages: Sequence[str] = POINT_REACH, updates: int = 500) -> RunGroup:
+        folder = write_run(tmp_path / name, stages, method)
+        curriculum = yaml.safe_load((folder / "curriculum.yaml").read_text())
+        for stage in curriculum["tasks"]:
+            stage["updates"] = updates
+        (folder / "curriculum.yaml").write_text(yaml.safe_dump(curriculum))
+        return group_of(read_run(folder))
+
+    own, same = of("own", "replay"), of("same", "single")
+    others = [own, of("turned", "single", POINT_REACH[::-1]), of("longer", "single", updates=900)]
+    assert single_beside(own, [*others, same]) is same
+    assert single_beside(own, others) is None
+
+
+def test_single_plays_a_task_with_the_latest_policy_that_learned_it() -> None:
+    assert [played_at("single", "aba", stage, "a") for stage in (0, 1, 2, 3)] == [0, 1, 1, 3]
+    assert played_at("replay", "aba", 2, "a") == 2
 
 
 def test_a_recovery_without_its_curve_is_left_out_and_counted(tmp_path: Path) -> None:
@@ -236,6 +339,92 @@ def test_a_task_never_learned_is_no_recovery(tmp_path: Path) -> None:
     assert (row.pairs, row.unlearned) == (1, 2)
 
 
+def test_a_task_learned_badly_was_learned(tmp_path: Path) -> None:
+    folder = hand_run(tmp_path / "0", "replay", 0, (8, 9, 10)).folder
+    (folder / "recovery.csv").write_text((folder / "recovery.csv").read_text().replace(",0.8\n", ",0.3\n"))
+    (row,) = recovery_summaries(group_of(read_run(folder)), published=False)
+    assert (row.pairs, row.unlearned) == (3, 0)
+
+
+def test_thresholds_are_apart_and_probes_are_no_pairs(tmp_path: Path) -> None:
+    """A second threshold, 80, and a recovery that was measured off line."""
+    folder = hand_run(tmp_path / "0", "replay", 0, (8, 9, 10)).folder
+    rows = [line.split(",") for line in (folder / "recovery.csv").read_text().splitlines()[1:]]
+    add_lines(folder / "recovery.csv", *(",".join([*row[:3], "80", *row[4:]]) for row in rows), f"probe,3,{A},90,2,0.6,0.6,0.8")
+    add_lines(folder / "recovery_curves.csv", f"probe,3,{A},0,10,2", f"probe,3,{A},2,10,8")
+    group = group_of(read_run(folder))
+    assert [(row.threshold, row.pairs, row.unlearned) for row in recovery_summaries(group, published=False)] == [(90, 3, 0), (80, 3, 0)]
+    assert [cell.threshold for cell in recovery_cells(group, published=False)] == [90] * 3 + [80] * 3
+    assert [row.threshold for row in compare_recovery(group, group, published=False)] == [90, 80]
+
+
+def test_the_headline_is_of_the_nearest_threshold(tmp_path: Path) -> None:
+    folder = hand_run(tmp_path / "0", "replay", 0, (8, 9, 10)).folder
+    path = folder / "recovery.csv"
+    rows = path.read_text().splitlines()[1:]
+    path.write_text(path.read_text().replace(",90,", ",80,"))
+    add_lines(path, *(row.replace(",90,", ",99,") for row in rows))
+    assert [recovery_headline(read_run(folder), asked).threshold for asked in (85, 95)] == [80, 99]
+
+
+def test_cells_are_in_order_of_the_new_stage(tmp_path: Path) -> None:
+    group = group_of(read_run(write_run(tmp_path / "run", CW10[:4], "replay")))
+    cells = [cell.cell for cell in recovery_cells(group, published=False) if cell.threshold == 90]
+    assert cells == [(1, 2), (1, 3), (2, 3), (1, 4), (2, 4), (3, 4)]
+
+
+def test_areas_are_means_over_cells_and_then_over_seeds(tmp_path: Path) -> None:
+    folder = hand_run(tmp_path / "0", "replay", 0, (8, 9, 10)).folder
+    heading, *lines = (folder / "recovery.csv").read_text().splitlines()
+    rows = [line.split(",") for line in lines]
+    areas = [",".join([*row[:6], area, row[7]]) for row, area in zip(rows, ("3.0", "6.0", "12.0"), strict=True)]
+    (folder / "recovery.csv").write_text("\n".join([heading, *areas]) + "\n")
+    group = group_of(read_run(folder), hand_run(tmp_path / "1", "replay", 1, (8, 9, 10)))  # areas of 1
+    (row,) = recovery_summaries(group, published=False)
+    assert row.dip_area.mean == pytest.approx((7.0 + 1.0) / 2)
+    assert [cell.dip_area for cell in recovery_cells(group, published=False)] == pytest.approx([2.0, 3.5, 6.5])
+
+
+def test_a_seed_with_fewer_cells_counts_as_much_as_another(tmp_path: Path) -> None:
+    """One of three cells is steady in one seed, the only one in the other."""
+    one = hand_run(tmp_path / "0", "replay", 0, (8, 9, 10), (STAY, (8, 3, 8, 8), (9, 4, 4, 9)))
+    folder = hand_run(tmp_path / "1", "replay", 1, (8, 9, 10)).folder
+    keep_lines(folder / "recovery.csv", lambda line: not line.startswith("online,3"))
+    (row,) = recovery_summaries(group_of(one, read_run(folder)), published=False)
+    assert row.steady.mean == pytest.approx((1 / 3 + 1) / 2) and (row.steady.size, row.pairs) == (2, 4)
+
+
+def test_the_published_cells_stand_beside_those_of_a_run(tmp_path: Path) -> None:
+    """The paper's replay at 90 %: 10, 50 and 21 updates in the first three cells."""
+    group = group_of(read_run(write_run(tmp_path / "run", CW10[:3], "replay")))
+    cells = {cell.cell: (cell.is_published, cell.published) for cell in recovery_cells(group, published=True) if cell.threshold == 90}
+    assert cells == {(1, 2): (True, 10), (1, 3): (True, 50), (2, 3): (True, 21)}
+    (beside,) = (row.published for row in recovery_summaries(group, published=True) if row.threshold == 90)
+    assert beside is not None and beside.at_floor == 0
+    assert (beside.median.median, beside.median.size, beside.median.never, beside.median.last) == (21, 3, 0, 50_000)
+    assert not any(cell.is_published or cell.published for cell in recovery_cells(group, published=False))
+
+
+def test_a_method_that_was_not_published_has_no_published_cells(tmp_path: Path) -> None:
+    group = group_of(read_run(write_run(tmp_path / "run", CW10[:3], "mas")))
+    assert not any(cell.is_published for cell in recovery_cells(group, published=True))
+    assert all(row.published is None for row in recovery_summaries(group, published=True))
+
+
+def test_published_cells_at_the_floor_of_the_grid_are_counted(tmp_path: Path) -> None:
+    found = [updates for (method, _, _, threshold), updates in published_recovery().items() if (method, threshold) == ("replay", 80)]
+    group = group_of(read_run(write_run(tmp_path / "run", CW10, "replay")))
+    (beside,) = (row.published for row in recovery_summaries(group, published=True) if row.threshold == 80)
+    assert beside is not None and beside.median.size == len(found) == 45
+    assert beside.at_floor == found.count(2) < 45
+
+
+def test_one_run_of_other_tasks_takes_the_published_cells_away(tmp_path: Path) -> None:
+    runs = [read_run(write_run(tmp_path / "a", CW10[:3], "replay")), read_run(write_run(tmp_path / "b", POINT_REACH, "replay", 1))]
+    assert all(row.published is None for row in summarise(runs).recovery)
+    assert all(row.published is not None for row in summarise(runs[:1]).recovery)
+
+
 def test_wins_by_hand(tmp_path: Path) -> None:
     assert count_wins([(2, 2), (50, 100), (None, 700), (None, None)]) == Wins(wins=1, ties=2, losses=1)
     own = hand_run(tmp_path / "a", "ewc", 0, (8, 9, 10), (STAY, (8, 3, 8, 8), (9, 4, 4, 4)))
@@ -243,6 +432,19 @@ def test_wins_by_hand(tmp_path: Path) -> None:
     (row,) = compare_recovery(RunGroup("ewc", "ewc", (own,)), RunGroup("replay", "replay", (other,)), published=True)
     assert row.after_dip == row.first == Wins(1, 1, 1) and row.threshold == 90 and row.seeds == 1
     assert row.published == published_wins("ewc", "replay", 90, [(1, 2), (1, 3), (2, 3)])
+
+
+def test_wins_are_over_every_seed(tmp_path: Path) -> None:
+    own = group_of(*(hand_run(tmp_path / f"a{seed}", "ewc", seed, (8, 9, 10)) for seed in (0, 1)))
+    last = ((9, 9, 9, 9), (9, 4, 4, 9))
+    other = group_of(*(hand_run(tmp_path / f"b{seed}", "replay", seed, (8, 9, 10), (STAY, STAY, last[seed])) for seed in (0, 1)))
+    (row,) = compare_recovery(own, other, published=False)
+    assert row.seeds == 2 and row.after_dip == Wins(1, 5, 0)
+
+
+def test_a_group_is_not_compared_with_itself(tmp_path: Path) -> None:
+    runs = [hand_run(tmp_path / method, method, 0, (8, 9, 10)) for method in ("replay", "ewc")]
+    assert {row.label for row in summarise(runs).wins} == {"ewc"}
 
 
 def test_cells_that_one_side_observed_for_longer_are_not_compared(tmp_path: Path) -> None:
@@ -320,6 +522,19 @@ def test_cost_by_hand(tmp_path: Path) -> None:
     assert (row.minutes, row.shortest, row.longest) == (3, 2, 4)
     assert row.phases == {"update": 1, "evaluate": 1}
     assert (row.kept_bytes, row.past_data_bytes) == (150, 50)
+
+
+def test_costs_that_say_less(tmp_path: Path) -> None:
+    """A run without a total has the sum of its phases; one without anything is left out; a phase that a run lacks took it no time."""
+    runs = []
+    costs: list[dict[str, object]] = [{"phases": {"update": 60, "recovery": 60}}, {"phases": {"update": 180}, "total_s": 240}, {}]
+    for seed, cost in enumerate(costs):
+        folder = write_run(tmp_path / str(seed), method="replay", seed=seed)
+        (folder / "cost.json").write_text(json.dumps(cost))
+        runs.append(read_run(folder))
+    row = cost_row(group_of(*runs))
+    assert (row.seeds, row.minutes, row.shortest, row.longest) == (2, 3.0, 2.0, 4.0)
+    assert row.phases == {"update": 2.0, "recovery": 0.5}
 
 
 def test_the_reference_is_replay_or_the_first_or_the_one_asked_for(tmp_path: Path) -> None:

@@ -100,8 +100,62 @@ def test_draws_that_agree_are_collinear_and_opposite_halves_are_seen() -> None:
     assert opposed.split_half_cosine == pytest.approx(-1)
 
 
+def dot(point: Tensor, draws: Draws) -> Tensor:
+    """A loss whose gradients are the rows drawn."""
+    return draws[0] @ point
+
+
+def test_collinearity_and_spectral_ratio_by_hand() -> None:
+    """Gradients (1, 0), (0, 1): ||E g||^2 = 1/2, E ||g||^2 = 1, both eigenvalues of E[g g^T] 1/2. (3, 0), (1, 0): 4 of 5, the second is 0."""
+    apart = rank1_fisher(dot, torch.zeros(2), (torch.tensor([[1.0, 0.0], [0.0, 1.0]]),))
+    assert apart.collinearity == pytest.approx(0.5) and apart.spectral_ratio == pytest.approx(1.0)
+    along = rank1_fisher(dot, torch.zeros(2), (torch.tensor([[3.0, 0.0], [1.0, 0.0]]),))
+    assert along.collinearity == pytest.approx(0.8) and along.spectral_ratio == pytest.approx(0.0)
+
+
+def test_the_halves_are_compared_with_each_other() -> None:
+    halves = torch.tensor([[1.0, 0.0]] * 4 + [[0.0, 1.0]] * 4)
+    assert rank1_fisher(dot, torch.zeros(2), (halves,)).split_half_cosine == pytest.approx(0.0, abs=1e-7)
+
+
+def test_a_small_gradient_has_a_curvature_too() -> None:
+    """mu = 2e-3, E[(mu g)^2] / mu^4 = (1 + 9) / 2 / 4."""
+    assert rank1_fisher(dot, torch.zeros(2), (torch.tensor([[1e-3, 0.0], [3e-3, 0.0]]),)).curvature == pytest.approx(1.25)
+
+
+def test_projections_that_disagree_with_the_mean_gradient_are_refused() -> None:
+    """A loss whose forward-mode derivative is twice its reverse-mode one."""
+
+    class Half(torch.autograd.Function):
+        @staticmethod
+        def forward(x: Tensor) -> Tensor:
+            return x.clone()
+
+        @staticmethod
+        def setup_context(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
+            pass
+
+        @staticmethod
+        def backward(ctx, gradient: Tensor) -> Tensor:  # type: ignore[no-untyped-def, override]
+            return gradient / 2
+
+        @staticmethod
+        def jvp(ctx, tangent: Tensor) -> Tensor:  # type: ignore[no-untyped-def, override]
+            return tangent.clone()
+
+    with pytest.raises(TrainingDiverged, match="of the Fisher differ by"):
+        rank1_fisher(lambda point, draws: dot(Half.apply(point), draws), torch.zeros(2), (torch.tensor([[1.0, 2.0]]).repeat(4, 1),))
+
+
 def product(point: Tensor, draws: Draws) -> Tensor:
     return draws[0] * point.square().sum() / 2
+
+
+def test_more_draws_than_fit_at_once_are_all_in_the_curvature() -> None:
+    """Gradients s (1, 1, 1) of mean (1, 1, 1): c = E[9 s^2] / 9."""
+    scales = torch.linspace(0.5, 1.5, 2500)
+    found = rank1_fisher(product, torch.ones(3), (scales,))
+    assert found.curvature == pytest.approx(float(scales.double().square().mean()), rel=1e-5)
 
 
 @pytest.mark.parametrize("broken", [[3], [0, 1999], [511, 512]])

@@ -109,3 +109,23 @@ def test_pairs_cancel_what_they_share() -> None:
     assert shared.high - shared.low < 0.3 * (apart.high - apart.low)
     with pytest.raises(ValueError, match="pairs"):
         paired_difference([0.1], [0.1, 0.2])
+
+
+def test_every_interval_has_the_confidence_that_is_asked_for() -> None:
+    z50 = 0.6744897501960817
+    low, high = wilson(10, 20, 0.5)
+    assert high - 0.5 == pytest.approx(0.5 * z50 / math.sqrt(20 + z50**2))
+    assert combined_rates([1.0], [10], [20], 0.5)[1:3] == pytest.approx((low, high))
+    assert mean_interval([0.0, 2.0], 0.5)[:3] == pytest.approx((1.0, 0.0, 2.0))  # t(1) at 75 % is tan(pi / 4) = 1
+    assert paired_difference([0.0, 2.0], [0.0, 0.0], 0.5)[:3] == pytest.approx((1.0, 0.0, 2.0))
+
+
+def test_the_size_of_combined_rates_is_their_episodes() -> None:
+    assert combined_rates([0.5, 0.5], [1, 2], [10, 30]).size == 40
+
+
+@pytest.mark.parametrize("confidence", [0.0, 1.0, 95])
+def test_a_confidence_lies_between_nothing_and_all(confidence: float) -> None:
+    for interval in (lambda: wilson(1, 2, confidence), lambda: mean_interval([1.0, 2.0], confidence)):
+        with pytest.raises(ValueError, match="strictly between 0 and 1"):
+            interval()

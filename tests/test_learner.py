@@ -1,23 +1,29 @@
+from __future__ import annotations
+
+import math
 from collections.abc import Callable, Collection
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
 from small_policy import random_windows, small_policy
 
 from reconverge.policy.config import OptimizerConfig, TrainConfig, TrustRegionConfig, UpdateBudgetConfig
-from reconverge.policy.hooks import Hook, Method
-from reconverge.policy.learner import Learner
+from reconverge.policy.hooks import Hook, Losses, Method
+from reconverge.policy.learner import Learner, UpdateFigures
 from reconverge.policy.methods.adaptive import adaptive_trust_region
 from reconverge.policy.methods.bounds import finetune, single
 from reconverge.policy.methods.ewc import StayTrue, ewc
 from reconverge.policy.methods.l2 import l2
 from reconverge.policy.methods.mas import mas
 from reconverge.policy.methods.meta_learning import vr_mcl
-from reconverge.policy.methods.replay import replay
+from reconverge.policy.methods.replay import Rehearse, replay
 from reconverge.policy.methods.si import si
+from reconverge.policy.methods.t_dgr import t_dgr
 from reconverge.policy.methods.trust_region import trust_region
-from reconverge.policy.windows import WindowBatch
+from reconverge.policy.random_streams import RandomStreams
+from reconverge.policy.windows import WindowBatch, WindowTable
 
 SMALL = TrainConfig(updates=5, batch_size=16, trust_region=TrustRegionConfig(draws=32))
 
@@ -29,6 +35,19 @@ class Source:
 
     def draw(self, count: int, generator: torch.Generator, without: Collection[int] = ()) -> WindowBatch:
         return random_windows(task=0, seed=9).draw(count, generator)
+
+
+class Asked:
+    """Windows of the first of some tasks that is not left out; it keeps what it was asked for, (count, tasks left out)."""
+
+    def __init__(self, tasks: Collection[int] = (0,)) -> None:
+        self.tasks = tasks
+        self.asked: list[tuple[int, set[int]]] = []
+
+    def draw(self, count: int, generator: torch.Generator, without: Collection[int] = ()) -> WindowBatch | None:
+        self.asked.append((count, set(without)))
+        left = [task for task in self.tasks if task not in without]
+        return random_windows(task=left[0], seed=9).draw(count, generator) if left else None
 
 
 def learner_of(method: Method, config: TrainConfig = SMALL, seed: int = 0) -> Learner:
@@ -202,3 +221,195 @@ def test_underway_carries_a_learner_over_the_middle_of_a_stage(method: str) -> N
         learner.update()
         learner.end_stage()
     assert torch.equal(resumed.parameters.values, whole.parameters.values)
+
+
+def begun(method: Method, config: TrainConfig = SMALL, stage: int = 1, task: int = 0) -> Learner:
+    """A learner at the start of a stage of five updates."""
+    learner = learner_of(method, config)
+    learner.begin_stage(stage, random_windows(task=task), 5)
+    return learner
+
+
+# What is descended -------------------------------------------------------------------------------------------------------------
+
+
+def test_the_replay_weight_multiplies_the_replay_loss() -> None:
+    learner = begun(replay(Source()), replace(SMALL, replay_weight=0.5))
+    assert learner.loss_weights == (1.0, 0.5)
+    assert float(learner.weighted(Losses(torch.tensor(2.0), torch.tensor(3.0)))) == 3.5  # 1 * 2 + 0.5 * 3
+
+
+@pytest.mark.parametrize(("ratio", "asked"), [(0.25, [(4, {1})]), (2.0, [(32, {1})]), (0.0, [])])
+def test_the_replay_ratio_is_a_share_of_the_batch_without_the_tasks_of_the_stage(ratio: float, asked: list[tuple[int, set[int]]]) -> None:
+    source = Asked()
+    figures = begun(replay(source), replace(SMALL, replay_ratio=ratio), task=1).update()
+    assert source.asked == asked and (figures.replay_loss is None) == (not asked)
+
+
+def test_all_that_is_rehearsed_is_in_the_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    learner = Learner(small_policy(("a", "b", "c")), Method("two", (Rehearse(Asked((1,))), Rehearse(Asked((0,))))), SMALL, 0)
+    learner.begin_stage(3, random_windows(task=2), 5)
+    batches, losses = [], learner.losses
+
+    def kept(current: WindowBatch | None, replayed: WindowBatch | None, generator: torch.Generator) -> Losses:
+        batches.append(replayed)
+        return losses(current, replayed, generator)
+
+    monkeypatch.setattr(learner, "losses", kept)
+    learner.update()
+    (replayed,) = batches
+    assert replayed is not None and replayed.task.tolist() == [1] * 16 + [0] * 16
+
+
+@pytest.mark.parametrize(
+    ("make", "at_the_teacher"),
+    [(lambda: replay(Source()), True), (lambda: trust_region(Source(), REGION, SIZE), True), (lambda: t_dgr(Source()), False)],
+    ids=["replay", "trust-region", "t-dgr"],
+)
+def test_a_stage_starts_at_its_teacher_and_so_without_distillation_loss(make: Callable[[], Method], at_the_teacher: bool) -> None:
+    """Where the target is the added noise, as in t-dgr, the loss is that of any sample."""
+    learner = train(learner_of(make()), stages=1)
+    learner.begin_stage(2, random_windows(task=1, seed=2), 5)
+    loss = learner.update().replay_loss
+    assert loss is not None and (float(loss) < 1e-10 if at_the_teacher else float(loss) > 0.1)
+
+
+def test_penalties_add_up() -> None:
+    class Pulls(Hook):
+        def __init__(self, by: float) -> None:
+            self.by = by
+
+        def add_penalty_gradient(self, learner: Learner) -> torch.Tensor:
+            return torch.tensor(self.by)
+
+    penalty = begun(Method("two", (Pulls(1.0), Pulls(2.0)))).update().penalty
+    assert penalty is not None and float(penalty) == 3.0
+
+
+def test_of_three_tasks_two_thirds_are_rehearsed() -> None:
+    learner = Learner(small_policy(("a", "b", "c")), replay(Asked((0, 1)), "tasks-seen"), SMALL, 0)
+    learner.begin_stage(3, random_windows(task=2), 5)
+    assert learner.loss_weights == pytest.approx((1 / 3, 2 / 3))
+    learner.begin_stage(4, random_windows(task=1), 5)  # learned again: two tasks in all
+    assert learner.loss_weights == (0.5, 0.5)
+
+
+def test_t_dgr_weighs_by_the_tasks_seen() -> None:
+    assert begun(t_dgr(Source()), stage=2, task=1).loss_weights == (0.5, 0.5)
+
+
+def test_a_stage_of_two_tasks_has_two_current_tasks() -> None:
+    learner = learner_of(finetune())
+    learner.begin_stage(2, WindowTable.union([random_windows(task=0), random_windows(task=1)]), 5)
+    assert learner.current_tasks == {0, 1}
+
+
+def test_every_stage_has_draws_of_its_own() -> None:
+    learner = learner_of(finetune(), seed=3)
+    for stage in (1, 2):
+        learner.begin_stage(stage, random_windows(), 5)
+        assert learner.streams == RandomStreams(3, stage)
+
+
+# Steps and averages ------------------------------------------------------------------------------------------------------------
+
+
+def test_the_average_by_hand() -> None:
+    """Decay 0.99: 0.99 theta_0 + 0.01 theta_1, then 0.9801 theta_0 + 0.0099 theta_1 + 0.01 theta_2."""
+    learner = begun(finetune())
+    assert learner.policy.config.ema_decay == 0.99
+    start = learner.parameters.values.clone()
+    learner.update()
+    one = learner.parameters.values.clone()
+    assert torch.allclose(learner.averaged, 0.99 * start + 0.01 * one, atol=1e-7) and not torch.equal(learner.averaged, one)
+    learner.update()
+    assert torch.allclose(learner.averaged, 0.9801 * start + 0.0099 * one + 0.01 * learner.parameters.values, atol=1e-6)
+
+
+def test_what_acts_within_a_stage_is_the_average() -> None:
+    learner = begun(finetune())
+    for _ in range(3):
+        learner.update()
+    acting = torch.cat([parameter.detach().flatten() for parameter in learner.acting_policy().denoiser.parameters()])
+    assert torch.equal(acting, learner.averaged) and not torch.equal(acting, learner.parameters.values)
+
+
+def test_gradients_are_clipped_to_the_norm_that_is_asked_for() -> None:
+    learner = begun(finetune(), replace(SMALL, optimizer=OptimizerConfig(max_gradient_norm=0.01)))
+    learner.update()
+    assert float(learner.parameters.gradient.norm()) == pytest.approx(0.01, rel=1e-3)
+
+
+def test_the_schedule_ends_with_the_updates_of_the_stage() -> None:
+    learner = learner_of(finetune(), replace(SMALL, updates=1000))
+    learner.begin_stage(1, random_windows(), 4)
+    rates = [learner.update().learning_rate for _ in range(4)]
+    assert learner.optimizer.learning_rate == pytest.approx(0, abs=1e-12)
+    assert rates[-1] < 0.3e-3  # of 1e-3: (1 + cos(0.722 pi)) / 2 = 0.178
+
+
+# Logs --------------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_row_names_every_figure() -> None:
+    figures = UpdateFigures(torch.tensor(1.0), torch.tensor(2.0), torch.tensor(3.0), torch.tensor(4.0), 0.5)
+    assert figures.row() == {"loss": 1.0, "replay_loss": 2.0, "penalty": 3.0, "gradient_norm": 4.0, "learning_rate": 0.5}
+
+
+def test_the_figures_of_the_method_are_in_the_row() -> None:
+    config = replace(SMALL, trust_region=TrustRegionConfig(form="functional", radius=0.1))
+    learner = begun(trust_region(Source(), config.trust_region, 0), config)
+    assert learner.log_row(learner.update())["radius"] == 0.1
+
+
+def test_the_largest_norm_is_since_the_last_row_and_before_clipping() -> None:
+    class Scale(Hook):
+        by = 1e6
+
+        def adjust_gradients(self, learner: Learner) -> None:
+            learner.parameters.gradient.mul_(self.by)
+
+    hook = Scale()
+    learner = begun(Method("scale", (hook,)))
+    row = learner.log_row(learner.update())
+    assert row["largest_gradient_norm"] == row["gradient_norm"] > 100  # type: ignore[operator]
+    hook.by = 1.0
+    row = learner.log_row(learner.update())
+    assert row["largest_gradient_norm"] == row["gradient_norm"] < 100  # type: ignore[operator]
+
+
+def test_the_largest_norm_goes_through_a_save_in_the_middle_of_a_stage() -> None:
+    whole, resumed = begun(finetune()), begun(finetune())
+    for _ in range(3):
+        whole.update()
+    resumed.load_underway({name: array.copy() for name, array in whole.underway().items()})
+    row, again = (learner.log_row(learner.update()) for learner in (whole, resumed))
+    assert row == again and row["largest_gradient_norm"] > row["gradient_norm"]  # type: ignore[operator]
+
+
+# The trust region at work ------------------------------------------------------------------------------------------------------
+
+
+def test_the_dual_ascent_of_the_functional_form_by_hand() -> None:
+    """beta starts at the replay weight and is multiplied by exp(0.02 (loss / radius - 1)), of which the exponent is at most 0.04."""
+    hook = StayTrue(TrustRegionConfig(form="functional", radius=0.5))
+    learner = SimpleNamespace(config=replace(SMALL, replay_weight=2.0))
+    hook.on_stage_start(learner)  # type: ignore[arg-type]
+    assert learner.loss_weights == (1.0, 2.0)
+    for loss, beta in ((0.5, 2.0), (1.0, 2 * math.exp(0.02)), (100.0, 2 * math.exp(0.06)), (0.0, 2 * math.exp(0.04))):
+        learner.last_losses = Losses(torch.tensor(0.0), torch.tensor(loss))
+        hook.adjust_step(learner, torch.zeros(1))  # type: ignore[arg-type]
+        assert hook.weight == pytest.approx(beta) and learner.loss_weights == (1.0, hook.weight)
+
+
+def test_the_fisher_rests_on_as_many_draws_as_asked() -> None:
+    config = replace(SMALL, trust_region=TrustRegionConfig(draws=48))
+    learner = train(learner_of(ewc(config.trust_region, SIZE), config), stages=1)
+    assert learner.method.hooks[0].last_fisher.draws == 48  # type: ignore[attr-defined]
+
+
+def test_a_diagonal_region_keeps_every_optimum() -> None:
+    """The merged quadratic leaves a rest where the optima differ, and its centre lies between them."""
+    learner = train(learner_of(METHODS["diagonal"]()))
+    region = learner.method.hooks[0].region  # type: ignore[attr-defined]
+    assert region.rest > 0 and not torch.equal(region.centre, learner.parameters.values)

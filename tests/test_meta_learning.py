@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 import torch
-from small_policy import random_windows
-from test_learner import SMALL, Source, learner_of
+from small_policy import random_windows, small_policy
+from test_learner import SMALL, Asked, Source, learner_of, train
 
-from reconverge.policy.config import MetaConfig, OptimizerConfig
+from reconverge.policy.config import MetaConfig, OptimizerConfig, TrainConfig
+from reconverge.policy.hooks import Losses
 from reconverge.policy.learner import Learner
-from reconverge.policy.methods.meta_learning import VarianceReducedMeta, add_meta_gradient, batch_loss, ftml, vr_mcl
+from reconverge.policy.methods import meta_learning
+from reconverge.policy.methods.meta_learning import Loss, VarianceReducedMeta, add_meta_gradient, batch_loss, ftml, vr_mcl
+from reconverge.policy.windows import WindowBatch
 
 
 def started(method: str, inner: float = 0.05, momentum: float = 0.15, stage: int = 1) -> Learner:
@@ -106,3 +111,96 @@ def test_as_published_the_target_is_the_added_noise_and_a_setting_makes_it_the_t
     assert started("ftml").replay_target == "noise" == started("vr-mcl").replay_target
     config = replace(SMALL, distillation="teacher")
     assert learner_of(ftml(Source(), config), config).replay_target == "teacher"
+
+
+def asking(method: str, source: Asked, config: TrainConfig = SMALL, stage: int = 1, task: int = 0) -> Learner:
+    """A learner of three tasks at the start of a stage."""
+    learner = Learner(small_policy(("a", "b", "c")), {"ftml": ftml, "vr-mcl": vr_mcl}[method](source, config), config, 0)
+    learner.begin_stage(stage, random_windows(task=task, seed=1), 300)
+    return learner
+
+
+def batches_of_an_update(learner: Learner, monkeypatch: pytest.MonkeyPatch) -> list[tuple[WindowBatch | None, WindowBatch | None]]:
+    """(current, replayed) of the support and of the query."""
+    batches = []
+
+    def kept(learner: Learner, current: WindowBatch | None, replayed: WindowBatch | None, purpose: str) -> Loss:
+        batches.append((current, replayed))
+        return batch_loss(learner, current, replayed, purpose)
+
+    monkeypatch.setattr(meta_learning, "batch_loss", kept)
+    learner.update()
+    return batches
+
+
+def test_follow_the_meta_leader_draws_each_task_seen_alone_half_a_batch_at_a_time() -> None:
+    source = Asked((0, 1))
+    learner = asking("ftml", source, replace(SMALL, replay_weight=0.25), stage=3, task=2)
+    assert learner.loss_weights == (1.0, 1.0)  # every task counts alike, whatever the replay weight
+    drawn = []
+    for _ in range(60):
+        source.asked.clear()
+        figures = learner.update()
+        if figures.replay_loss is None:
+            assert source.asked == []
+            drawn.append(2)
+        else:
+            support, query = source.asked
+            assert figures.loss is None and support == query and support[0] == 8 and len(support[1]) == 2
+            drawn.append(({0, 1, 2} - support[1]).pop())
+    counts = Counter(drawn)
+    assert set(counts) == {0, 1, 2} and min(counts.values()) > 10  # a third of 60 each
+    assert any(one == other for one, other in pairwise(drawn))  # not in turns
+
+
+def test_support_and_query_are_two_batches_with_noise_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    learner = asking("ftml", Asked(()))
+    batch = random_windows(seed=3).all()
+    one, other = (batch_loss(learner, batch, None, purpose)().current for purpose in ("support", "query"))
+    assert one is not None and other is not None and one.item() != other.item()
+    (support, _), (query, _) = batches_of_an_update(learner, monkeypatch)
+    assert support is not None and query is not None and len(support) == len(query) == 8
+    assert not torch.equal(support.actions, query.actions)
+
+
+def test_variance_reduction_supports_with_the_current_task_and_queries_with_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    source = Asked((0, 1))
+    (support, nothing), (query, replayed) = batches_of_an_update(asking("vr-mcl", source, stage=2, task=1), monkeypatch)
+    assert support is not None and nothing is None and query is not None and replayed is not None
+    assert [len(part) for part in (support, query, replayed)] == [8, 8, 8]
+    assert source.asked == [(8, {1})] and replayed.task.unique().tolist() == [0]
+    assert not torch.equal(support.actions, query.actions)
+
+
+def test_a_stage_begins_without_momentum() -> None:
+    learner = train(learner_of(vr_mcl(Source(), SMALL)), stages=1)
+    (hook,) = learner.method.hooks
+    assert isinstance(hook, VarianceReducedMeta) and hook.before is not None
+    learner.begin_stage(2, random_windows(task=1), 5)
+    assert hook.before is None
+
+
+@pytest.mark.parametrize("method", ["ftml", "vr-mcl"])
+def test_the_inner_rate_is_the_one_of_the_settings(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    rates = []
+
+    def kept(learner: Learner, support: Loss, query: Loss, rate: float) -> Losses:
+        rates.append(rate)
+        return add_meta_gradient(learner, support, query, rate)
+
+    monkeypatch.setattr(meta_learning, "add_meta_gradient", kept)
+    asking(method, Asked(), replace(SMALL, meta=MetaConfig(0.007)), task=1).update()
+    assert rates == [0.007]
+
+
+@pytest.mark.parametrize("method", ["ftml", "vr-mcl"])
+def test_no_two_draws_of_an_update_share_a_stream(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, stream = [], Learner.stream
+
+    def kept(learner: Learner, purpose: str) -> torch.Generator:
+        asked.append(purpose)
+        return stream(learner, purpose)
+
+    monkeypatch.setattr(Learner, "stream", kept)
+    asking(method, Asked(())).update()
+    assert len(asked) == len(set(asked)) == 5  # two batches, their noise, and the task or the replayed windows

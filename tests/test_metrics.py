@@ -93,3 +93,19 @@ def test_the_measures_agree_with_each_other(matrix: np.ndarray) -> None:
     assert forgetting * tasks == pytest.approx(-backward * (tasks - 1))
     assert metrics.forgetting_peak(matrix) >= -backward - 1e-12
     assert metrics.average_success_over_stages(matrix)[-1] == pytest.approx(metrics.average_success(matrix))
+
+
+def test_the_peak_is_sought_from_the_own_stage_on() -> None:
+    matrix = np.array([[0.0, 0.0], [0.8, 0.9], [0.7, 0.5], [0.7, 0.4]])  # task 2 was better before it was learned
+    assert metrics.forgetting_peak(matrix, [1, 2]) == pytest.approx(((0.8 - 0.7) + (0.5 - 0.4)) / 2)
+
+
+def test_success_over_stages_counts_by_own_stage_not_by_column() -> None:
+    matrix = np.array([[0.0, 0.0], [0.3, 0.8], [0.9, 0.6]])  # column 2 is learned first
+    assert metrics.average_success_over_stages(matrix, [2, 1]) == pytest.approx([0.8, 0.75])
+
+
+def test_forward_transfer_is_over_the_tasks_that_the_untrained_network_was_measured_on() -> None:
+    assert math.isnan(metrics.forward_transfer(np.array([[np.nan, np.nan], [0.8, 0.3], [0.7, 0.9]])))
+    one = np.array([[0.0, 0.1, np.nan], [0.8, 0.3, np.nan], [0.7, 0.9, 0.5]])
+    assert metrics.forward_transfer(one) == pytest.approx(0.2)

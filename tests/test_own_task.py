@@ -138,6 +138,24 @@ def test_a_return_is_judged_at_the_end() -> None:
     assert not SuccessRule("gap", "<=", 1.0).holds({"gap": np.nan}, 0.0, True) and not SuccessRule("gap").holds({}, 0.0, True)
 
 
+def test_a_bound_belongs_to_success() -> None:
+    for relation in ("<=", ">="):
+        assert SuccessRule("gap", relation, 1.0).holds({"gap": 1.0}, 0.0, False)
+    assert not SuccessRule("gap", ">=", 1.0).holds({"gap": 0.99}, 0.0, False)
+    assert not SuccessRule("solved").holds({}, 0.0, True)  # a flag that is not reported
+
+
+def test_large_bounds_are_numbers_and_larger_ones_mistakes() -> None:
+    assert read_rule({"return_at_least": 90_000}, "here").bound == 90_000.0
+    with pytest.raises(CurriculumError, match="must be a number"):
+        read_rule({"return_at_least": 1e16}, "here")
+
+
+def test_at_least_and_at_most_exclude_each_other() -> None:
+    with pytest.raises(CurriculumError, match="alone or with one of"):
+        read_rule({"info": "gap", "at_least": 1, "at_most": 2}, "here")
+
+
 def test_an_environment_succeeds_by_its_rule() -> None:
     near, far, whole = (own_task(ENV, success=rule) for rule in (NEAR, {"info": "gap", "at_least": 0.1}, {"return_at_least": -1000}))
     assert _successes(near)[0] is False and _successes(near)[-1] is True

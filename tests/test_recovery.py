@@ -35,6 +35,10 @@ def test_a_steady_task_reads_as_the_floor_of_the_grid_without_a_dip() -> None:
     assert recovery.dip(steady, 0.8) == 0.0 and recovery.dip_area(steady, 0.8) == 0.0
 
 
+def test_a_task_that_was_lost_before_the_switch_is_not_steady() -> None:
+    assert not recovery.no_dip(Curve((0, 2, 10), (0.1, 0.8, 0.8)), 0.8, 90)
+
+
 def test_a_rate_exactly_at_the_threshold_counts() -> None:
     assert recovery.recovery_updates(((0, 2), (0.0, 63 / 100)), 0.7, 90) == 2  # 0.9 * 0.7 is 0.63 and a bit in floating point
 

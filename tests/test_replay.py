@@ -1,7 +1,11 @@
 """The window code, the trajectory generator and the two sources."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -10,13 +14,16 @@ from small_policy import DO, random_windows, small_policy
 
 from reconverge.envs.errors import TrainingDiverged
 from reconverge.envs.task import ObservationLayout
+from reconverge.policy.diffusion import Diffusion
 from reconverge.policy.diffusion_policy import DiffusionPolicy
+from reconverge.policy.flat_parameters import FlatParameters
+from reconverge.policy.optimizer import StageOptimizer
 from reconverge.policy.random_streams import RandomStreams
 from reconverge.policy.windows import WindowBatch, WindowTable
 from reconverge.replay import trajectory_generator
 from reconverge.replay.config import GeneratorConfig, ReplayConfig
 from reconverge.replay.generated_windows import GeneratedWindows
-from reconverge.replay.source import ReplaySource
+from reconverge.replay.source import ReplaySource, WindowPools
 from reconverge.replay.stored_windows import StoredWindows
 from reconverge.replay.trajectory_generator import TrajectoryGenerator
 from reconverge.replay.window_code import WindowCode
@@ -109,6 +116,81 @@ def test_every_task_has_the_same_weight_in_the_generators_batches(monkeypatch: p
     assert seen.sum() == 50 * 120 and seen[2] == 50 * 40 and float((seen / seen.sum() - 1 / 3).abs().max()) < 0.03
 
 
+def plain_generator(updates: int, tasks: int = 2) -> TrajectoryGenerator:
+    return TrajectoryGenerator(GeneratorConfig(width=16, blocks=1, updates=updates, batch_size=8), WindowCode(PLAIN, 2), tasks, seed=0)
+
+
+def learn_plain(generator: TrajectoryGenerator, windows: WindowTable, times: torch.Tensor | None = None) -> None:
+    generator.learn(0, windows.all().observations, windows.times if times is None else times, [], RandomStreams(0, 1))
+
+
+def test_the_generator_keeps_the_average_of_its_updates(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two updates: the newest weights count 1 - 1/11 and 1 - 2/12."""
+    values = []
+
+    class Watched(StageOptimizer):
+        def __init__(self, parameters: FlatParameters, *rest: Any) -> None:
+            super().__init__(parameters, *rest)
+            self.watched = parameters
+            values.append(parameters.values.clone())
+
+        def step(self, *given: Any) -> None:
+            super().step(*given)
+            values.append(self.watched.values.clone())
+
+    monkeypatch.setattr(trajectory_generator, "StageOptimizer", Watched)
+    generator = plain_generator(updates=2)
+    learn_plain(generator, random_windows(20))
+    average = values[0].lerp(values[1], 10 / 11).lerp(values[2], 10 / 12)
+    kept = torch.cat([parameter.detach().flatten() for parameter in generator.denoiser.parameters()])
+    assert torch.allclose(kept, average, atol=1e-6)
+
+
+def test_every_update_of_the_generator_has_noise_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    noises, original = [], Diffusion.draw
+
+    def draw(*given: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        timestep, noise = original(*given)
+        noises.append(noise)
+        return timestep, noise
+
+    monkeypatch.setattr(Diffusion, "draw", draw)
+    learn_plain(plain_generator(updates=2), random_windows(20))
+    assert len(noises) == 2 and not torch.equal(*noises)
+
+
+def test_what_is_far_from_all_else_is_learned_as_six_standard_deviations(monkeypatch: pytest.MonkeyPatch) -> None:
+    pools, original = [], trajectory_generator._draw
+
+    def draw(*of: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        pools.extend(of[0])
+        return original(*of)
+
+    monkeypatch.setattr(trajectory_generator, "_draw", draw)
+    windows = random_windows(200)
+    windows.all().observations[7, -1] = 100.0  # of 200 numbers: the spread is 100 / sqrt(200), so it lies 14 of them away
+    learn_plain(plain_generator(updates=1), windows)
+    ((clean, _),) = pools
+    assert clean[7].tolist() == [6.0] * 10 and clean.abs().max() == 6.0
+
+
+def test_generated_times_are_spread_as_those_of_the_task() -> None:
+    """One in every tenth of times from 0 to 1; and where the last of 65 windows alone is not at 0, only the last two of 128 are not."""
+    generator, windows = plain_generator(updates=1), random_windows(65)
+    learn_plain(generator, windows)
+    assert (10 * generator.generate(0, 10, "a")[1]).long().tolist() == list(range(10))
+    learn_plain(generator, windows, (windows.times == 1).float())
+    _, times = generator.generate(0, 128, "a")
+    assert times[:126].max() == 0 < times[126] < 0.5 < times[127]
+
+
+def test_windows_generated_for_one_time_differ() -> None:
+    generator = plain_generator(updates=2)
+    learn_plain(generator, random_windows(20), torch.full((20,), 0.5))
+    observations, times = generator.generate(0, 6, "a")
+    assert times.tolist() == [0.5] * 6 and len(observations.flatten(1).unique(dim=0)) == 6
+
+
 def test_generation_is_a_function_of_its_words() -> None:
     generator = trained_generator()
     first, again, other = (generator.generate(0, 5, words)[0] for words in ("a", "a", "b"))
@@ -137,6 +219,55 @@ def test_the_generator_source_keeps_no_past_data() -> None:
     assert not any(item.past_task_data for item in source.ledger())
     real = {tuple(row.flatten().tolist()) for row in windows.all().observations}
     assert not any(tuple(row.flatten().tolist()) in real for row in source.pools.pools[0].observations)
+
+
+class Told:
+    """A generator that keeps what it was told, and generates windows that are all alike."""
+
+    device, bytes = torch.device("cpu"), 7
+
+    def __init__(self) -> None:
+        self.learned: list[tuple[int, list[int]]] = []
+        self.generated: list[tuple[int, int, tuple[object, ...]]] = []
+
+    def learn(self, task: int, observations: torch.Tensor, times: torch.Tensor, earlier: Sequence[tuple[int, Any, Any]], *rest: object) -> None:
+        self.learned.append((task, [each[0] for each in earlier]))
+
+    def generate(self, task: int, count: int, *words: object) -> tuple[torch.Tensor, torch.Tensor]:
+        self.generated.append((task, count, words))
+        return torch.full((count, 2, DO), float(task)), torch.linspace(0, 1, count)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        return {}
+
+    def load_arrays(self, arrays: dict[str, np.ndarray]) -> None:
+        pass
+
+
+@pytest.mark.parametrize(("pool", "again"), [("freshest", []), ("redrawn", [0])])
+def test_the_generator_is_told_of_the_earlier_tasks_only_where_their_pools_are_redrawn(pool: str, again: list[int]) -> None:
+    told = Told()
+    source = GeneratedWindows(ReplayConfig(pool=pool, windows_per_task=6), told)  # type: ignore[arg-type]
+    for stage in (1, 2):
+        end_stage(source, stage - 1, random_windows(task=stage - 1), small_policy(), RandomStreams(5, stage))
+    assert told.learned == [(0, []), (1, again)]
+    assert told.generated == [(0, 6, (5, 1)), *((task, 6, (5, 2)) for task in [*again, 1])]
+
+
+def test_every_window_of_a_pool_is_labelled_with_noise_of_its_own() -> None:
+    source = GeneratedWindows(ReplayConfig(windows_per_task=6), Told())
+    end_stage(source, 0, random_windows(), small_policy(), RandomStreams(0, 1))
+    assert len(source.pools.pools[0].actions.flatten(1).unique(dim=0)) == 6
+
+
+def test_labels_made_in_parts_are_those_made_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    pools = []
+    for at_once in (4096, 7):
+        monkeypatch.setattr("reconverge.replay.generated_windows.LABELLED_AT_ONCE", at_once)
+        source = generated_source("freshest")
+        end_stage(source, 0, random_windows(), small_policy(), RandomStreams(0, 1))
+        pools.append(source.pools.pools[0].actions)
+    assert torch.allclose(*pools, atol=1e-5)
 
 
 def test_a_pool_is_labelled_with_all_that_the_teacher_knows_however_it_acts() -> None:
@@ -178,6 +309,28 @@ def test_stored_windows_are_real_and_the_ledger_says_so() -> None:
     assert all(tuple(row.flatten().tolist()) in real for row in source.pools.pools[0].observations)
 
 
+def test_stored_windows_keep_their_times() -> None:
+    source, windows = StoredWindows(ReplayConfig(source="stored", windows_per_task=10), torch.device("cpu")), random_windows()
+    end_stage(source, 0, windows, small_policy(), RandomStreams(0, 1))
+    kept = source.pools.pools[0].observations
+    rows = [int((windows.all().observations == window).all(dim=(1, 2)).nonzero()) for window in kept]
+    assert torch.equal(source.pools.times[0], windows.times[rows])
+
+
+def test_every_window_of_every_pool_is_drawn() -> None:
+    """Windows 0 to 2 of task 2, 3 to 7 of task 0, 8 and 9 of task 1."""
+    pools = WindowPools()
+    numbers = {2: [0, 1, 2], 0: [3, 4, 5, 6, 7], 1: [8, 9]}
+    for task, held in numbers.items():
+        values = torch.tensor(held, dtype=torch.float32)[:, None, None]
+        pools[task] = WindowBatch(values, values, torch.full((len(held),), task)), torch.zeros(len(held))
+    drawn = pools.draw(2000, torch.Generator().manual_seed(0))
+    assert drawn is not None
+    assert {task: drawn.observations[drawn.task == task].unique().tolist() for task in numbers} == numbers
+    others = pools.draw(500, torch.Generator().manual_seed(0), {0})
+    assert others is not None and others.task.unique().tolist() == [1, 2]
+
+
 def test_a_task_that_is_learned_again_is_not_replayed_and_pools_have_equal_shares() -> None:
     source = StoredWindows(ReplayConfig(windows_per_task=90), torch.device("cpu"))
     for task, count in ((0, 10), (1, 90)):
@@ -195,3 +348,13 @@ def test_sources_go_through_a_checkpoint() -> None:
         loaded.load_arrays(source.arrays())
         first, second = (each.draw(5, torch.Generator().manual_seed(3)) for each in (source, loaded))
         assert first is not None and second is not None and torch.equal(first.observations, second.observations)
+
+
+def test_pools_come_back_from_a_checkpoint_in_the_order_of_their_tasks() -> None:
+    source, loaded = (StoredWindows(ReplayConfig(windows_per_task=5), torch.device("cpu")) for _ in range(2))
+    for task in (0, 1):
+        end_stage(source, task, random_windows(task=task, seed=task), small_policy(), RandomStreams(0, task + 1))
+    loaded.load_arrays(source.arrays())
+    one, other = (each.draw(20, torch.Generator().manual_seed(3)) for each in (source, loaded))
+    assert one is not None and other is not None and set(one.task.tolist()) == {0, 1}
+    assert torch.equal(one.observations, other.observations) and torch.equal(one.task, other.task)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from reconverge.envs.simulators import EpisodeStart, NotFiniteAction, Simulators
+from reconverge.envs.simulators import EpisodeStart, NotFiniteAction, Simulators, TaskFailure
 from reconverge.envs.tasks import find_task, make_env
 
 TASK = find_task("point-reach-1")
@@ -97,6 +97,20 @@ def test_an_action_that_is_not_finite_is_refused_before_any_simulator(value: flo
         pool.step(ALL, actions)
     assert [len(states) for states in pool.recorded().values()] == [1] * 5
     assert pool.step(ALL, chunks(1)[0]).steps.tolist() == [4] * 5
+
+
+def test_the_seed_that_is_named_is_that_of_the_row_that_was_asked() -> None:
+    pool = Simulators(0)
+    pool.start(STARTS)
+    with pytest.raises(NotFiniteAction, match="episode seed 505"):
+        pool.step(np.array([4, 0]), np.full((2, 4, 2), np.nan))
+
+
+def test_failures_are_those_since_the_last_start() -> None:
+    pool = Simulators(0)
+    pool.failures.append(TaskFailure("point-reach-0", 17, 3, "of before"))
+    pool.start(STARTS)
+    assert pool.failures == []
 
 
 def test_the_task_used_longest_ago_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,6 +25,19 @@ def test_the_interval_is_the_log_log_one_by_hand() -> None:
     assert median_updates([2] * 6 + [10] * 4, [1000] * 10)[:3] == (2, 2, 10)
 
 
+def test_the_interval_is_not_greenwoods_plain_one_and_has_the_confidence_that_is_asked_for() -> None:
+    # S(2) = 5/6; log-log lower bound (5/6)^exp(1.96 sqrt(1/60) / 0.1823) = 0.48, the plain one 0.833 - 0.211 = 0.62.
+    assert median_updates([2] * 2 + [10] * 10, [1000] * 12)[:3] == (10, 2, 10)
+    # S(2) = 0.3; log-log upper bound 0.3^exp(-z 0.483 / 1.204): 0.58 at 95 %, 0.40 at 50 %.
+    updates, last = [2] * 7 + [10] * 3, [1000] * 10
+    assert median_updates(updates, last)[:3] == (2, 2, 10)
+    assert median_updates(updates, last, confidence=0.5)[:3] == (2, 2, 2)
+
+
+def test_the_last_look_is_the_latest_anywhere() -> None:
+    assert median_updates([2, 6], [400, 1000]).last == 1000
+
+
 def test_an_observation_that_ended_early_is_not_a_recovery() -> None:
     # At risk 4, 4 -> 3/4 at 2; one leaves at 5; at risk 2 -> 3/8 at 10.
     assert median_updates([2, None, 10, None], [20, 5, 20, 20])[:1] == (10,)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from small_policy import random_windows, small_policy
 
-from reconverge.envs.episodes import Episode
+from reconverge.envs.episodes import Episode, episode_seed
 from reconverge.envs.tasks import find_task
 from reconverge.policy.random_streams import RandomStreams
 from reconverge.policy.windows import WindowTable
@@ -52,6 +52,43 @@ def test_an_episode_is_cut_where_the_goal_has_been_held() -> None:
     assert bool((replay.pools.pools[0].observations == 1).all())  # failures are not taught
 
 
+def test_an_episode_that_is_cut_keeps_the_observation_after_its_last_action() -> None:
+    cut: list[Episode] = []
+
+    def kept(episodes, task) -> WindowTable:  # type: ignore[no-untyped-def]
+        cut.extend(episodes)
+        return windows_of(episodes, task)
+
+    config = ReplayConfig(source="teacher-rollouts", rollouts_per_task=1)
+    TeacherRollouts(config, TASKS, Acted(), kept, torch.device("cpu")).refill(0, random_windows(), small_policy(), RandomStreams(0, 1))
+    (episode,) = cut
+    steps = 3 + HOLD_STEPS
+    assert (len(episode.observations), len(episode.actions), len(episode.success)) == (steps + 1, steps, steps)
+
+
+def test_a_pool_holds_no_more_windows_than_one_asks_for() -> None:
+    replay, _ = source(windows_per_task=11)
+    replay.refill(0, random_windows(), small_policy(), RandomStreams(0, 1))
+    assert len(replay.pools.pools[0]) == len(replay.pools.times[0]) == 11
+
+
+def test_the_windows_of_a_pool_keep_their_times() -> None:
+    table = random_windows()  # whatever was acted
+    config = ReplayConfig(source="teacher-rollouts", rollouts_per_task=1, windows_per_task=16)
+    replay = TeacherRollouts(config, TASKS, Acted(), lambda episodes, task: table, torch.device("cpu"))
+    replay.refill(0, random_windows(), small_policy(), RandomStreams(0, 1))
+    rows = [int((table.all().observations == window).all(dim=(1, 2)).nonzero()) for window in replay.pools.pools[0].observations]
+    assert torch.equal(replay.pools.times[0], table.times[rows]) and rows != sorted(rows)
+
+
+def test_the_teacher_acts_in_other_episodes_at_every_stage() -> None:
+    replay, acted = source(pool="redrawn")
+    for stage in (1, 2):
+        replay.refill(0, random_windows(), small_policy(), RandomStreams(7, stage))
+    seeds = [episode_seed("teacher rollout", 7, stage, TASKS[0].name, number) for stage in (1, 2) for number in range(4)]
+    assert [seed for _, seed in acted.asked] == seeds and len(set(seeds)) == 8
+
+
 def test_failures_are_kept_unless_told_otherwise_and_a_teacher_that_always_fails_still_teaches() -> None:
     replay, acted = source()
     replay.refill(0, random_windows(), small_policy(), RandomStreams(0, 1))
@@ -81,3 +118,14 @@ def test_a_budget_in_megabytes_is_shared_by_the_tasks_and_shrinks_older_pools() 
         sizes.append(len(stored.pools.pools[0]))
         assert stored.pools.bytes <= 0.004e6
     assert sizes[1] == sizes[0] // 2 > 0
+
+
+def test_the_budget_in_megabytes_by_hand() -> None:
+    """A window takes 4 * (2 * 5 + 4 * 2 + 1) = 76 bytes: 0.0038 MB are 50 windows, for two tasks 25 each; a budget of nothing leaves one."""
+    stored = StoredWindows(ReplayConfig(source="stored", stored_megabytes=0.0038), torch.device("cpu"))
+    for task, sizes in ((0, [50]), (1, [25, 25])):
+        stored.refill(task, random_windows(task=task), small_policy(), RandomStreams(0, task + 1))
+        assert [len(pool) for pool in stored.pools.pools.values()] == sizes
+    tiny = StoredWindows(ReplayConfig(source="stored", stored_megabytes=1e-6), torch.device("cpu"))
+    tiny.refill(0, random_windows(), small_policy(), RandomStreams(0, 1))
+    assert len(tiny.pools.pools[0]) == 1

@@ -95,6 +95,45 @@ def test_one_gradient_shared_by_two_tasks_is_no_obstacle() -> None:
     assert trust.travelled(theta) <= 0.1 * (1 + 1e-6) and float(theta[1]) == 7.0
 
 
+def projected_before() -> TrustRegion:
+    """A region of one task that has projected something already."""
+    trust = region(1.0, 2)
+    trust.add(fisher([1, 0], 2.0), torch.zeros(2))
+    trust.project(torch.tensor([3.0, 3.0], dtype=torch.float64), radius=0.25)
+    return trust
+
+
+def test_a_task_that_is_added_after_a_projection_counts_in_the_next() -> None:
+    trust = projected_before()
+    trust.add(fisher([0, 1], 2.0), torch.zeros(2))
+    theta = torch.tensor([0.0, 3.0], dtype=torch.float64)
+    trust.project(theta, radius=0.25)  # travelled = 2 / 2 * 3^2 = 9; on the border |theta| = 0.5
+    assert torch.allclose(theta, torch.tensor([0.0, 0.5], dtype=torch.float64), atol=1e-9)
+
+
+def test_arrays_that_are_loaded_after_a_projection_count_in_the_next() -> None:
+    trust, other = projected_before(), region(1.0, 2)
+    other.add(fisher([0, 2], 2.0), torch.zeros(2))
+    trust.load_arrays(other.arrays())
+    theta = torch.tensor([0.0, 3.0], dtype=torch.float64)
+    trust.project(theta, radius=0.25)  # d = 2 * 3, on the border d^2 = 0.25, so theta = 0.25
+    assert torch.allclose(theta, torch.tensor([0.0, 0.25], dtype=torch.float64), atol=1e-9)
+
+
+def test_a_flat_direction_takes_a_large_multiplier() -> None:
+    trust = region(1.0, 2)
+    trust.add(fisher([0.01, 0], 1.0), torch.zeros(2))
+    theta = torch.tensor([100.0, 7.0], dtype=torch.float64)
+    found = trust.project(theta, radius=0.005)  # d = 1 -> 0.1: 1 + lambda * 1e-4 = 10
+    assert found.multiplier == pytest.approx(9e4) and theta.tolist() == pytest.approx([10.0, 7.0])
+
+
+def test_what_cancels_in_mu_times_the_optimum_is_added_up_in_float64() -> None:
+    trust = TrustRegion(1.0, 3)
+    trust.add(Rank1Fisher(torch.tensor([1e8, 1.0, -1e8]), 1.0, 1, 1.0, 1.0, 0.0), torch.ones(3))
+    assert trust.distances(torch.zeros(3)).tolist() == [-1.0]  # in float32 1e8 + 1 - 1e8 = 0
+
+
 def test_the_diagonal_example_in_the_modules_first_lines() -> None:
     trust = DiagonalTrustRegion(2.0, 1)
     trust.add(torch.tensor([1.0]), torch.tensor([0.0]))
