@@ -426,23 +426,26 @@ def _other_references(run: _Run, found: Sequence[dict[str, str]]) -> Iterator[st
     starts = {stage_and_task: points[0] for stage_and_task, points in _online_points(run).items() if points[0].update == 0}
     for number, row in enumerate(found, 1):
         stage, task = int(row["stage"]), row["task"]
-        own = max((plan.number for plan in run.plans if plan.number < stage and task in [one.name for one in plan.tasks]), default=stage)
-        point = starts.get((own + 1, task))
+        after = 1 + max((plan.number for plan in run.plans if plan.number < stage and task in [one.name for one in plan.tasks]), default=-1)
+        point = starts.get((after, task))
         if row["kind"] == "online" and point is not None and point.episodes and point.rate != float(row["reference_rate"]):
-            place = f"where its curve of stage {own + 1} begins"
+            place = f"where its curve of stage {after} begins"
             yield f"row {number}, column reference_rate: found {row['reference_rate']}, expected {point.rate}, {place}"
 
 
 def _torn_curves(run: _Run) -> Iterator[str]:
     """A curve goes on where that of the stage before ended, and both ends are among the episodes of the success matrix."""
-    points, cells = _online_points(run), {(int(row["stage"]), row["task"]): row for row in run.rows("success_matrix.csv")}
-    for (stage, task), curve in points.items():
-        before = points.get((stage - 1, task))
-        if before is not None and curve[0].update == 0 and before[-1].counts != curve[0].counts:
-            yield f"{task}, stage {stage}: begins with {curve[0]}, the stage before ended with {before[-1]}"
-        ends = [(stage - 1, curve[0])] if curve[0].update == 0 else []
-        ends += [(stage, curve[-1])] if curve[-1].update == next((plan.updates for plan in run.plans if plan.number == stage), None) else []
-        for at, point in ends:
+    points, updates = _online_points(run), {plan.number: plan.updates for plan in run.plans}
+    starts = {place: curve[0] for place, curve in points.items() if curve[0].update == 0}
+    ends = {place: curve[-1] for place, curve in points.items() if curve[-1].update == updates.get(place[0])}
+    for (stage, task), start in starts.items():
+        before = ends.get((stage - 1, task))
+        if before is not None and before.counts != start.counts:
+            yield f"{task}, stage {stage}: begins with {start}, the stage before ended with {before}"
+    cells = {(int(row["stage"]), row["task"]): row for row in run.rows("success_matrix.csv")}
+    for shift, side in ((1, starts), (0, ends)):
+        for (stage, task), point in side.items():
+            at = stage - shift
             cell = cells.get((at, task))
             if cell is not None and not 0 <= int(cell["successes"]) - point.successes <= int(cell["episodes"]) - point.episodes:
                 yield f"{task}, stage {stage}, update {point.update}: {point} cannot be among {cell['successes']} of {cell['episodes']} of the matrix"
