@@ -27,7 +27,7 @@ class Collect(Command):
     machines must share the folder in which the command is started, and have this package in the same place.
 
     Examples:
-      reconverge collect cw10 --episodes 100
+      reconverge collect cw10 --paces 1.0 0.7 0.5 0.35          (what --preset cw10 trains on)
       reconverge collect mine.yaml --workers 8
       reconverge collect cw10 --backend ray --ray-address 10.0.0.7:6379
     """
