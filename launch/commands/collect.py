@@ -23,11 +23,12 @@ from reconverge.launch.progress import Progress
 class Collect(Command):
     """Collect the expert's demonstrations of every task of a curriculum ahead of training, and show the expert's own success.
 
-    Training finds them in the default folder. An interrupted collection goes on where it stopped. On Ray a task is a batch of 20 attempts; the
-    machines must share the folder in which the command is started, and have this package in the same place.
+    Training finds them in the default folder, if it needs the same: the presets cw10 and quickstart do, with the paces of the first example.
+    An interrupted collection goes on where it stopped. On Ray a task is a batch of 20 attempts; the machines must share the folder in which
+    the command is started, and have this package in the same place.
 
     Examples:
-      reconverge collect cw10 --paces 1.0 0.7 0.5 0.35          (what --preset cw10 trains on)
+      reconverge collect cw10 --paces 1.0 0.7 0.5 0.35
       reconverge collect mine.yaml --workers 8
       reconverge collect cw10 --backend ray --ray-address 10.0.0.7:6379
     """
