@@ -53,10 +53,13 @@ exec >>{log} 2>&1 </dev/null
 cd {cwd} || exit 2
 finish() {{ echo "$1" >{exit}.part && mv {exit}.part {exit}; exit "$1"; }}
 
+# Set ahead of the start: on a busy machine the signal may come before the line after it.
+child=
+warned=
+trap 'signalled=1; warned=1; [ -z "$child" ] || kill -TERM "$child"' USR1 TERM
 {command} &
 child=$!
-warned=
-trap 'signalled=1; warned=1; kill -TERM "$child"' USR1 TERM
+[ -z "$warned" ] || kill -TERM "$child"
 signalled=1
 while [ -n "$signalled" ]; do
   signalled=
