@@ -9,6 +9,7 @@
     wins.csv                 wins, ties, losses against the reference per threshold and count
     cost.csv                 minutes, bytes and FLOPs per method
     table1.tex  recovery.tex table1 and recovery_summary for LaTeX
+    tables.md                the tables for a README, an issue or a page of documentation
     methods.png  stages.png  tasks.png  plasticity.png  recovery-N.png, each also as .svg
 
 Rates, shares and differences are in [-1, 1]; bounds over seeds are Student's, which may lie outside; updates and bytes are counts.
@@ -30,6 +31,7 @@ from reconverge.eval.experiment import CostRow, Experiment, MethodRow, PairedRow
 from reconverge.eval.intervals import Interval
 from reconverge.eval.latex_tables import latex_tables
 from reconverge.eval.learning_curve import LearningRow
+from reconverge.eval.markdown_tables import markdown_tables
 from reconverge.eval.plasticity import PlasticityRow
 from reconverge.eval.recovery_comparison import RecoveryCell, RecoverySummary, WinsRow
 from reconverge.eval.report import experiment_figures
@@ -44,7 +46,7 @@ def write_tables(runs: Sequence[Path], folder: Path, reference: str | None = Non
     experiment = summarise([read_run(Path(run)) for run in runs], reference)
     rows = experiment_rows(experiment)
     contents: dict[str, str | bytes] = {f"{name}.csv": csv_text(rows[name]) for name in rows if rows[name] or name != "learning"}
-    contents |= latex_tables(experiment)
+    contents |= latex_tables(experiment) | {"tables.md": markdown_tables(experiment)}
     if any(run.stages_done for group in experiment.groups for run in group.runs):
         for name, figure in experiment_figures(experiment).items():
             contents |= {f"{name}.svg": plots.svg_file(figure), f"{name}.png": plots.png(figure)}

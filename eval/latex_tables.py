@@ -8,14 +8,13 @@ What an interval is over (seeds, or one seed's episodes) stands in the caption, 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Sequence
 
 from reconverge.eval.experiment import Estimate, Experiment, MethodRow
 from reconverge.eval.intervals import Interval
 from reconverge.eval.recovery_comparison import RecoverySummary
 from reconverge.eval.survival import MedianUpdates
-from reconverge.eval.wording import possible
+from reconverge.eval.wording import with_bounds
 
 ABSENT = "--"
 """What was not measured."""
@@ -63,6 +62,7 @@ def _recovery(rows: Sequence[RecoverySummary]) -> str:
     lines: list[list[str]] = []
     for before, row in zip([None, *rows], rows, strict=False):
         name = escaped(row.label) if before is None or before.label != row.label else ""
+        name += rf" ({row.unlearned:,} never learned)" if name and row.unlearned else ""
         lines.append([
             name, str(row.threshold), f"{row.pairs:,}", _percent(row.steady), f"{row.after_dip.never:,}", _percent(row.dip), _median(row.after_dip),
         ])  # fmt: skip
@@ -70,6 +70,8 @@ def _recovery(rows: Sequence[RecoverySummary]) -> str:
         r"Recovery over all (earlier task, transition) cells $\times$ seeds, with 95\,\% intervals: the share without a dip below the threshold, "
         "how many never came back, the depth of the dip, and the Kaplan--Meier median of updates until a task is back, after the dip's bottom."
     )
+    if any(row.unlearned for row in rows):
+        caption += " Pairs whose earlier task had never been learned have nothing to recover; they are left out."
     return _table("lrrcrcc", heading, lines, caption, "tab:recovery", rule_before=lambda number: number > 0 and bool(lines[number][0]))
 
 
@@ -96,13 +98,7 @@ def _estimate(found: Estimate, signed: bool = False) -> str:
 
 def _percent(interval: Interval, signed: bool = False) -> str:
     """Such as `92.1 (90.6 to 93.6)` of a rate with its bounds, cut to what it can be; the minus signs are those of mathematics."""
-    if math.isnan(interval.mean):
-        return ABSENT
-    mean = _number(100 * interval.mean, signed)
-    if math.isnan(interval.low) or math.isnan(interval.high):
-        return mean
-    low, high = possible(interval, signed)
-    return f"{mean} ({_number(100 * low, signed)} to {_number(100 * high, signed)})"
+    return with_bounds(interval, lambda rate: _number(100 * rate, signed), signed, ABSENT)
 
 
 def _number(value: float, signed: bool = False) -> str:

@@ -57,6 +57,16 @@ def bounds(interval: Interval, wording: Callable[[float | None], str] = percent)
     return f"{wording(low)} to {wording(high)}"
 
 
+def with_bounds(interval: Interval, wording: Callable[[float], str], signed: bool = False, absent: str = "–") -> str:
+    """Such as `92.1 (90.6 to 93.6)`: a rate, or a signed difference of rates, and its bounds as far as it has any."""
+    if math.isnan(interval.mean):
+        return absent
+    if math.isnan(interval.low) or math.isnan(interval.high):
+        return wording(interval.mean)
+    low, high = possible(interval, signed)
+    return f"{wording(interval.mean)} ({wording(low)} to {wording(high)})"
+
+
 def possible(interval: Interval, signed: bool) -> tuple[float, float]:
     """Both bounds, cut to what a rate can be, or a signed difference of rates."""
     return max(-1.0 if signed else 0.0, interval.low), min(1.0, interval.high)

@@ -1,4 +1,4 @@
-"""Links in the documents lead somewhere, and commands in them exist."""
+"""Links in the documents lead somewhere, commands in them exist, and measured tables are those of the results."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+from test_site import load
 
 from reconverge.launch.commands import COMMANDS
 
@@ -28,3 +29,18 @@ def test_links_lead_somewhere_and_commands_exist(document: Path) -> None:
 def _anchors(document: Path) -> set[str]:
     headings = re.findall(r"^#+ (.*)$", document.read_text(), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
+
+
+def test_measured_tables_are_those_of_the_results() -> None:
+    tables = load("measured_tables")
+    stale = [path.name for path in tables.DOCUMENTS if tables.filled(path.read_text(), path.parent) != path.read_text()]
+    assert stale == [], "python docs/measured_tables.py"
+
+
+def test_a_measured_table_is_copied_in_between_its_comments(tmp_path: Path) -> None:
+    (tmp_path / "tables.md").write_text("## Success\n\n| a |\n| --- |\n\n## Just learned\n\n| b |\n| --- |\n")
+    place = "before\n<!-- table: tables.md#just-learned -->\n{}<!-- end of table -->\nafter\n"
+    filled = load("measured_tables").filled
+    assert filled(place.format("| old |\n"), tmp_path) == filled(place.format(""), tmp_path) == place.format("| b |\n| --- |\n")
+    with pytest.raises(KeyError, match="lost"):
+        filled(place.format("").replace("just-learned", "lost"), tmp_path)

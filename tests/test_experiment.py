@@ -556,7 +556,7 @@ def test_tables_and_figures_are_files(tmp_path: Path) -> None:
     names = {path.name for path in (tmp_path / "tables").iterdir()}
     tables = {f"{name}.csv" for name in ("table1", "paired", "plasticity", "recovery_summary", "recovery_cells", "wins", "cost")}
     figures = {f"{name}.{kind}" for name in ("methods", "stages", "tasks", "plasticity", "recovery-1", "recovery-2") for kind in ("png", "svg")}
-    assert names == tables | figures | {"table1.tex", "recovery.tex"}
+    assert names == tables | figures | {"table1.tex", "recovery.tex", "tables.md"}
     first = rows_of(tmp_path / "tables" / "table1.csv")
     assert [row["method"] for row in first] == ["replay", "trust-region"]
     assert first[1]["published_success"] == "0.883" and first[0]["interval_over"] == "seeds"

@@ -66,7 +66,7 @@ class Report(Command):
     output: MaybePath = None
     """The page; RUN/report.html, beside a new RUN/summary.png, for one run, runs/comparison.html for a folder of runs, when left out."""
     tables: MaybePath = None
-    """Also write the tables as CSV (two also as LaTeX) and the figures as PNG and SVG into this folder."""
+    """Also write the tables as CSV and Markdown (two also as LaTeX) and the figures as PNG and SVG into this folder."""
     reference: MaybeName = None
     """Method, or label of a group on the page, that the others are compared with; replay, or else the first, when left out."""
 

@@ -1,0 +1,174 @@
+"""The tables of an experiment in Markdown, for a README, an issue or a page of documentation: one file, one heading a table.
+
+    ## Success        success at the end, just learned, forgetting per method with 95 % intervals; published values beside them
+    ## Tasks          success at the end task by task, and how often the expert itself succeeds
+    ## Differences    each method minus the reference over common seeds
+    ## Recovery       per method and threshold: pairs without a dip, never back, dip, median updates until a task is back
+    ## Wins           who came back sooner than the reference, cell by cell
+    ## Just learned   success just after learning: first and last third of the tasks, and beside single
+    ## Cost           minutes, bytes and FLOPs
+
+The figures are those of the page that `reconverge report` writes; a table without rows is left out.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+
+from reconverge.envs.gym_name import short_name
+from reconverge.eval.estimate import Estimate
+from reconverge.eval.experiment import CostRow, Experiment, MethodRow, PairedRow, final_rates
+from reconverge.eval.intervals import Interval
+from reconverge.eval.plasticity import PlasticityRow
+from reconverge.eval.published_results import PublishedSuccess
+from reconverge.eval.recovery_comparison import PublishedSpread, RecoverySummary, WinsRow
+from reconverge.eval.survival import MedianUpdates
+from reconverge.eval.wording import flops, median, median_bounds, points, size, with_bounds
+
+ABSENT = "–"
+_MARKED = re.compile(r"[\\`*\[\]<>|&]|(?<!\w)_|_(?!\w)")
+
+Lines = list[list[str]]
+"""The heading of a table and its rows."""
+
+
+def markdown_tables(experiment: Experiment) -> str:
+    """All tables, each under a heading of the second level that names it."""
+    tables = {
+        "Success": _methods(experiment.methods),
+        "Tasks": _tasks(experiment),
+        "Differences": _paired(experiment.paired),
+        "Recovery": _recovery(experiment.recovery),
+        "Wins": _wins(experiment.wins),
+        "Just learned": _plasticity(experiment.plasticity),
+        "Cost": _costs(experiment.costs),
+    }
+    parts = [f"## {name}\n\n{_table(lines)}" for name, lines in tables.items() if len(lines) > 1]
+    return "<!-- Written by reconverge report. In brackets: 95 % intervals, over seeds; *: one seed, over its episodes. -->\n\n" + "\n".join(parts)
+
+
+def escaped(text: str) -> str:
+    """Text that Markdown shows as it is, within a cell of a table."""
+    return _MARKED.sub(lambda letter: f"\\{letter[0]}", " ".join(text.split()))
+
+
+def _table(lines: Lines) -> str:
+    """Words to the left, figures to the right."""
+    heading, *rows = lines
+    rule = ["---", *["--:"] * (len(heading) - 1)]
+    return "".join(f"| {' | '.join(line)} |\n" for line in (heading, rule, *rows))
+
+
+def _methods(rows: Sequence[MethodRow]) -> Lines:
+    """The columns of published values only where one of the methods has any."""
+    published = any(row.published for row in rows)
+    heading = ["method", "seeds", "episodes", "success at the end, %", "IQM, %", "just learned, %", "forgetting, points"]
+    lines = [[*heading, *(["published success, %", "published forgetting, points"] if published else [])]]
+    for row in rows:
+        mark = "" if row.success.over == "seeds" else r"\*"
+        figures = [_estimate(row.success), _rate(row.success_iqm), _estimate(row.just_learned), _difference(row.forgetting.interval)]
+        beside = _published(row.published) if published else []
+        lines.append([escaped(row.label), f"{len(row.seeds)}{mark}", f"{row.episodes:,}", *figures, *beside])
+    return lines
+
+
+def _tasks(experiment: Experiment) -> Lines:
+    """Percent, whole; tasks in the order in which the first group learned them, the expert last."""
+    rates = {group.label: final_rates(group) for group in experiment.groups}
+    tasks = list(dict.fromkeys(task for group in experiment.groups for task in group.runs[0].tasks if task in rates[group.label]))
+    lines = [["success at the end, %", *(escaped(short_name(task)) for task in tasks)]]
+    lines += [[escaped(label), *(_whole(found.get(task)) for task in tasks)] for label, found in rates.items()]
+    return [*lines, *([name, *(_whole(found.get(task)) for task in tasks)] for name, found in _experts(experiment))]
+
+
+def _experts(experiment: Experiment) -> list[tuple[str, dict[str, float]]]:
+    """How often the expert itself succeeds: one row, or one per group where they were shown different experts."""
+    found = {group.label: {ceiling.task: ceiling.rate for run in group.runs for ceiling in run.ceilings} for group in experiment.groups}
+    shown = {label: rates for label, rates in found.items() if rates}
+    if len({frozenset(rates.items()) for rates in shown.values()}) == 1:
+        return [("the expert itself", next(iter(shown.values())))]
+    return [(f"the expert of {escaped(label)}", rates) for label, rates in shown.items()]
+
+
+def _paired(rows: Sequence[PairedRow]) -> Lines:
+    lines = [["difference", "common seeds", "success at the end, points", "forgetting, points"]]
+    for row in rows:
+        name = f"{escaped(row.label)} − {escaped(row.reference)}"
+        lines.append([name, str(len(row.seeds)), _difference(row.success), _difference(row.forgetting)])
+    return lines
+
+
+def _recovery(rows: Sequence[RecoverySummary]) -> Lines:
+    published = any(row.published for row in rows)
+    heading = ["method", "back at", "pairs", "no dip, %", "never back", "dip, points", "dip area", "median updates, after the dip"]
+    lines = [[*heading, *(["published median, first time", "published never"] if published else [])]]
+    for row in rows:
+        name = escaped(row.label) + (f" ({row.unlearned:,} pairs never learned)" if row.unlearned else "")
+        depth = [_number(100 * row.dip.mean), _number(row.dip_area.mean, ",.0f")]
+        found = [f"{row.threshold} %", f"{row.pairs:,}", _rate(row.steady), f"{row.after_dip.never:,}", *depth, _median(row.after_dip)]
+        lines.append([name, *found, *(_published_median(row.published) if published else [])])
+    return lines
+
+
+def _wins(rows: Sequence[WinsRow]) -> Lines:
+    """Wins, ties and losses in one cell, as results of games are written."""
+    lines = [["win – tie – loss", "back at", "seeds", "after the dip", "first time", "first time, published"]]
+    for row in rows:
+        counts = ["–".join(map(str, found)) if found else ABSENT for found in (row.after_dip, row.first, row.published)]
+        lines.append([f"{escaped(row.label)} against {escaped(row.reference)}", f"{row.threshold} %", str(row.seeds), *counts])
+    return lines
+
+
+def _plasticity(rows: Sequence[PlasticityRow]) -> Lines:
+    lines = [["success just after learning", "seeds", "first third, %", "last third, %", "change, points", "beside single, points"]]
+    for row in rows:
+        figures = [_estimate(row.first), _estimate(row.last), _difference(row.change.interval), _difference(row.beside_single)]
+        lines.append([escaped(row.label), str(row.seeds), *figures])
+    return lines
+
+
+def _costs(rows: Sequence[CostRow]) -> Lines:
+    lines = [["method", "runs", "minutes a run", "bytes kept", "of past tasks' data", "one query", "one update", "a run"]]
+    for row in rows:
+        minutes = f"{_number(row.minutes)} ({_number(row.shortest)} to {_number(row.longest)})" if row.seeds > 1 else _number(row.minutes)
+        kept = [ABSENT if math.isnan(count) else size(round(count)) for count in (row.kept_bytes, row.past_data_bytes)]
+        lines.append([escaped(row.label), str(row.seeds), minutes, *kept, *map(flops, (row.query_flops, row.update_flops, row.run_flops))])
+    return lines
+
+
+def _estimate(found: Estimate) -> str:
+    return _rate(found.interval)
+
+
+def _rate(interval: Interval) -> str:
+    return with_bounds(interval, lambda rate: _number(100 * rate), absent=ABSENT)
+
+
+def _difference(interval: Interval) -> str:
+    return with_bounds(interval, points, signed=True, absent=ABSENT)
+
+
+def _number(value: float, form: str = ".1f") -> str:
+    return ABSENT if math.isnan(value) else format(value, form)
+
+
+def _whole(rate: float | None) -> str:
+    return ABSENT if rate is None else _number(100 * rate, ".0f")
+
+
+def _published(found: PublishedSuccess | None) -> list[str]:
+    """Success and forgetting with their standard errors."""
+    if found is None:
+        return [ABSENT, ABSENT]
+    return [f"{100 * found.success:.1f} ± {100 * found.success_se:.1f}", f"{points(found.forgetting)} ± {100 * found.forgetting_se:.1f}"]
+
+
+def _median(found: MedianUpdates) -> str:
+    within = median_bounds(found)
+    return f"{median(found)} ({within})" if within else median(found)
+
+
+def _published_median(found: PublishedSpread | None) -> list[str]:
+    return [median(found.median), f"{found.median.never} of {found.median.size}"] if found else [ABSENT, ABSENT]
