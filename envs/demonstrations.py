@@ -28,6 +28,7 @@ import numpy as np
 from reconverge.envs.demonstrations_config import DemonstrationConfig
 from reconverge.envs.episodes import Episode, EpisodeStore, episode_seed
 from reconverge.envs.errors import DamagedFile, ReconvergeError, UnsupportedEnvironment
+from reconverge.envs.expert_paces import unhurried
 from reconverge.envs.experts import Expert, check_expert, run_expert
 from reconverge.envs.recorded_episodes import recorded_batches
 from reconverge.envs.simulator_fingerprint import simulator_fingerprint
@@ -151,13 +152,15 @@ def collection_name(task: Task, config: DemonstrationConfig, episodes: int) -> s
     depends = [FORMAT, task.name, task.horizon, episodes, config.hold_steps, config.seed, simulator_version(task)]
     depends += [] if task.expert is None else [task.expert.identity]
     depends += [] if config.action_noise == 0 else [f"action noise {config.action_noise!r}"]
-    depends += [] if _paces(task, config) == (1.0,) else [f"paces {config.paces!r}"]
+    depends += [] if (paces := _paces(task, config)) == (1.0,) else [f"paces {paces!r}"]
     digest = hashlib.sha256(json.dumps(depends).encode()).hexdigest()[:12]
     return f"{task_file(task.name)}-{episodes}-{digest}"
 
 
 def _paces(task: Task, config: DemonstrationConfig) -> tuple[float, ...]:
-    return config.paces if task.expert is None else (1.0,)
+    if task.expert is not None:
+        return (1.0,)
+    return config.paces if config.hasty else unhurried(task.name, config.paces)
 
 
 def _seeds(task: Task, config: DemonstrationConfig, batch: int) -> list[int]:

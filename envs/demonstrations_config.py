@@ -23,3 +23,6 @@ class DemonstrationConfig:
     action_noise: float = 0.0
     """Standard deviation of Gaussian noise on the actions that an expert executes, in the policy's units, [-1, 1]. Its clean actions are what is
     recorded (DART): the noise takes it to states beside its path, and what it teaches is what it wanted to do there."""
+    hasty: bool = True
+    """Whether a Meta-World script may be tried at paces at which it is hasty, and fails more often than more slowly (envs/expert_paces.py). Where
+    it may, demonstrations of a task mix two ways of moving in similar situations, and a policy confuses them."""

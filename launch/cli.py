@@ -26,7 +26,7 @@ from pathlib import Path
 import tyro
 
 from reconverge.envs.errors import ConfigError, ReconvergeError, UnknownName
-from reconverge.launch.commands import COMMANDS, Command, Sweep, Train
+from reconverge.launch.commands import COMMANDS, Collect, Command, ExportDemonstrations, Sweep, Train
 from reconverge.launch.config_file import flat
 from reconverge.launch.presets import PRESETS, find_preset
 from reconverge.launch.process_rank import process_rank
@@ -118,16 +118,21 @@ def parse(kind: type[Command], words: Sequence[str], program: str) -> Command | 
 
 
 def _base(kind: type[Command], words: Sequence[str]) -> Command | None:
-    """What the flags override: the preset, or the configuration of the run that `train` resumes."""
-    if kind is Sweep:
-        # The number of threads changes last digits: were it left to --jobs, the results of a sweep would depend on that.
-        return Sweep(config=dataclasses.replace(find_preset(_value_of("--preset", words) or Sweep.preset), threads=1))
-    if kind is not Train:
+    """What the flags override: the preset, or of it the demonstrations, or the configuration of the run that `train` resumes."""
+    if not issubclass(kind, (Train, Sweep, Collect, ExportDemonstrations)):
         return tyro.MISSING_NONPROP
     preset, resumed = _value_of("--preset", words), _value_of("--resume", words)
-    if resumed and not preset:
+    if kind is Train and resumed and not preset:
         return Train(config=RunFolder.open(Path(resumed)).config)
-    return Train(config=find_preset(preset or Train.preset))
+    found = find_preset(preset or kind.preset)
+    if kind is Train:
+        return Train(config=found)
+    if kind is Sweep:
+        # The number of threads changes last digits: were it left to --jobs, the results of a sweep would depend on that.
+        return Sweep(config=dataclasses.replace(found, threads=1))
+    if kind is Collect:
+        return Collect(tyro.MISSING, demonstrations=found.demonstrations)
+    return ExportDemonstrations(tyro.MISSING, tyro.MISSING, tyro.MISSING, demonstrations=found.demonstrations)
 
 
 def _value_of(flag: str, words: Sequence[str]) -> str | None:

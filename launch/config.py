@@ -147,6 +147,7 @@ _RANGES: tuple[tuple[str, float, float], ...] = (
     ("replay.generator.updates", 0, inf),
     ("replay.generator.batch_size", 2, inf),
     ("replay.generator.learning_rate", 0, inf),
+    ("replay.generator.touch_scale_m", 0, inf),
     ("demonstrations.episodes", 1, inf),
     ("demonstrations.hold_steps", 0, inf),
     ("demonstrations.seed", 0, inf),

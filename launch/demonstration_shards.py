@@ -58,7 +58,7 @@ class Wanted:
     def order(self, batch: int) -> PartOrder:
         config, curriculum_file = self.config, self.curriculum_file
         # One process simulates: room for more is left to more shards.
-        numbers = (self.episodes, config.hold_steps, config.seed, min(1, config.workers), batch)
+        numbers = (self.episodes, config.hold_steps, config.seed, min(1, config.workers), batch, int(config.hasty))
         words = (str(curriculum_file), config.folder, *map(str, numbers), str(config.action_noise), *map(str, config.paces))
         shard = batch_folder(self.collection, batch)
         return PartOrder(f"{self.task.name} batch {batch}", MODULE, words, curriculum_file, shard.with_suffix(".log"), shard)
@@ -109,9 +109,9 @@ def make_shards(start: Callable[[ProcessOrder], Running], wanted: Sequence[Wante
 def main(words: Sequence[str]) -> int:
     """Make one shard; its exit code means what it means for `reconverge collect`."""
     curriculum_file, folder = words[:2]
-    episodes, hold_steps, seed, workers, batch = map(int, words[2:7])
-    action_noise, *paces = map(float, words[7:])
-    config = DemonstrationConfig(episodes, hold_steps, seed, tuple(paces), workers, folder, action_noise)
+    episodes, hold_steps, seed, workers, batch, hasty = map(int, words[2:8])
+    action_noise, *paces = map(float, words[8:])
+    config = DemonstrationConfig(episodes, hold_steps, seed, tuple(paces), workers, folder, action_noise, bool(hasty))
 
     def work() -> int:
         (task,) = load_curriculum(curriculum_file, trusting=False).tasks

@@ -24,8 +24,10 @@ class Preset:
 
 SCRIPTED = PolicyConfig(temperature=0.0, trained_timesteps="sampler")
 """For demonstrations of one scripted expert, who does one thing in one situation: there is nothing to sample (docs/results.md)."""
-PATIENT = DemonstrationConfig(paces=(1.0, 0.7, 0.5, 0.35))
-"""An expert that tries again more slowly, so that starts which it fails at its own pace are demonstrated too (docs/results.md)."""
+PATIENT = DemonstrationConfig(hold_steps=20, paces=(1.0, 0.7, 0.5, 0.35), hasty=False)
+"""An expert that is never hasty, tries again more slowly where it fails, and goes on to its goal after the first success (docs/results.md)."""
+CLOSE = ReplayConfig(generator=GeneratorConfig(touch_scale_m=0.05))
+"""A generator that is told finely where hand, object and goal are to each other when they are close (docs/results.md)."""
 
 PRESETS: dict[str, Preset] = {
     "smoke": Preset(
@@ -50,13 +52,14 @@ PRESETS: dict[str, Preset] = {
             curriculum="cw10:3",
             policy=SCRIPTED,
             demonstrations=PATIENT,
+            replay=CLOSE,
             train=TrainConfig(updates=1500),
             recovery=RecoveryConfig(grid=(2, 10, 50, 100, 200, 500, 1000)),
         ),
     ),
     "cw10": Preset(
         "Continual World 10 with the small network, eight minutes on two CPU cores",
-        RunConfig(curriculum="cw10", policy=SCRIPTED, demonstrations=PATIENT),
+        RunConfig(curriculum="cw10", policy=SCRIPTED, demonstrations=PATIENT, replay=CLOSE),
     ),
     "cw10-paper": Preset(
         "Continual World 10 with the published network and budget; needs a GPU",

@@ -22,6 +22,8 @@ class GeneratorConfig:
     """Windows per update."""
     learning_rate: float = 5e-3
     """Peak learning rate of AdamW (one-cycle)."""
+    touch_scale_m: float = 0.0
+    """Distance in metres within which it is told finely where hand, objects and goal are to each other; 0: each where it is in the room."""
 
 
 @dataclass(frozen=True)

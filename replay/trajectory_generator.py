@@ -2,8 +2,8 @@
 
 Conditioned on the start time, one batch over all times covers whole trajectories without an autoregressive
 roll-out, hence without drift along a trajectory (the idea of t-DGR). What is generated is the window's
-code (see `window_code`), standardised per task: a number that never varies in a task has spread zero and comes
-out exactly.
+code (see `window_code`), with places relative to each other (see `relative_places`) where the configuration asks for it, standardised per
+task: a number that never varies in a task has spread zero and comes out exactly.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from reconverge.policy.optimizer import StageOptimizer
 from reconverge.policy.random_streams import RandomStreams, seeded_initialisation, torch_stream
 from reconverge.policy.saved_arrays import fill
 from reconverge.replay.config import GeneratorConfig
+from reconverge.replay.relative_places import to_absolute, to_relative
 from reconverge.replay.window_code import WindowCode
 
 CLIP = 6.0  # standard deviations: generated numbers stay within what a task has shown, give or take
@@ -40,13 +41,17 @@ class TrajectoryGenerator(nn.Module):
     """Generates windows of the tasks that it has learned.
 
     Attributes:
-        mean, spread: (T, size) of each task's code; spread is 0 where a number never varies.
+        mean, spread: (T, size) of each task's numbers, that is of its code, with places relative to each other where `touch_scale_m` asks for
+            it (see `relative_places`); spread is 0 where a number never varies.
+        lowest, highest: (T, size) of each task's code, with relative places alone: what is generated stays between them.
         time_quantiles: (T, 65) of each task's start times, in [0, 1].
     """
 
     mean: Tensor
     spread: Tensor
     time_quantiles: Tensor
+    lowest: Tensor
+    highest: Tensor
 
     def __init__(self, config: GeneratorConfig, code: WindowCode, tasks: int, seed: int) -> None:
         super().__init__()
@@ -57,6 +62,10 @@ class TrajectoryGenerator(nn.Module):
         self.register_buffer("mean", torch.zeros(tasks, code.size))
         self.register_buffer("spread", torch.zeros(tasks, code.size))
         self.register_buffer("time_quantiles", torch.zeros(tasks, TIME_QUANTILES))
+        self.is_relative = config.touch_scale_m > 0 and len(code.places) > 1
+        if self.is_relative:
+            self.register_buffer("lowest", torch.zeros(tasks, code.size))
+            self.register_buffer("highest", torch.zeros(tasks, code.size))
 
     @large_products()
     @torch.no_grad()
@@ -74,7 +83,7 @@ class TrajectoryGenerator(nn.Module):
         standardised = self.diffusion.sample(
             lambda noisy, timestep: self.denoiser.denoise(noisy, timestep, prepared), (self.code.size,), streams, device
         )
-        return self.code.decode(self.mean[task] + self.spread[task] * standardised), times
+        return self._observations(task, self.mean[task] + self.spread[task] * standardised), times
 
     @large_products()
     def learn(
@@ -118,17 +127,31 @@ class TrajectoryGenerator(nn.Module):
         parameters.values.copy_(averaged)
 
     def _measure(self, task: int, observations: Tensor, times: Tensor) -> None:
-        code = self.code.encode(observations)
-        spread = code.std(0)
-        self.mean[task] = code.mean(0)
+        numbers = self._numbers(observations)
+        spread = numbers.std(0)
+        self.mean[task] = numbers.mean(0)
+        if self.is_relative:
+            self.lowest[task], self.highest[task] = self.code.encode(observations).aminmax(dim=0)
         self.spread[task] = torch.where(spread > SMALLEST_SPREAD, spread, 0.0)
         self.time_quantiles[task] = torch.quantile(times.float(), torch.linspace(0, 1, TIME_QUANTILES, device=times.device))
 
     def _standardise(self, task: int, observations: Tensor, times: Tensor) -> tuple[Tensor, Tensor]:
-        deviation = self.code.encode(observations) - self.mean[task]
+        deviation = self._numbers(observations) - self.mean[task]
         spread = self.spread[task]
         standardised = torch.where(spread > 0, deviation / spread.clamp_min(SMALLEST_SPREAD), 0.0).clamp(-CLIP, CLIP)
         return standardised, self._condition(torch.full((len(times),), task, device=times.device), times)
+
+    def _numbers(self, observations: Tensor) -> Tensor:
+        """(B, To, Do) -> (B, size): what is generated."""
+        code = self.code.encode(observations)
+        return to_relative(code, self.code.places, self.config.touch_scale_m) if self.is_relative else code
+
+    def _observations(self, task: int, numbers: Tensor) -> Tensor:
+        """The windows of these numbers. Relative places may lead anywhere: the code stays within what the task has shown."""
+        if self.is_relative:
+            code = to_absolute(numbers, self.code.places, self.config.touch_scale_m)
+            numbers = code.clamp(self.lowest[task], self.highest[task])
+        return self.code.decode(numbers)
 
     def _condition(self, task: Tensor, times: Tensor) -> Tensor:
         label = one_hot(task, self.tasks).float()

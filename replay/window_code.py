@@ -32,6 +32,14 @@ class WindowCode:
     def size(self) -> int:
         return self.frames * self.frame_size + self.constant_size
 
+    @property
+    def places(self) -> tuple[int, ...]:
+        """Where the positions that the layout declares begin in the code: those of the newest frame, and of what is constant."""
+        ranges = [(self.layout.frame, 0), (self.layout.constant, self.frames * self.frame_size)]
+        return tuple(
+            place - bounds[0] + offset for place in self.layout.positions for bounds, offset in ranges if bounds and bounds[0] <= place < bounds[1]
+        )
+
     def encode(self, observations: Tensor) -> Tensor:
         """(B, To, Do) -> (B, size)."""
         frames = observations[..., slice(*self.layout.frame)]

@@ -16,11 +16,12 @@ from typing import Any
 import pytest
 import yaml
 
+from reconverge.envs.demonstrations_config import DemonstrationConfig
 from reconverge.envs.errors import ConfigError, RenderingUnavailable
 from reconverge.envs.tasks import task_names
 from reconverge.launch import doctor
 from reconverge.launch.cli import guarded, main, parse
-from reconverge.launch.commands import COMMANDS, Train
+from reconverge.launch.commands import COMMANDS, Collect, ExportDemonstrations, Train
 from reconverge.launch.commands.command import check_device
 from reconverge.launch.config import METHODS, RunConfig
 from reconverge.launch.presets import PRESETS, find_preset
@@ -74,6 +75,20 @@ def training(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., N
 
 
 # help and lists ------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("words", [["cw10"], ["cw10", "--format", "hdf5", "--output-dir", "new"]])
+def test_demonstrations_are_those_of_the_preset_where_no_flag_says_otherwise(words: list[str]) -> None:
+    kind: type[Collect | ExportDemonstrations] = Collect if len(words) == 1 else ExportDemonstrations
+
+    def taken(*flags: str) -> DemonstrationConfig:
+        command = parse(kind, [*words, *flags], "reconverge")
+        assert isinstance(command, kind)
+        return command.demonstrations
+
+    assert taken() == find_preset("quickstart").demonstrations == resolved().demonstrations
+    assert taken("--preset", "cw10-paper") == find_preset("cw10-paper").demonstrations
+    assert taken("--preset=cw10", "--paces", "0.5") == dataclasses.replace(find_preset("cw10").demonstrations, paces=(0.5,))
 
 
 @pytest.mark.parametrize("words", [[], ["--help"], *([name, "--help"] for name in COMMANDS), ["list", "tasks"], ["train", "--print-config"]])

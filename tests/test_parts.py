@@ -286,6 +286,6 @@ def test_options_of_a_cluster_are_checked(command: str, words: str, hint: str, c
 
 
 def test_collect_shows_how_often_the_expert_succeeds(tmp_path: Path, unsure: list[int], capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["collect", "point-reach:1", "--episodes", "5", "--workers", "0", "--output-dir", str(tmp_path), "--quiet"]) == 0
+    assert main(["collect", "point-reach:1", "--episodes", "5", "--workers", "0", "--folder", str(tmp_path), "--quiet"]) == 0
     task, kept, attempts, percent, *_ = capsys.readouterr().out.splitlines()[-1].split()
     assert (task, kept) == ("point-reach-0", "5") and int(percent) == round(100 * 5 / int(attempts)) < 100

@@ -193,8 +193,8 @@ def files(folder: Path) -> dict[str, bytes]:
 @pytest.mark.slow
 def test_two_nodes_collect_the_bytes_of_one_machine_also_when_a_node_dies(cluster: Any, tmp_path: Path) -> None:
     words = "point-reach:2 --episodes 80 --workers 0"
-    table = finished(reconverge(tmp_path, f"collect {words} --output-dir local --quiet"))
-    process = reconverge(tmp_path, f"collect {words} --output-dir ray --quiet --backend ray --ray-address {cluster.address}")
+    table = finished(reconverge(tmp_path, f"collect {words} --folder local --quiet"))
+    process = reconverge(tmp_path, f"collect {words} --folder ray --quiet --backend ray --ray-address {cluster.address}")
 
     # one node goes while each makes a batch
     made = lambda: list((tmp_path / "ray").glob("*.partial/batch-????"))  # noqa: E731
@@ -206,7 +206,7 @@ def test_two_nodes_collect_the_bytes_of_one_machine_also_when_a_node_dies(cluste
     assert table in finished(process)  # Ray, too, has something to say about the node
     assert files(tmp_path / "ray") == files(tmp_path / "local")
     # nothing to make: nobody is asked
-    assert finished(reconverge(tmp_path, f"collect {words} --output-dir ray --quiet --backend ray --ray-address 127.0.0.1:1")) == table
+    assert finished(reconverge(tmp_path, f"collect {words} --folder ray --quiet --backend ray --ray-address 127.0.0.1:1")) == table
 
 
 @pytest.mark.slow

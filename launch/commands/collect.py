@@ -23,13 +23,14 @@ from reconverge.launch.progress import Progress
 class Collect(Command):
     """Collect the expert's demonstrations of every task of a curriculum ahead of training, and show the expert's own success.
 
-    Training finds them in the default folder, if it needs the same: the presets cw10 and quickstart do, with the paces of the first example.
-    An interrupted collection goes on where it stopped. On Ray a task is a batch of 20 attempts; the machines must share the folder in which
-    the command is started, and have this package in the same place.
+    Training finds them in the default folder, with the same preset or the same settings of the demonstrations. An interrupted
+    collection goes on where it stopped. On Ray a task is a batch of 20 attempts; the machines must share the folder in which the command
+    is started, and have this package in the same place.
 
     Examples:
-      reconverge collect cw10 --paces 1.0 0.7 0.5 0.35
+      reconverge collect cw10 --preset cw10
       reconverge collect mine.yaml --workers 8
+      reconverge collect cw10:3 --episodes 50 --paces 0.5 --folder runs/slow
       reconverge collect cw10 --backend ray --ray-address 10.0.0.7:6379
     """
 
@@ -37,20 +38,9 @@ class Collect(Command):
 
     curriculum: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="CURRICULUM")]
     """Name of a curriculum, a prefix such as `cw10:3`, a random order such as `cw10:shuffle-7`, or a YAML file."""
-    episodes: int = DemonstrationConfig.episodes
-    """Successful episodes per task, unless the curriculum gives its own."""
-    hold_steps: int = DemonstrationConfig.hold_steps
-    """Steps kept after the first success."""
-    seed: int = DemonstrationConfig.seed
-    """Seed of the expert's episodes."""
-    action_noise: float = DemonstrationConfig.action_noise
-    """Standard deviation of Gaussian noise on the actions that are executed, in [-1, 1] units; the clean ones are recorded."""
-    paces: tuple[float, ...] = DemonstrationConfig.paces
-    """Gains of a scripted expert's motion, tried on every start in this order until it succeeds; 1 is as it was written."""
-    workers: int = DemonstrationConfig.workers
-    """Simulator processes on this machine; a batch on Ray has one, or none with 0. The demonstrations do not depend on it."""
-    output_dir: Path = Path(DemonstrationConfig.folder)
-    """Folder of the demonstrations."""
+    preset: str = "quickstart"
+    """Where the settings of the demonstrations come from; training with this preset finds them. `reconverge list presets` shows them all."""
+    demonstrations: Annotated[DemonstrationConfig, tyro.conf.arg(name="")] = field(default_factory=DemonstrationConfig)
     overwrite: bool = False
     """Collect again what the folder already holds."""
     quiet: bool = False
@@ -58,7 +48,7 @@ class Collect(Command):
     cluster: Annotated[Cluster, tyro.conf.arg(name="")] = field(default_factory=Cluster)
 
     def run(self, command_line: str) -> int:
-        config = DemonstrationConfig(self.episodes, self.hold_steps, self.seed, self.paces, self.workers, str(self.output_dir), self.action_noise)
+        config, folder = self.demonstrations, Path(self.demonstrations.folder)
         check(RunConfig(demonstrations=config))
         self.cluster.check()
         curriculum = load_curriculum(self.curriculum)
@@ -71,11 +61,11 @@ class Collect(Command):
                 self._collect_on_ray(curriculum, config, progress)
             for number, stage in enumerate(curriculum.stages, 1):
                 progress.stage(number, len(curriculum.stages), stage.task.name)
-                episodes = stage.demonstrations or self.episodes
+                episodes = stage.demonstrations or config.episodes
                 if self.overwrite and self.cluster.backend == "local":
-                    shutil.rmtree(self.output_dir / collection_name(stage.task, config, episodes), ignore_errors=True)
+                    shutil.rmtree(folder / collection_name(stage.task, config, episodes), ignore_errors=True)
                 with progress.phase("demonstrations", episodes) as tick:
-                    found = collect(stage.task, config, episodes, self.output_dir, tick.at)
+                    found = collect(stage.task, config, episodes, folder, tick.at)
                 low, high = wilson(found.successes, found.attempts)
                 row = {"task": stage.task.name, "kept": len(found.episodes), "attempts": found.attempts, "episodes": found.attempts}
                 rows.append({**row, "rate": found.ceiling, "wilson_low": low, "wilson_high": high})
@@ -88,7 +78,7 @@ class Collect(Command):
         """Have a cluster make every batch that is missing, so that collecting only has to put them together."""
         from reconverge.launch.demonstration_shards import Wanted, make_shards
 
-        counts = {(stage.task, stage.demonstrations or self.episodes): None for stage in curriculum.stages}
+        counts = {(stage.task, stage.demonstrations or config.episodes): None for stage in curriculum.stages}
         wanted = [Wanted(task, replace(config, episodes=episodes), episodes) for task, episodes in counts]
         if not self.overwrite and not any(want.missing() for want in wanted):
             return

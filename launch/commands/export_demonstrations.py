@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
@@ -42,25 +42,14 @@ class ExportDemonstrations(Command):
     """Folder to write; it must be new or empty."""
     fps: MaybeInt = None
     """Frames per second of a LeRobot data set; by default those of the tasks' steps, rounded, where all tasks agree in them."""
-    episodes: int = DemonstrationConfig.episodes
-    """Successful episodes per task, unless the curriculum gives its own."""
-    hold_steps: int = DemonstrationConfig.hold_steps
-    """Steps kept after the first success."""
-    seed: int = DemonstrationConfig.seed
-    """Seed of the expert's episodes."""
-    action_noise: float = DemonstrationConfig.action_noise
-    """Standard deviation of Gaussian noise on the actions that are executed, in [-1, 1] units; the clean ones are recorded."""
-    paces: tuple[float, ...] = DemonstrationConfig.paces
-    """Gains of a scripted expert's motion, tried on every start in this order until it succeeds; 1 is as it was written."""
-    workers: int = DemonstrationConfig.workers
-    """Simulator processes. The demonstrations do not depend on it."""
-    folder: Path = Path(DemonstrationConfig.folder)
-    """Where collected demonstrations are kept."""
+    preset: str = "quickstart"
+    """Where the settings of the demonstrations come from; `reconverge list presets` shows them all."""
+    demonstrations: Annotated[DemonstrationConfig, tyro.conf.arg(name="")] = field(default_factory=DemonstrationConfig)
     quiet: bool = False
     """Show no progress."""
 
     def run(self, command_line: str) -> int:
-        config = DemonstrationConfig(self.episodes, self.hold_steps, self.seed, self.paces, self.workers, str(self.folder), self.action_noise)
+        config = self.demonstrations
         check(RunConfig(demonstrations=config))
         wanted = self._wanted(RunConfig(demonstrations=config))
         from reconverge.launch.demonstration_folder import refuse_filled
@@ -79,7 +68,7 @@ class ExportDemonstrations(Command):
             for number, (task, count) in enumerate(wanted.items(), 1):
                 progress.stage(number, len(wanted), task.name)
                 with progress.phase("demonstrations", count) as tick:
-                    found.append(collect(task, config, count, self.folder, tick.at))
+                    found.append(collect(task, config, count, Path(config.folder), tick.at))
         if self.format == "lerobot":
             from reconverge.launch.lerobot_export import write_lerobot
 
@@ -100,5 +89,5 @@ class ExportDemonstrations(Command):
     def _wanted(self, config: RunConfig) -> dict[Task, int]:
         """Task -> how many of its episodes; of a task that comes back in a curriculum the most that a stage wants."""
         if self.curriculum in task_names() or f"{self.curriculum}-v3" in task_names():
-            return {find_task(self.curriculum): self.episodes}
+            return {find_task(self.curriculum): self.demonstrations.episodes}
         return demonstration_budgets(plan_stages(config, load_curriculum(self.curriculum)))
