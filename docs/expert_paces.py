@@ -1,6 +1,6 @@
 """How often Meta-World's scripts succeed at each pace, for `results/expert_paces.csv` and the table in `envs/expert_paces.py`.
 
-    python docs/expert_paces.py                 all 50 tasks, some minutes on two cores
+    python docs/expert_paces.py                 all 50 tasks, ten minutes on one core
     python docs/expert_paces.py push-back-v3    prints, writes nothing
 
 An attempt is one of a collection with the seed `SEED`, which no run uses. `steps` is how long a success takes, on average.
@@ -36,7 +36,7 @@ def rows_of(name: str, simulators: Simulators) -> list[dict[str, object]]:
 
 def main(names: list[str]) -> None:
     rows: list[dict[str, object]] = []
-    with Simulators(2) as simulators:
+    with Simulators(1) as simulators:
         for name in names or [f"{name}-v3" for name in METAWORLD_NAMES]:
             found = rows_of(name, simulators)
             print(name, *(f"{row['pace']}: {row['successes']} ({row['steps']})" for row in found), sep="   ", flush=True)

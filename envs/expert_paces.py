@@ -1,7 +1,7 @@
 """Where Meta-World's scripts are hasty: paces at which a script fails more often than it does more slowly.
 
 The script of push-back, say, sets off for the goal as soon as the hand is close to the object, and at its own pace the fingers have not closed
-by then: 7 of 10 starts succeed, at half the pace nearly all. Demonstrations of both paces side by side teach a policy to set off at either
+by then: two of three starts succeed, at half the pace nearly all. Demonstrations of both paces side by side teach a policy to set off at either
 moment, and it misses the object (docs/results.md). Measured by docs/expert_paces.py, for all 50 tasks, in results/expert_paces.csv.
 """
 
