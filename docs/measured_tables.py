@@ -12,16 +12,20 @@ The path is seen from the document; the name is that of a heading in the file. A
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-PLACE = re.compile(r"(<!-- table: (\S+?)#(\S+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
+PLACE = re.compile(r"(<!-- table: (\S+?)#(\S+) -->\n)((?!<!-- table:).)*?(<!-- end of table -->)", re.DOTALL)
 
 
 def filled(text: str, folder: Path) -> str:
-    """The text of a document in `folder` with every table as it stands in its file. Raises KeyError for a table that is not there."""
-    return PLACE.sub(lambda place: f"{place[1]}{tables_in(folder / place[2])[place[3]]}{place[4]}", text)
+    """The text of a document in `folder` with every table as it stands in its file.
+
+    Raises KeyError for a table, OSError for a file that is not there.
+    """
+    return PLACE.sub(lambda place: f"{place[1]}{tables_in(folder / place[2])[place[3]]}{place[5]}", text)
 
 
 def tables_in(path: Path) -> dict[str, str]:
@@ -30,14 +34,21 @@ def tables_in(path: Path) -> dict[str, str]:
     return {name.lower().replace(" ", "-"): f"{body.strip()}\n" for name, body in zip(parts[::2], parts[1::2], strict=True)}
 
 
-def main() -> None:
+def main() -> int:
+    failed = 0
     for document in DOCUMENTS:
         text = document.read_text(encoding="utf-8")
-        new = filled(text, document.parent)
+        try:
+            new = filled(text, document.parent)
+        except (KeyError, OSError) as error:
+            print(f"{document.relative_to(ROOT)}: left as it was, a table is missing: {error}")
+            failed = 1
+            continue
         if new != text:
             document.write_text(new, encoding="utf-8")
             print(f"{document.relative_to(ROOT)}: tables copied in anew")
+    return failed
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

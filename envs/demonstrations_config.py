@@ -25,4 +25,5 @@ class DemonstrationConfig:
     recorded (DART): the noise takes it to states beside its path, and what it teaches is what it wanted to do there."""
     hasty: bool = True
     """Whether a Meta-World script may be tried at paces at which it is hasty, and fails more often than more slowly (envs/expert_paces.py). Where
-    it may, demonstrations of a task mix two ways of moving in similar situations, and a policy confuses them."""
+    it may, demonstrations of a task mix two ways of moving in similar situations, and a policy confuses them. Without, at least the slowest
+    of the paces is tried."""

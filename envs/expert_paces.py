@@ -19,9 +19,9 @@ DEPENDABLE: Mapping[str, float] = {
 
 
 def unhurried(task_name: str, paces: Sequence[float]) -> tuple[float, ...]:
-    """The paces at which the script of the task is not hasty, in their order; all of them where it is at each."""
+    """The paces at which the script of the task is not hasty, in their order; the slowest where it is at each."""
     limit = DEPENDABLE.get(task_name, max(paces))
-    return tuple(pace for pace in paces if pace <= limit) or tuple(paces)
+    return tuple(pace for pace in paces if pace <= limit) or (min(paces),)
 
 
 def fastest_dependable(rates: Mapping[float, float]) -> float:

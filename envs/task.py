@@ -27,6 +27,13 @@ class ObservationLayout:
     constant: tuple[int, int] | None = None
     positions: tuple[int, ...] = ()
 
+    def __post_init__(self) -> None:
+        """Raise ValueError for a position that does not lie within what a window's code holds: the frame, or what is constant."""
+        held = [bounds for bounds in (self.frame, self.constant) if bounds]
+        for start in self.positions:
+            if not any(low <= start and start + 3 <= high for low, high in held):
+                raise ValueError(f"the position that begins at {start} must lie within one of {held}")
+
 
 @dataclass(frozen=True)
 class Task:

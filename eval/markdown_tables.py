@@ -46,7 +46,7 @@ def markdown_tables(experiment: Experiment) -> str:
         "Cost": _costs(experiment.costs),
     }
     parts = [f"## {name}\n\n{_table(lines)}" for name, lines in tables.items() if len(lines) > 1]
-    return "<!-- Written by reconverge report. In brackets: 95 % intervals, over seeds; *: one seed, over its episodes. -->\n\n" + "\n".join(parts)
+    return "<!-- Written by reconverge report. In brackets: 95 % intervals, over seeds where it does not say otherwise. -->\n\n" + "\n".join(parts)
 
 
 def escaped(text: str) -> str:
@@ -67,7 +67,7 @@ def _methods(rows: Sequence[MethodRow]) -> Lines:
     heading = ["method", "seeds", "episodes", "success at the end, %", "IQM, %", "just learned, %", "forgetting, points"]
     lines = [[*heading, *(["published success, %", "published forgetting, points"] if published else [])]]
     for row in rows:
-        mark = "" if row.success.over == "seeds" else r"\*"
+        mark = "" if row.success.over == "seeds" else ", over episodes"
         figures = [_estimate(row.success), _rate(row.success_iqm), _estimate(row.just_learned), _difference(row.forgetting.interval)]
         beside = _published(row.published) if published else []
         lines.append([escaped(row.label), f"{len(row.seeds)}{mark}", f"{row.episodes:,}", *figures, *beside])
@@ -87,8 +87,9 @@ def _experts(experiment: Experiment) -> list[tuple[str, dict[str, float]]]:
     """How often the expert itself succeeds: one row, or one per group where they were shown different experts."""
     found = {group.label: {ceiling.task: ceiling.rate for run in group.runs for ceiling in run.ceilings} for group in experiment.groups}
     shown = {label: rates for label, rates in found.items() if rates}
-    if len({frozenset(rates.items()) for rates in shown.values()}) == 1:
-        return [("the expert itself", next(iter(shown.values())))]
+    together = {task: rate for rates in shown.values() for task, rate in rates.items()}
+    if shown and all(together[task] == rate for rates in shown.values() for task, rate in rates.items()):
+        return [("the expert itself", together)]
     return [(f"the expert of {escaped(label)}", rates) for label, rates in shown.items()]
 
 
@@ -130,7 +131,7 @@ def _plasticity(rows: Sequence[PlasticityRow]) -> Lines:
 
 
 def _costs(rows: Sequence[CostRow]) -> Lines:
-    lines = [["method", "runs", "minutes a run", "bytes kept", "of past tasks' data", "one query", "one update", "a run"]]
+    lines = [["method", "runs", "minutes a run", "bytes kept", "of past tasks' data", "FLOPs of one query", "of one update", "of a run"]]
     for row in rows:
         minutes = f"{_number(row.minutes)} ({_number(row.shortest)} to {_number(row.longest)})" if row.seeds > 1 else _number(row.minutes)
         kept = [ABSENT if math.isnan(count) else size(round(count)) for count in (row.kept_bytes, row.past_data_bytes)]
@@ -167,7 +168,7 @@ def _published(found: PublishedSuccess | None) -> list[str]:
 
 def _median(found: MedianUpdates) -> str:
     within = median_bounds(found)
-    return f"{median(found)} ({within})" if within else median(found)
+    return f"{median(found)} (95 %: {within})" if within else median(found)
 
 
 def _published_median(found: PublishedSpread | None) -> list[str]:

@@ -94,6 +94,9 @@ def check_device_name(device: str) -> None:
         raise ConfigError(f"device is {shown(device)}; use cpu, cuda or cuda:1")
 
 
+FINEST_TOUCH_M = 1e-4
+"""Below a tenth of a millimetre nothing is known of where things are, and float32 runs out of numbers."""
+
 _RANGES: tuple[tuple[str, float, float], ...] = (
     ("seed", 0, 2**31 - 1),
     ("threads", 1, inf),
@@ -192,6 +195,8 @@ def _check_timeline(config: RunConfig) -> None:
     if config.replay.source == "generator":
         _check_temperature(policy.sampler, config.replay.label_temperature, "replay.label_temperature")
     generator = config.replay.generator
+    if 0 < generator.touch_scale_m < FINEST_TOUCH_M:
+        raise ConfigError(f"replay.generator.touch_scale_m is {generator.touch_scale_m}; give at least {FINEST_TOUCH_M} m, or 0 for none")
     if generator.sampling_steps > generator.timesteps:
         raise ConfigError(f"replay.generator.sampling_steps {generator.sampling_steps} exceeds its timesteps {generator.timesteps}; lower it")
 

@@ -6,7 +6,7 @@
     collect      as on one machine; it finds all its batches there     the same bytes, however many machines made them
 
 Started as `python -m reconverge.launch.demonstration_shards CURRICULUM.yaml FOLDER EPISODES HOLD_STEPS SEED WORKERS BATCH
-ACTION_NOISE PACE...`, this makes one shard.
+HASTY ACTION_NOISE PACE...`, this makes one shard.
 """
 
 from __future__ import annotations
@@ -70,12 +70,13 @@ class Wanted:
 
 
 def wanted_by(jobs: Iterable[Job]) -> list[Wanted]:
-    """What the jobs of a sweep need, each once."""
-    return list({
-        Wanted(task, replace(job.config.demonstrations, episodes=count), count): None
+    """What the jobs of a sweep need, each collection once."""
+    wanted = [
+        Wanted(task, replace(job.config.demonstrations, episodes=count), count)
         for job in jobs
         for task, count in demonstration_budgets(job.plans).items()
-    })  # fmt: skip
+    ]
+    return list({want.collection: want for want in wanted}.values())
 
 
 def make_shards(start: Callable[[ProcessOrder], Running], wanted: Sequence[Wanted], limit: int, progress: Progress) -> list[str]:

@@ -23,7 +23,7 @@ class Preset:
 
 
 SCRIPTED = PolicyConfig(temperature=0.0, trained_timesteps="sampler")
-"""For demonstrations of one scripted expert, who does one thing in one situation: there is nothing to sample (docs/results.md)."""
+"""For demonstrations of one scripted expert, who does one thing in one situation: there is nothing to sample (docs/results_earlier.md)."""
 PATIENT = DemonstrationConfig(hold_steps=20, paces=(1.0, 0.7, 0.5, 0.35), hasty=False)
 """An expert that is never hasty, tries again more slowly where it fails, and goes on to its goal after the first success (docs/results.md)."""
 CLOSE = ReplayConfig(generator=GeneratorConfig(touch_scale_m=0.05))

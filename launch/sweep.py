@@ -340,7 +340,7 @@ def _demonstrations(job: Job) -> tuple[object, ...]:
     """All that a job's demonstrations depend on, and where they are kept."""
     settings, stages = job.config.demonstrations, job.curriculum.stages
     wanted = frozenset((stage.task.name, stage.demonstrations) for stage in stages)
-    return settings.folder, settings.seed, settings.hold_steps, settings.action_noise, settings.paces, wanted
+    return settings.folder, settings.seed, settings.hold_steps, settings.action_noise, settings.paces, settings.hasty, wanted
 
 
 # summary ---------------------------------------------------------------------------------------------------------------------------

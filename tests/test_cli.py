@@ -88,6 +88,7 @@ def test_demonstrations_are_those_of_the_preset_where_no_flag_says_otherwise(wor
 
     assert taken() == find_preset("quickstart").demonstrations == resolved().demonstrations
     assert taken("--preset", "cw10-paper") == find_preset("cw10-paper").demonstrations
+    assert taken("--hasty", "True").hasty and not taken("--preset", "smoke", "--hasty", "False").hasty
     assert taken("--preset=cw10", "--paces", "0.5") == dataclasses.replace(find_preset("cw10").demonstrations, paces=(0.5,))
 
 

@@ -47,12 +47,16 @@ def test_every_table_is_there_with_whole_rows(experiment: Experiment) -> None:
 
 def test_the_figures_are_those_of_the_experiment_with_seeds_and_intervals(experiment: Experiment) -> None:
     tables = tables_of(markdown_tables(experiment))
-    assert [row[:2] for row in tables["Success"][1:]] == [["replay", "2"], [r"my\|method", "2"], ["finetune", r"1\*"]]
+    assert [row[:2] for row in tables["Success"][1:]] == [["replay", "2"], [r"my\|method", "2"], ["finetune", "1, over episodes"]]
     for row, method in zip(tables["Success"][1:], experiment.methods, strict=True):
         found = method.success.interval
         assert row[3] == f"{100 * found.mean:.1f} ({max(0, 100 * found.low):.1f} to {min(100, 100 * found.high):.1f})"
     assert [row[0] for row in tables["Differences"][1:]] == [r"my\|method − replay", "finetune − replay"]
-    assert len(tables["Recovery"]) == 1 + len(experiment.recovery) and len(tables["Wins"]) == 1 + len(experiment.wins)
+    for row, found_back in zip(tables["Recovery"][1:], experiment.recovery, strict=True):
+        assert row[1:3] == [f"{found_back.threshold} %", str(found_back.pairs)] and row[4] == str(found_back.after_dip.never)
+        assert [float(cell.replace(",", "")) for cell in row[5:7]] == [round(100 * found_back.dip.mean, 1), round(found_back.dip_area.mean)]
+    for row, won in zip(tables["Wins"][1:], experiment.wins, strict=True):
+        assert row[3:5] == ["–".join(map(str, won.after_dip)), "–".join(map(str, won.first))]
 
 
 def test_different_experts_have_a_row_each(tmp_path: Path) -> None:

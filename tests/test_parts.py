@@ -152,6 +152,15 @@ def test_batches_made_apart_give_the_bytes_of_a_collection_in_one_piece(tmp_path
     assert make_shards(here.start, wants, 4, progress) == [] and len(here.names) == 4
 
 
+def test_a_shard_is_told_every_setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    want = Wanted(TASK, DemonstrationConfig(7, 3, 2, (0.5, 1.0), 1, str(tmp_path), 0.1, hasty=False), 7)
+    want.write_task()
+    seen: list[object] = []
+    monkeypatch.setattr(demonstration_shards, "collect_batch", lambda *given: seen.append(given))
+    assert demonstration_shards.main(want.order(4).arguments) == 0
+    assert seen == [(TASK, want.config, 7, tmp_path, 4)]
+
+
 def test_no_batch_is_made_that_one_machine_would_not_have_made(tmp_path: Path, unsure: list[int]) -> None:
     gathered(wanted(tmp_path / "whole", 30))
     whole, unsure[:] = list(unsure), []

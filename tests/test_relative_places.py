@@ -77,9 +77,23 @@ def test_what_is_generated_stays_within_what_was_shown() -> None:
     observations, _ = generated(0.05)
     shown, _ = approach()
     assert torch.equal(observations[..., 6:9], torch.zeros_like(observations[..., 6:9]))  # the object that is absent
-    assert torch.equal(observations[:, 0, 9:], observations[:, 1, 9:])  # the goal stays
     newest, newest_shown = observations[:, -1], shown[:, -1]
     assert (newest >= newest_shown.amin(0) - 1e-6).all() and (newest <= newest_shown.amax(0) + 1e-6).all()
+
+
+def test_each_task_stays_within_its_own_range() -> None:
+    observations, times = approach(200)
+    generator = TrajectoryGenerator(replace(SMALL, touch_scale_m=0.05, updates=2), WindowCode(REACH, 2), tasks=2, seed=0)
+    for task in (1, 0):
+        generator.learn(task, observations - 5.0 * task, times, [], RandomStreams(0, 1))
+    assert generator.generate(0, 20, "a")[0].min() >= observations.min() - 1e-5
+    assert generator.generate(1, 20, "a")[0].max() <= observations.max() - 5.0 + 1e-5
+
+
+@pytest.mark.parametrize("start", [7, 10, 18])
+def test_a_position_lies_within_what_is_generated(start: int) -> None:
+    with pytest.raises(ValueError, match=f"begins at {start} must lie within"):
+        replace(REACH, positions=(0, start))
 
 
 def test_without_positions_there_is_nothing_to_relate() -> None:

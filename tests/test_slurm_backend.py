@@ -104,8 +104,12 @@ def test_variations_of_what_a_method_does_not_read_are_jobs_of_their_own(slurm: 
     assert len(calls(slurm, "sbatch")) == 2
 
 
-def test_a_job_that_is_told_to_save_before_it_trains_is_requeued_too(slurm: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """While it imports or waits for the folder there is nothing to save: it ends with 130."""
+@pytest.mark.parametrize("busy", ["child=$!", "sleep 0.3; child=$!"])
+def test_a_job_that_is_told_to_save_before_it_trains_is_requeued_too(
+    slurm: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, busy: str
+) -> None:
+    """While it imports or waits for the folder there is nothing to save: it ends with 130. The script may be slow to look after its start."""
+    monkeypatch.setattr(slurm_backend, "SCRIPT", slurm_backend.SCRIPT.replace("child=$!", busy))
     monkeypatch.chdir(tmp_path)
     waits = "test -e began && exit 0; trap 'exit 130' TERM; touch began; while :; do sleep 0.05; done"
     with_command(monkeypatch, "bash", "-c", waits)

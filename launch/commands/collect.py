@@ -30,7 +30,7 @@ class Collect(Command):
     Examples:
       reconverge collect cw10 --preset cw10
       reconverge collect mine.yaml --workers 8
-      reconverge collect cw10:3 --episodes 50 --paces 0.5 --folder runs/slow
+      reconverge collect cw10:3 --episodes 50 --paces 0.7 --folder runs/slow
       reconverge collect cw10 --backend ray --ray-address 10.0.0.7:6379
     """
 
@@ -40,7 +40,7 @@ class Collect(Command):
     """Name of a curriculum, a prefix such as `cw10:3`, a random order such as `cw10:shuffle-7`, or a YAML file."""
     preset: str = "quickstart"
     """Where the settings of the demonstrations come from; training with this preset finds them. `reconverge list presets` shows them all."""
-    demonstrations: Annotated[DemonstrationConfig, tyro.conf.arg(name="")] = field(default_factory=DemonstrationConfig)
+    demonstrations: Annotated[DemonstrationConfig, tyro.conf.arg(name=""), tyro.conf.FlagConversionOff] = field(default_factory=DemonstrationConfig)
     overwrite: bool = False
     """Collect again what the folder already holds."""
     quiet: bool = False

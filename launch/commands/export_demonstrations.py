@@ -44,7 +44,7 @@ class ExportDemonstrations(Command):
     """Frames per second of a LeRobot data set; by default those of the tasks' steps, rounded, where all tasks agree in them."""
     preset: str = "quickstart"
     """Where the settings of the demonstrations come from; `reconverge list presets` shows them all."""
-    demonstrations: Annotated[DemonstrationConfig, tyro.conf.arg(name="")] = field(default_factory=DemonstrationConfig)
+    demonstrations: Annotated[DemonstrationConfig, tyro.conf.arg(name=""), tyro.conf.FlagConversionOff] = field(default_factory=DemonstrationConfig)
     quiet: bool = False
     """Show no progress."""
 
