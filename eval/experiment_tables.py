@@ -21,6 +21,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -39,10 +40,15 @@ from reconverge.eval.run_results import read_run
 from reconverge.eval.survival import MedianUpdates
 
 Entries = Mapping[str, Any]
+OURS = re.compile(r"recovery-\d+\.(png|svg)|learning\.csv")
+"""Names of files that depend on what an experiment holds."""
 
 
 def write_tables(runs: Sequence[Path], folder: Path, reference: str | None = None) -> list[Path]:
-    """Write every table and figure of the experiment that `runs` are into `folder`; returns what was written."""
+    """Write every table and figure of the experiment that `runs` are into `folder`; returns what was written.
+
+    What an earlier report has left there under these names and this one does not hold, such as figures of more groups, is removed.
+    """
     experiment = summarise([read_run(Path(run)) for run in runs], reference)
     rows = experiment_rows(experiment)
     contents: dict[str, str | bytes] = {f"{name}.csv": csv_text(rows[name]) for name in rows if rows[name] or name != "learning"}
@@ -53,6 +59,9 @@ def write_tables(runs: Sequence[Path], folder: Path, reference: str | None = Non
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in contents.items():
         write_file(folder / name, content)
+    for path in folder.iterdir():
+        if path.name not in contents and OURS.fullmatch(path.name):
+            path.unlink()
     return [folder / name for name in contents]
 
 

@@ -557,6 +557,10 @@ def test_tables_and_figures_are_files(tmp_path: Path) -> None:
     tables = {f"{name}.csv" for name in ("table1", "paired", "plasticity", "recovery_summary", "recovery_cells", "wins", "cost")}
     figures = {f"{name}.{kind}" for name in ("methods", "stages", "tasks", "plasticity", "recovery-1", "recovery-2") for kind in ("png", "svg")}
     assert names == tables | figures | {"table1.tex", "recovery.tex", "tables.md"}
+    (tmp_path / "tables" / "recovery-notes.txt").write_text("mine")
+    write_tables(folders[:2], tmp_path / "tables")  # of one method: what the other one had is gone, what is not ours stays
+    assert {path.name for path in (tmp_path / "tables").iterdir()} == names - {"recovery-2.png", "recovery-2.svg"} | {"recovery-notes.txt"}
+    write_tables(folders, tmp_path / "tables")
     first = rows_of(tmp_path / "tables" / "table1.csv")
     assert [row["method"] for row in first] == ["replay", "trust-region"]
     assert first[1]["published_success"] == "0.883" and first[0]["interval_over"] == "seeds"
