@@ -17,7 +17,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-PLACE = re.compile(r"(<!-- table: (\S+?)#(\S+) -->\n)((?!<!-- table:).)*?(<!-- end of table -->)", re.DOTALL)
+PLACE = re.compile(r"(<!-- table: (\S+?)#(\S+) -->\n)(?:(?!<!-- table:).)*?(<!-- end of table -->)", re.DOTALL)
 
 
 def filled(text: str, folder: Path) -> str:
@@ -25,7 +25,7 @@ def filled(text: str, folder: Path) -> str:
 
     Raises KeyError for a table, OSError for a file that is not there.
     """
-    return PLACE.sub(lambda place: f"{place[1]}{tables_in(folder / place[2])[place[3]]}{place[5]}", text)
+    return PLACE.sub(lambda place: f"{place[1]}{tables_in(folder / place[2])[place[3]]}{place[4]}", text)
 
 
 def tables_in(path: Path) -> dict[str, str]:

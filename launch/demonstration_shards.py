@@ -5,15 +5,16 @@
     again        until none is missing: attempts that failed call for more batches
     collect      as on one machine; it finds all its batches there     the same bytes, however many machines made them
 
-Started as `python -m reconverge.launch.demonstration_shards CURRICULUM.yaml FOLDER EPISODES HOLD_STEPS SEED WORKERS BATCH
-HASTY ACTION_NOISE PACE...`, this makes one shard.
+Started as `python -m reconverge.launch.demonstration_shards CURRICULUM.yaml BATCH SETTINGS`, the settings of the demonstrations
+as JSON, this makes one shard.
 """
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from reconverge.envs.artifact import write_file
@@ -58,8 +59,8 @@ class Wanted:
     def order(self, batch: int) -> PartOrder:
         config, curriculum_file = self.config, self.curriculum_file
         # One process simulates: room for more is left to more shards.
-        numbers = (self.episodes, config.hold_steps, config.seed, min(1, config.workers), batch, int(config.hasty))
-        words = (str(curriculum_file), config.folder, *map(str, numbers), str(config.action_noise), *map(str, config.paces))
+        settings = asdict(replace(config, episodes=self.episodes, workers=min(1, config.workers)))
+        words = (str(curriculum_file), str(batch), json.dumps(settings))
         shard = batch_folder(self.collection, batch)
         return PartOrder(f"{self.task.name} batch {batch}", MODULE, words, curriculum_file, shard.with_suffix(".log"), shard)
 
@@ -109,14 +110,13 @@ def make_shards(start: Callable[[ProcessOrder], Running], wanted: Sequence[Wante
 
 def main(words: Sequence[str]) -> int:
     """Make one shard; its exit code means what it means for `reconverge collect`."""
-    curriculum_file, folder = words[:2]
-    episodes, hold_steps, seed, workers, batch, hasty = map(int, words[2:8])
-    action_noise, *paces = map(float, words[8:])
-    config = DemonstrationConfig(episodes, hold_steps, seed, tuple(paces), workers, folder, action_noise, bool(hasty))
+    curriculum_file, batch, text = words
+    settings = json.loads(text)
+    config = DemonstrationConfig(**{**settings, "paces": tuple(settings["paces"])})
 
     def work() -> int:
         (task,) = load_curriculum(curriculum_file, trusting=False).tasks
-        collect_batch(task, config, episodes, Path(folder), batch)
+        collect_batch(task, config, config.episodes, Path(config.folder), int(batch))
         return 0
 
     return guarded(work)

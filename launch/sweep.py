@@ -14,7 +14,7 @@ import math
 import tempfile
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -338,9 +338,8 @@ def publish(run: Path, target: Path) -> None:
 
 def _demonstrations(job: Job) -> tuple[object, ...]:
     """All that a job's demonstrations depend on, and where they are kept."""
-    settings, stages = job.config.demonstrations, job.curriculum.stages
-    wanted = frozenset((stage.task.name, stage.demonstrations) for stage in stages)
-    return settings.folder, settings.seed, settings.hold_steps, settings.action_noise, settings.paces, settings.hasty, wanted
+    wanted = frozenset((stage.task.name, stage.demonstrations) for stage in job.curriculum.stages)
+    return replace(job.config.demonstrations, workers=0), wanted  # which the number of workers is not
 
 
 # summary ---------------------------------------------------------------------------------------------------------------------------
