@@ -22,6 +22,7 @@ from reconverge.envs.curriculum import Curriculum, Stage, load_curriculum
 from reconverge.envs.demonstrations import batch_folder, collect_batch, collection_name, missing_batches, partial_folder
 from reconverge.envs.demonstrations_config import DemonstrationConfig
 from reconverge.envs.errors import ReconvergeError
+from reconverge.envs.plain_json import parse_json
 from reconverge.envs.task import Task
 from reconverge.launch.backend import ProcessOrder, Running
 from reconverge.launch.cli import guarded
@@ -111,7 +112,7 @@ def make_shards(start: Callable[[ProcessOrder], Running], wanted: Sequence[Wante
 def main(words: Sequence[str]) -> int:
     """Make one shard; its exit code means what it means for `reconverge collect`."""
     curriculum_file, batch, text = words
-    settings = json.loads(text)
+    settings = parse_json(text.encode(), "the settings of a shard")
     config = DemonstrationConfig(**{**settings, "paces": tuple(settings["paces"])})
 
     def work() -> int:
