@@ -92,7 +92,7 @@ def _compare_precisions(bench: Bench, train: TrainConfig) -> None:
 def _learner(train: TrainConfig, earlier: int, method: Method | None = None, tasks: int = 2) -> Learner:
     """A learner in its stage after `earlier` tasks; its windows are those of task `earlier`."""
     policy = untrained(CONFIG, [f"task-{number}" for number in range(tasks)])
-    learner = Learner(policy, method or (replay(_pools(earlier)) if earlier else finetune()), train, seed=0)
+    learner = Learner(policy, method or (replay(_pools(earlier), train) if earlier else finetune()), train, seed=0)
     learner.teacher = _teacher(tasks) if earlier else None
     learner.begin_stage(earlier + 1, Witness.of(random_windows(CONFIG, EPISODES * STEPS, earlier)), MANY)
     return learner
@@ -164,7 +164,7 @@ class WitnessPools(WindowPools):
 def _same_update(train: TrainConfig, replayed: bool) -> Equality:
     """One update from the same weights on the same windows, timesteps and noise, which the learner is watched drawing."""
     pools = _pools(1)
-    learner = _learner(train, earlier=int(replayed), method=replay(pools) if replayed else None)
+    learner = _learner(train, earlier=int(replayed), method=replay(pools, train) if replayed else None)
     trainer = _trainer(train, learner.teacher)
     before = learner.parameters.values.clone()
     draws = _watched_draws(learner.policy)
@@ -230,8 +230,8 @@ def _curve_point(bench: Bench, train: TrainConfig, earlier: int) -> dict[str, ob
 def _protected_and_rehearsing(train: TrainConfig, earlier: int) -> tuple[Learner, Learner, TrustRegion]:
     """A learner with replay and the trust region, one with replay alone, and that region, around made-up optima."""
     tasks = max(EARLIER_TASKS) + 1
-    theirs = _learner(train, earlier, replay(_pools(earlier)), tasks)
-    method = trust_region(_pools(earlier), TRAIN.trust_region, len(theirs.parameters))
+    theirs = _learner(train, earlier, replay(_pools(earlier), train), tasks)
+    method = trust_region(_pools(earlier), train, len(theirs.parameters))
     ours = _learner(train, earlier, method, tasks)
     (region,) = (hook.region for hook in method.hooks if isinstance(hook, StayNear))
     for mu, optimum in made_up_optima(ours.parameters.values, earlier):

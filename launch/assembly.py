@@ -119,9 +119,9 @@ def make_method(config: RunConfig, source: ReplaySource | None, parameters: int,
     else:
         match config.method:
             case "replay":
-                return replay(source, train.weighting)
+                return replay(source, train)
             case "trust-region":
-                return trust_region(source, train.trust_region, parameters, device, train.weighting)
+                return trust_region(source, train, parameters, device)
             case "ftml":
                 return ftml(source, train)
             case "vr-mcl":

@@ -120,6 +120,7 @@ _RANGES: tuple[tuple[str, float, float], ...] = (
     ("train.batch_size", 1, inf),
     ("train.replay_ratio", 0, inf),
     ("train.replay_weight", 0, inf),
+    ("train.replay_priority", 0, 1),
     ("train.optimizer.learning_rate", 0, inf),
     ("train.optimizer.weight_decay", 0, inf),
     ("train.optimizer.warmup_fraction", 0, 1),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 REHEARSED = ("replay.", "train.distillation")
-REPLAY = (*REHEARSED, "train.replay_ratio", "train.replay_weight", "train.weighting")
+REPLAY = (*REHEARSED, "train.replay_ratio", "train.replay_weight", "train.replay_priority", "train.weighting")
 READS: dict[str, tuple[str, ...]] = {
     "finetune": (),
     "joint": (),

@@ -37,7 +37,7 @@ def count(monkeypatch: pytest.MonkeyPatch) -> Callable[[object, str], Counter[in
 
 
 def test_an_update_is_one_forward_pass_and_one_of_the_teacher_for_the_replayed_half(count: Callable[[object, str], Counter[int]]) -> None:
-    learner = train(learner_of(trust_region(Source(), SMALL.trust_region, small_policy().parameter_count)), stages=1)
+    learner = train(learner_of(trust_region(Source(), SMALL, small_policy().parameter_count)), stages=1)
     learner.begin_stage(2, random_windows(task=1, seed=2), 5)
     assert learner.teacher is not None
     own, teachers = count(learner.policy.denoiser, "denoise"), count(learner.teacher.denoiser, "denoise")
@@ -47,7 +47,7 @@ def test_an_update_is_one_forward_pass_and_one_of_the_teacher_for_the_replayed_h
 
 @pytest.mark.skipif(not exact_by_onednn(), reason="oneDNN is not there, or not float32, on this machine")
 def test_the_products_of_an_update_go_to_onednn_and_those_of_the_penalty_do_not() -> None:
-    learner = train(learner_of(trust_region(Source(), SMALL.trust_region, small_policy().parameter_count)), stages=1)
+    learner = train(learner_of(trust_region(Source(), SMALL, small_policy().parameter_count)), stages=1)
     learner.begin_stage(2, random_windows(task=1, seed=2), 5)
     region, seen = learner.method.hooks[1].region, []  # type: ignore[attr-defined]
     for part in learner.policy.denoiser.modules():
@@ -64,7 +64,7 @@ def test_the_products_of_an_update_go_to_onednn_and_those_of_the_penalty_do_not(
 
 
 def test_the_trust_region_adds_its_gradient_in_place_whatever_the_number_of_tasks() -> None:
-    learner = train(learner_of(trust_region(Source(), SMALL.trust_region, small_policy().parameter_count)), stages=2)
+    learner = train(learner_of(trust_region(Source(), SMALL, small_policy().parameter_count)), stages=2)
     region, gradient = learner.method.hooks[1].region, learner.parameters.gradient  # type: ignore[attr-defined]
     before = gradient.clone()
     where = gradient.data_ptr()

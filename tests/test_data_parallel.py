@@ -18,7 +18,7 @@ import pytest
 import torch
 from forked_run import everything
 from small_policy import random_windows, small_policy
-from test_learner import SMALL, Source
+from test_learner import SMALL, ByTask, Source, region
 from torch import Tensor
 
 from reconverge.envs.errors import ConfigError
@@ -26,10 +26,11 @@ from reconverge.eval.run_results import read_run
 from reconverge.launch.cli import main
 from reconverge.launch.config import RunConfig
 from reconverge.launch.process_rank import ProcessRank, check_shares
-from reconverge.policy.config import TrainConfig, TrustRegionConfig
+from reconverge.policy.config import TrainConfig
 from reconverge.policy.data_parallel import Ranks
 from reconverge.policy.hooks import Hook, Losses, Method
 from reconverge.policy.learner import Learner, UpdateFigures
+from reconverge.policy.matrix_products import _setting
 from reconverge.policy.methods.adaptive import adaptive_trust_region
 from reconverge.policy.methods.bounds import finetune, single
 from reconverge.policy.methods.ewc import ewc
@@ -84,6 +85,7 @@ def together(count: int, make: Callable[[], Learner]) -> tuple[list[Learner], li
     """The same two stages in `count` ranks side by side."""
     board: dict[int, Tensor] = {}
     turn = threading.Barrier(count)
+    setting = _setting().fp32_precision
     learners, found = [make() for _ in range(count)], {}
 
     def work(rank: int) -> None:
@@ -98,19 +100,19 @@ def together(count: int, make: Callable[[], Learner]) -> tuple[list[Learner], li
         thread.start()
     for thread in threads:
         thread.join()
+    _setting().fp32_precision = setting  # of the whole process: threads leave it as they interleave
     return learners, [found[rank] for rank in range(count)]
 
 
 SIZE = small_policy().parameter_count
-FUNCTIONAL = TrustRegionConfig(draws=32, form="functional")
 METHODS: dict[str, Callable[[], Method]] = {
     "finetune": finetune,
     "single": single,
-    "replay": lambda: replay(Source()),
+    "replay": lambda: replay(Source(), SMALL),
     "ewc": lambda: ewc(SMALL.trust_region, SIZE),
-    "trust-region": lambda: trust_region(Source(), SMALL.trust_region, SIZE),
-    "constraint": lambda: trust_region(Source(), replace(SMALL.trust_region, form="constraint"), SIZE),
-    "functional": lambda: trust_region(Source(), FUNCTIONAL, SIZE),
+    "trust-region": lambda: trust_region(Source(), SMALL, SIZE),
+    "constraint": lambda: trust_region(Source(), region("constraint"), SIZE),
+    "functional": lambda: trust_region(Source(), region("functional"), SIZE),
     "adaptive-trust-region": lambda: adaptive_trust_region(Source(), SMALL, SIZE),
     "ftml": lambda: ftml(Source(), SMALL),
     "vr-mcl": lambda: vr_mcl(Source(), SMALL),
@@ -144,11 +146,21 @@ def test_ranks_make_the_steps_of_one_process(method: str) -> None:
             assert_rows_equal(found.row(), whole.row())
 
 
+def test_ranks_measure_the_same_priorities(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are not those of one process to the last bit, so it may draw other windows; the ranks may not part."""
+    monkeypatch.setattr("reconverge.policy.methods.replay.MEASURED_EVERY", 2)
+    config = replace(SMALL, replay_priority=0.5)
+    learners, _ = together(3, lambda: Learner(small_policy(("a", "b", "c")), replay(ByTask((0, 1, 2)), config), config, 0))
+    shares = [learner.method.figures() for learner in learners]
+    assert shares[0] == shares[1] == shares[2] and sum(shares[0].values()) == pytest.approx(1.0)
+    assert torch.equal(learners[0].parameters.values, learners[2].parameters.values)
+
+
 def test_a_rank_without_a_replayed_row_has_no_share_of_that_loss() -> None:
     config = replace(SMALL, batch_size=6, replay_ratio=0.2)  # one replayed row for three ranks
-    alone = Learner(small_policy(), replay(Source()), config, 0)
+    alone = Learner(small_policy(), replay(Source(), SMALL), config, 0)
     expected = stages_of(alone, None)[-1].replay_loss
-    _, figures = together(3, lambda: Learner(small_policy(), replay(Source()), config, 0))
+    _, figures = together(3, lambda: Learner(small_policy(), replay(Source(), SMALL), config, 0))
     assert expected is not None and all(float(one[-1].replay_loss) == pytest.approx(float(expected), rel=1e-2) for one in figures)
 
 

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Collection
 from dataclasses import replace
 from types import SimpleNamespace
+from typing import Literal
 
 import pytest
 import torch
@@ -18,7 +19,7 @@ from reconverge.policy.methods.ewc import StayTrue, ewc
 from reconverge.policy.methods.l2 import l2
 from reconverge.policy.methods.mas import mas
 from reconverge.policy.methods.meta_learning import vr_mcl
-from reconverge.policy.methods.replay import Rehearse, replay
+from reconverge.policy.methods.replay import Rehearse, replay, shares_of
 from reconverge.policy.methods.si import si
 from reconverge.policy.methods.t_dgr import t_dgr
 from reconverge.policy.methods.trust_region import trust_region
@@ -50,6 +51,18 @@ class Asked:
         return random_windows(task=left[0], seed=9).draw(count, generator) if left else None
 
 
+class ByTask:
+    """Windows of some tasks, each of its own."""
+
+    def __init__(self, tasks: Collection[int] = (0, 1)) -> None:
+        self.tasks = tasks
+
+    def draw(self, count: int, generator: torch.Generator, without: Collection[int] = ()) -> WindowBatch:
+        left = [task for task in self.tasks if task not in without]
+        share = math.ceil(count / len(left))
+        return WindowBatch.concatenate([random_windows(task=task, seed=task).draw(share, generator) for task in left])[:count]
+
+
 def learner_of(method: Method, config: TrainConfig = SMALL, seed: int = 0) -> Learner:
     return Learner(small_policy(seed=seed), method, config, seed)
 
@@ -70,15 +83,15 @@ def test_the_same_seed_gives_the_same_weights_and_another_does_not() -> None:
 
 def test_nothing_is_drawn_from_the_global_generator() -> None:
     torch.manual_seed(1)
-    first = train(learner_of(replay(Source()))).parameters.values
+    first = train(learner_of(replay(Source(), SMALL))).parameters.values
     torch.manual_seed(2)
-    assert torch.equal(first, train(learner_of(replay(Source()))).parameters.values)
+    assert torch.equal(first, train(learner_of(replay(Source(), SMALL))).parameters.values)
 
 
 def test_one_update_is_the_papers_objective() -> None:
     """The gradient that the learner steps along, against autograd of the objective written out."""
     size = small_policy().parameter_count
-    learner = learner_of(trust_region(Source(), SMALL.trust_region, size))
+    learner = learner_of(trust_region(Source(), SMALL, size))
     train(learner, stages=1)
     learner.begin_stage(2, random_windows(task=1, seed=2), 5)
     for _ in range(3):
@@ -144,32 +157,36 @@ def test_the_functional_form_raises_the_replay_weight_until_the_network_is_true_
     weights = []
     for radius in (1e-6, 1e6):
         config = TrainConfig(batch_size=16, trust_region=TrustRegionConfig(form="functional", radius=radius))
-        learner = train(learner_of(trust_region(Source(), config.trust_region, 0), config), stages=2, updates=20)
+        learner = train(learner_of(trust_region(Source(), config, 0), config), stages=2, updates=20)
         weights.append(learner.loss_weights)
     assert 1.5 < weights[0][1] <= StayTrue.MOST and StayTrue.LEAST <= weights[1][1] < 1
 
 
 def test_tasks_seen_share_the_loss() -> None:
-    learner = train(learner_of(replay(Source(), "tasks-seen")), stages=1)
+    learner = train(learner_of(replay(Source(), replace(SMALL, weighting="tasks-seen"))), stages=1)
     assert learner.loss_weights == (1.0, 1.0)  # the first task is alone
     learner.begin_stage(2, random_windows(task=1), 5)
     assert learner.loss_weights == (0.5, 0.5)
 
 
 def test_bfloat16_rounds_the_products_of_an_update_and_nothing_that_is_kept() -> None:
-    learners = [learner_of(trust_region(Source(), REGION, SIZE), replace(SMALL, precision=precision)) for precision in ("float32", "bfloat16")]
+    learners = [learner_of(trust_region(Source(), SMALL, SIZE), replace(SMALL, precision=precision)) for precision in ("float32", "bfloat16")]
     exact, rounded = (train(learner).parameters.values for learner in learners)
     assert rounded.dtype == torch.float32 and not torch.equal(exact, rounded) and (exact - rounded).norm() < 0.01 * exact.norm()
     assert learners[1].windows.all().actions.dtype == learners[1].averaged.dtype == torch.float32
 
 
-REGION = SMALL.trust_region
+def region(form: Literal["constraint", "functional"], radius: float = TrustRegionConfig.radius) -> TrainConfig:
+    return replace(SMALL, trust_region=replace(SMALL.trust_region, form=form, radius=radius))
+
+
 SIZE = small_policy().parameter_count
 METHODS: dict[str, Callable[[], Method]] = {
-    "penalty": lambda: trust_region(Source(), REGION, SIZE),
-    "constraint": lambda: trust_region(Source(), replace(REGION, form="constraint", radius=1e-6), SIZE),
-    "functional": lambda: trust_region(Source(), replace(REGION, form="functional"), SIZE),
-    "diagonal": lambda: ewc(replace(REGION, fisher="diagonal"), SIZE),
+    "penalty": lambda: trust_region(Source(), SMALL, SIZE),
+    "constraint": lambda: trust_region(Source(), region("constraint", radius=1e-6), SIZE),
+    "functional": lambda: trust_region(Source(), region("functional"), SIZE),
+    "prioritised": lambda: replay(ByTask(), replace(SMALL, replay_priority=0.5)),
+    "diagonal": lambda: ewc(replace(SMALL.trust_region, fisher="diagonal"), SIZE),
     "l2": lambda: l2(SMALL.l2, SIZE),
     "mas": lambda: mas(replace(SMALL.mas, draws=32), SIZE),
     "si": lambda: si(SMALL.si, SIZE),
@@ -203,7 +220,9 @@ def test_there_is_no_teacher_in_the_first_stage_however_it_is_begun() -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_underway_carries_a_learner_over_the_middle_of_a_stage(method: str) -> None:
+def test_underway_carries_a_learner_over_the_middle_of_a_stage(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("reconverge.policy.methods.replay.MEASURED_EVERY", 2)
+
     def after_three(learner: Learner) -> Learner:
         learner = train(learner, stages=1)
         learner.begin_stage(2, random_windows(task=1, seed=2), 5)
@@ -234,7 +253,7 @@ def begun(method: Method, config: TrainConfig = SMALL, stage: int = 1, task: int
 
 
 def test_the_replay_weight_multiplies_the_replay_loss() -> None:
-    learner = begun(replay(Source()), replace(SMALL, replay_weight=0.5))
+    learner = begun(replay(Source(), SMALL), replace(SMALL, replay_weight=0.5))
     assert learner.loss_weights == (1.0, 0.5)
     assert float(learner.weighted(Losses(torch.tensor(2.0), torch.tensor(3.0)))) == 3.5  # 1 * 2 + 0.5 * 3
 
@@ -242,7 +261,7 @@ def test_the_replay_weight_multiplies_the_replay_loss() -> None:
 @pytest.mark.parametrize(("ratio", "asked"), [(0.25, [(4, {1})]), (2.0, [(32, {1})]), (0.0, [])])
 def test_the_replay_ratio_is_a_share_of_the_batch_without_the_tasks_of_the_stage(ratio: float, asked: list[tuple[int, set[int]]]) -> None:
     source = Asked()
-    figures = begun(replay(source), replace(SMALL, replay_ratio=ratio), task=1).update()
+    figures = begun(replay(source, SMALL), replace(SMALL, replay_ratio=ratio), task=1).update()
     assert source.asked == asked and (figures.replay_loss is None) == (not asked)
 
 
@@ -263,7 +282,7 @@ def test_all_that_is_rehearsed_is_in_the_batch(monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.mark.parametrize(
     ("make", "at_the_teacher"),
-    [(lambda: replay(Source()), True), (lambda: trust_region(Source(), REGION, SIZE), True), (lambda: t_dgr(Source()), False)],
+    [(lambda: replay(Source(), SMALL), True), (lambda: trust_region(Source(), SMALL, SIZE), True), (lambda: t_dgr(Source()), False)],
     ids=["replay", "trust-region", "t-dgr"],
 )
 def test_a_stage_starts_at_its_teacher_and_so_without_distillation_loss(make: Callable[[], Method], at_the_teacher: bool) -> None:
@@ -287,11 +306,40 @@ def test_penalties_add_up() -> None:
 
 
 def test_of_three_tasks_two_thirds_are_rehearsed() -> None:
-    learner = Learner(small_policy(("a", "b", "c")), replay(Asked((0, 1)), "tasks-seen"), SMALL, 0)
+    learner = Learner(small_policy(("a", "b", "c")), replay(Asked((0, 1)), replace(SMALL, weighting="tasks-seen")), SMALL, 0)
     learner.begin_stage(3, random_windows(task=2), 5)
     assert learner.loss_weights == pytest.approx((1 / 3, 2 / 3))
     learner.begin_stage(4, random_windows(task=1), 5)  # learned again: two tasks in all
     assert learner.loss_weights == (0.5, 0.5)
+
+
+def test_the_windows_go_to_the_tasks_that_have_drifted() -> None:
+    assert shares_of(torch.tensor([0.03, 0.01]), 0.5).tolist() == pytest.approx([0.625, 0.375])  # the module's worked example
+    assert shares_of(torch.zeros(4), 1.0).tolist() == [0.25] * 4
+
+
+@pytest.mark.parametrize("priority", [0.0, 1.0])
+def test_a_priority_rehearses_the_task_whose_windows_the_network_has_left(priority: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The teacher is made to answer otherwise in task 1, as if the network had drifted there and nowhere else."""
+    monkeypatch.setattr("reconverge.policy.methods.replay.MEASURED_EVERY", 2)
+    method = replay(ByTask(), replace(SMALL, replay_priority=priority))
+    learner = Learner(small_policy(("a", "b", "c")), method, SMALL, 0)
+    learner.begin_stage(3, random_windows(task=2), 5)
+    learner.teacher = learner.policy.clone()
+    exact = learner.teacher.predict_noise
+    in_task_1 = lambda condition: condition[:, -2, None, None]  # noqa: E731
+    monkeypatch.setattr(learner.teacher, "predict_noise", lambda noisy, step, condition: exact(noisy, step, condition) + 100 * in_task_1(condition))
+    asked = []
+    for _ in range(3):
+        learner.update()
+        batch = method.hooks[0].replay_batch(learner, 16, learner.stream("replay"))
+        assert batch is not None
+        asked.append(batch.task.tolist().count(1))
+    assert asked[:2] == [8, 8]  # in equal parts until it is measured, after two updates
+    assert asked[2] == (8 if priority == 0 else 16)
+    again = Rehearse(ByTask())
+    again.load_underway(learner, method.hooks[0].underway())
+    assert again.figures() == method.hooks[0].figures()
 
 
 def test_t_dgr_weighs_by_the_tasks_seen() -> None:
@@ -358,7 +406,7 @@ def test_a_row_names_every_figure() -> None:
 
 def test_the_figures_of_the_method_are_in_the_row() -> None:
     config = replace(SMALL, trust_region=TrustRegionConfig(form="functional", radius=0.1))
-    learner = begun(trust_region(Source(), config.trust_region, 0), config)
+    learner = begun(trust_region(Source(), config, 0), config)
     assert learner.log_row(learner.update())["radius"] == 0.1
 
 

@@ -104,7 +104,7 @@ def adaptive(config: TrainConfig) -> Method:
 
 def adaptive_trust_region(source: WindowSource, config: TrainConfig, size: int, device: torch.device | str = "cpu") -> Method:
     """The budget on top of replay and trust region; `size` is P."""
-    below = trust_region(source, config.trust_region, size, device, config.weighting)
+    below = trust_region(source, config, size, device)
     rehearse, region = below.hooks
     # The budget scales the step before a radius is enforced: the radius is the harder promise.
     return replace(below, name="adaptive-trust-region", hooks=(rehearse, UpdateBudget(config.update_budget), region))

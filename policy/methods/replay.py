@@ -1,16 +1,31 @@
-"""Replay: windows of earlier tasks beside the current ones, distilled from the frozen teacher."""
+"""Replay: windows of earlier tasks beside the current ones, distilled from the frozen teacher.
+
+Every earlier task is rehearsed alike, but for the share rho of the windows (`train.replay_priority`), which goes to the tasks that have
+drifted most since the stage began. Task i of K is drawn with probability
+
+    p_i = (1 - rho) / K + rho L_i / sum_j L_j            L_i: replay loss on windows of task i alone
+
+Worked example, K = 2, rho = 0.5, losses 0.03 and 0.01: p = 0.25 + 0.5 * 0.75 = 0.625 and 0.375. Prioritised replay (Schaul et al. 2016,
+arXiv 1511.05952) ranks transitions by their error; ranking tasks (ours) needs one loss per task instead of one per window.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Collection
 from typing import Protocol
 
+import numpy as np
 import torch
+from torch import Tensor
 
-from reconverge.policy.config import Weighting
+from reconverge.policy.config import TrainConfig, Weighting
 from reconverge.policy.hooks import Hook, Method
 from reconverge.policy.learner import Learner
+from reconverge.policy.saved_arrays import take
 from reconverge.policy.windows import WindowBatch
+
+MEASURED_EVERY = 100  # updates; within so many a task drifts little
+MEASURED_ON = 256  # windows of each task
 
 
 class WindowSource(Protocol):
@@ -27,22 +42,74 @@ class Rehearse(Hook):
     """Rehearse the earlier tasks with windows from `source`.
 
     A task that is learned again is not rehearsed meanwhile: its demonstrations are there, and its old teacher is not to hold it back.
+
+    Attributes:
+        shares: task -> probability of a replayed window, where there is a priority; empty until the first measurement in a stage.
     """
 
     name = "rehearse"
 
-    def __init__(self, source: WindowSource, weighting: Weighting = "fixed") -> None:
-        self.source, self.weighting = source, weighting
+    def __init__(self, source: WindowSource, weighting: Weighting = "fixed", priority: float = 0.0) -> None:
+        self.source, self.weighting, self.priority = source, weighting, priority
+        self.shares: dict[int, float] = {}
 
     def on_stage_start(self, learner: Learner) -> None:
+        self.shares = {}
         seen = len(learner.current_tasks.union(self.source.tasks))
         if self.weighting == "tasks-seen" and seen > 1:
             learner.loss_weights = (1 / seen, (seen - 1) / seen)
 
     def replay_batch(self, learner: Learner, count: int, generator: torch.Generator) -> WindowBatch | None:
-        return self.source.draw(count, generator, without=learner.current_tasks)
+        done = learner.update_index - 1
+        if self.priority > 0 and done > 0 and done % MEASURED_EVERY == 0:
+            self._measure_shares(learner)
+        if not self.shares:
+            return self.source.draw(count, generator, without=learner.current_tasks)
+        chosen = torch.multinomial(torch.tensor(list(self.shares.values())), count, replacement=True, generator=generator)
+        counts = chosen.bincount(minlength=len(self.shares)).tolist()
+        drawn = [self._draw_of(task, of_task, generator) for task, of_task in zip(self.shares, counts, strict=True) if of_task]
+        return WindowBatch.concatenate(drawn)
+
+    def _measure_shares(self, learner: Learner) -> None:
+        if rehearsed := sorted(set(self.source.tasks) - learner.current_tasks):
+            losses = torch.stack([self._replay_loss(learner, task) for task in rehearsed])
+            self.shares = dict(zip(rehearsed, shares_of(losses, self.priority).tolist(), strict=True))
+
+    @torch.no_grad()
+    def _replay_loss(self, learner: Learner, task: int) -> Tensor:
+        """(): at the present parameters, on windows of one task."""
+        batch = self._draw_of(task, MEASURED_ON, learner.stream(f"priority windows {task}"))
+        losses = learner.losses(None, batch, learner.stream(f"priority noise {task}"))
+        loss = (losses if learner.ranks is None else learner.ranks.add_up_losses(losses)).replay
+        assert loss is not None  # there are windows
+        return loss.cpu()
+
+    def _draw_of(self, task: int, count: int, generator: torch.Generator) -> WindowBatch:
+        batch = self.source.draw(count, generator, without=[other for other in self.source.tasks if other != task])
+        assert batch is not None  # the source says that it has windows of the task
+        return batch
+
+    def figures(self) -> dict[str, float]:
+        return {f"replay_share.{task}": share for task, share in self.shares.items()}
+
+    def underway(self) -> dict[str, np.ndarray]:
+        if not self.shares:
+            return {}
+        return {"tasks": np.array(list(self.shares), np.float64), "shares": np.array(list(self.shares.values()), np.float64)}
+
+    def load_underway(self, learner: Learner, arrays: dict[str, np.ndarray]) -> None:
+        if arrays:
+            tasks, shares = (take(arrays, name, (None,), "underway.safetensors").tolist() for name in ("tasks", "shares"))
+            self.shares = dict(zip(map(int, tasks), shares, strict=True))
 
 
-def replay(source: WindowSource, weighting: Weighting = "fixed") -> Method:
+def shares_of(losses: Tensor, priority: float) -> Tensor:
+    """(K,) probability of each task from the replay losses (K,); equal ones where no task has drifted."""
+    equal = torch.full_like(losses, 1 / len(losses))
+    total = losses.sum()
+    return equal if total == 0 else (1 - priority) * equal + priority * losses / total
+
+
+def replay(source: WindowSource, config: TrainConfig) -> Method:
     """Generative distillation alone (the `replay` row of arXiv 2602.02417, table 1)."""
-    return Method("replay", (Rehearse(source, weighting),))
+    return Method("replay", (Rehearse(source, config.weighting, config.replay_priority),))

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import torch
 
-from reconverge.policy.config import TrustRegionConfig, Weighting
+from reconverge.policy.config import TrainConfig
 from reconverge.policy.hooks import Method
 from reconverge.policy.methods.ewc import stay_near
-from reconverge.policy.methods.replay import Rehearse, WindowSource
+from reconverge.policy.methods.replay import WindowSource, replay
 
 
-def trust_region(
-    source: WindowSource, config: TrustRegionConfig, size: int, device: torch.device | str = "cpu", weighting: Weighting = "fixed"
-) -> Method:
+def trust_region(source: WindowSource, config: TrainConfig, size: int, device: torch.device | str = "cpu") -> Method:
     """`size` is P, the number of parameters."""
-    return Method("trust-region", (Rehearse(source, weighting), stay_near(config, size, device)))
+    return Method("trust-region", (*replay(source, config).hooks, stay_near(config.trust_region, size, device)))
