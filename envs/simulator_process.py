@@ -110,7 +110,7 @@ class ProcessSide(Side):
             self.process.join(CLOSE_TIMEOUT_S)
             code, booted = self.process.exitcode, self._notice[1] > 0
             script = "; a script that starts simulators must do so under `if __name__ == '__main__':`"
-            return Failed(f"{self.process.name} died (exit code {code}{'; out of memory?' if code == -9 else ''}){'' if booted else script}", "")
+            return Failed(f"{self.process.name} died (exit code {code}{'; out of memory?' if code == -9 else ''}){'' if booted else script}")
 
 
 def close(sides: Sequence[Side], grace_s: float = CLOSE_TIMEOUT_S) -> None:

@@ -115,10 +115,9 @@ class Message:
 
 @dataclass(frozen=True)
 class Failed:
-    """What a worker sends instead of a reply: the error in a line and the place that raised it, and the whole traceback."""
+    """What a worker sends instead of a reply: the error in a line, with the place that raised it."""
 
     error: str
-    trace: str
 
     @classmethod
     def by(cls, error: Exception) -> Failed:
@@ -126,7 +125,7 @@ class Failed:
         said = said if len(said) <= LONGEST_ERROR else f"{said[:LONGEST_ERROR]}..."
         places = traceback.extract_tb(error.__traceback__)
         place = f" ({Path(places[-1].filename).name}, line {places[-1].lineno})" if places else ""
-        return cls(said + place, "".join(traceback.format_exception(error)))
+        return cls(said + place)
 
 
 # The worker --------------------------------------------------------------------------------------------------------------------
