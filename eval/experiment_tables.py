@@ -150,10 +150,12 @@ def _cell(row: RecoveryCell) -> Entries:
 
 def _wins(row: WinsRow) -> Iterable[Entries]:
     """One entry per count: after the dip, the first time, and the first time as published."""
+    no_dip = _interval("no_dip", row.no_dip)
     for count, found in (("after_dip", row.after_dip), ("first", row.first), ("published", row.published)):
         if found is not None:
             head = {"method": row.label, "reference": row.reference, "threshold": row.threshold, "count": count}
-            yield {**head, "seeds": None if count == "published" else row.seeds, "pairs": found.pairs, **found._asdict()}
+            ours = count != "published"
+            yield {**head, "seeds": row.seeds if ours else None, "pairs": found.pairs, **found._asdict(), **(no_dip if ours else dict.fromkeys(no_dip))}
 
 
 def _costs(rows: Sequence[CostRow]) -> list[Entries]:

@@ -4,7 +4,7 @@
     ## Tasks          success at the end task by task, and how often the expert itself succeeds
     ## Differences    each method minus the reference over common seeds
     ## Recovery       per method and threshold: pairs without a dip, never back, dip, median updates until a task is back
-    ## Wins           who came back sooner than the reference, cell by cell
+    ## Wins           who came back sooner than the reference, cell by cell; the difference in cells without a dip
     ## Just learned   success just after learning: first and last third of the tasks, and beside single
     ## Cost           minutes, bytes and FLOPs
 
@@ -115,10 +115,11 @@ def _recovery(rows: Sequence[RecoverySummary]) -> Lines:
 
 def _wins(rows: Sequence[WinsRow]) -> Lines:
     """Wins, ties and losses in one cell, as results of games are written."""
-    lines = [["win – tie – loss", "back at", "seeds", "after the dip", "first time", "first time, published"]]
+    lines = [["win – tie – loss", "back at", "seeds", "after the dip", "first time", "first time, published", "no dip, points"]]
     for row in rows:
         counts = ["–".join(map(str, found)) if found else ABSENT for found in (row.after_dip, row.first, row.published)]
-        lines.append([f"{escaped(row.label)} against {escaped(row.reference)}", f"{row.threshold} %", str(row.seeds), *counts])
+        name = f"{escaped(row.label)} against {escaped(row.reference)}"
+        lines.append([name, f"{row.threshold} %", str(row.seeds), *counts, _difference(row.no_dip)])
     return lines
 
 

@@ -121,7 +121,10 @@ class Wins(NamedTuple):
 
 @dataclass(frozen=True)
 class WinsRow:
-    """How often a group came back sooner than the reference: per count here, and between the published methods of their names."""
+    """How often a group came back sooner than the reference: per count here, and between the published methods of their names.
+
+    `no_dip` is the paired difference in the share of cells without a dip, in [-1, 1]: mean and interval over seeds.
+    """
 
     label: str
     reference: str
@@ -130,6 +133,7 @@ class WinsRow:
     after_dip: Wins
     first: Wins
     published: Wins | None
+    no_dip: Interval
 
 
 def observations(run: RunResults) -> list[Observation]:
@@ -175,7 +179,9 @@ def compare_recovery(group: RunGroup, reference: RunGroup, published: bool) -> l
         after_dip, first = (count_wins((own[key].updates(count), other[key].updates(count)) for key in keys) for count in COUNTS)
         cells = {key[1] for key in keys}
         beside = published_wins(group.published_as, reference.published_as, threshold, cells) if published else None
-        rows.append(WinsRow(group.label, reference.label, threshold, len({key[0] for key in keys}), after_dip, first, beside))
+        steadier = [[own[key].steady - other[key].steady for key in keys if key[0] == seed] for seed in sorted({key[0] for key in keys})]
+        no_dip = mean_interval([sum(of_seed) / len(of_seed) for of_seed in steadier])
+        rows.append(WinsRow(group.label, reference.label, threshold, len(steadier), after_dip, first, beside, no_dip))
     return rows
 
 

@@ -19,7 +19,7 @@ from reconverge.eval.config import RecoveryConfig
 from reconverge.eval.experiment import cost_row, final_rates, find_reference, method_row, paired_row, single_beside, summarise
 from reconverge.eval.experiment_tables import csv_text, write_tables
 from reconverge.eval.headlines import played_at, recovery_headline
-from reconverge.eval.intervals import wilson
+from reconverge.eval.intervals import mean_interval, wilson
 from reconverge.eval.published_results import published_recovery
 from reconverge.eval.recovery_comparison import Wins, compare_recovery, count_wins, published_wins, recovery_cells, recovery_summaries
 from reconverge.eval.report import write_report
@@ -440,6 +440,7 @@ def test_wins_are_over_every_seed(tmp_path: Path) -> None:
     other = group_of(*(hand_run(tmp_path / f"b{seed}", "replay", seed, (8, 9, 10), (STAY, STAY, last[seed])) for seed in (0, 1)))
     (row,) = compare_recovery(own, other, published=False)
     assert row.seeds == 2 and row.after_dip == Wins(1, 5, 0)
+    assert row.no_dip == mean_interval([0.0, 1 / 3])  # one of three cells of the second seed
 
 
 def test_a_group_is_not_compared_with_itself(tmp_path: Path) -> None:
