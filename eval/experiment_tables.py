@@ -154,8 +154,8 @@ def _wins(row: WinsRow) -> Iterable[Entries]:
     for count, found in (("after_dip", row.after_dip), ("first", row.first), ("published", row.published)):
         if found is not None:
             head = {"method": row.label, "reference": row.reference, "threshold": row.threshold, "count": count}
-            ours = count != "published"
-            yield {**head, "seeds": row.seeds if ours else None, "pairs": found.pairs, **found._asdict(), **(no_dip if ours else dict.fromkeys(no_dip))}
+            seeds, difference = (None, dict.fromkeys(no_dip)) if count == "published" else (row.seeds, no_dip)
+            yield {**head, "seeds": seeds, "pairs": found.pairs, **found._asdict(), **difference}
 
 
 def _costs(rows: Sequence[CostRow]) -> list[Entries]:
