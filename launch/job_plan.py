@@ -4,6 +4,10 @@
 
     finetune/train.updates=1000/seed-0    replay/train.updates=1000/seed-0    finetune/train.updates=2000/seed-0    ...
 
+    --methods replay --ablate train.replay_weight=1 --ablate policy.window=1,3
+
+    replay/seed-0    replay/train.replay_weight=1/seed-0    replay/policy.window=1/seed-0    replay/policy.window=3/seed-0
+
 A seed's jobs stand together, so that methods can be compared long before the last seed is done.
 """
 
@@ -13,7 +17,7 @@ import hashlib
 import itertools
 import re
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from reconverge.envs.curriculum import load_curriculum
@@ -66,20 +70,18 @@ def parse_seeds(words: Iterable[str]) -> tuple[int, ...]:
     return tuple(seeds)
 
 
-def parse_variations(words: Iterable[str], base: RunConfig) -> list[Settings]:
-    """Every combination of the settings in words of the form `KEY=VALUE,VALUE...`; one empty combination without any.
+def parse_variations(varied: Iterable[str], base: RunConfig, ablated: Iterable[str] = ()) -> list[Settings]:
+    """Every combination of the varied settings, in words of the form `KEY=VALUE,VALUE...`; one empty combination without any.
 
+    Each stands by itself and once more with every change of `ablated`, one at a time; a value that the base has anyway is no change.
     Values are read as in a configuration file, so `recovery.grid=[2,100],[]` are two lists.
     Raises UnknownName for an unknown key or choice, ConfigError for a value that does not fit and a key that makes no sense here.
     """
-    choices: dict[str, list[Any]] = {}
-    for word in words:
-        key, equals, text = word.partition("=")
-        if not equals:
-            raise ConfigError(f"--vary {word}: give KEY=VALUE,VALUE... such as --vary train.updates=1000,2000")
-        _check_key(key, choices, base)
-        choices[key] = _values(key, text, base)
-    return [dict(zip(choices, values, strict=True)) for values in itertools.product(*choices.values())]
+    choices = _choices("--vary", varied, base)
+    combinations = [dict(zip(choices, values, strict=True)) for values in itertools.product(*choices.values())]
+    usual = flat(base)
+    alone = [{key: value} for key, values in _choices("--ablate", ablated, base, choices).items() for value in values if value != usual[key]]
+    return [{**combination, **change} for combination in combinations for change in [{}, *alone]]
 
 
 def with_settings(config: RunConfig, settings: Mapping[str, Any], place: str = "--vary") -> RunConfig:
@@ -114,27 +116,41 @@ def train_command(preset: str, config: RunConfig) -> str:
     return shlex.join(words)
 
 
-def _check_key(key: str, chosen: Mapping[str, Any], base: RunConfig) -> None:
+def _choices(flag: str, words: Iterable[str], base: RunConfig, taken: Collection[str] = ()) -> dict[str, list[Any]]:
+    """The settings of all words of a flag, each with its values; those in `taken` belong to another flag."""
+    choices: dict[str, list[Any]] = {}
+    for word in words:
+        key, equals, text = word.partition("=")
+        if not equals:
+            raise ConfigError(f"{flag} {word}: give KEY=VALUE,VALUE... such as {flag} train.updates=1000,2000")
+        _check_key(flag, key, choices, base)
+        if key in taken:
+            raise ConfigError(f"{key} is given with --vary and with {flag}; leave one of them out")
+        choices[key] = _values(flag, key, text, base)
+    return choices
+
+
+def _check_key(flag: str, key: str, chosen: Collection[str], base: RunConfig) -> None:
     known = flat(base)
     if key not in known:
-        raise UnknownName("setting", key, known, "--vary")
+        raise UnknownName("setting", key, known, flag)
     if key in ("method", "seed"):
-        raise ConfigError(f"--vary {key}: use --{key}s")
+        raise ConfigError(f"{flag} {key}: use --{key}s")
     if key in LEFT_OUT and key != "curriculum":
-        raise ConfigError(f"--vary {key}: no result depends on it ({LEFT_OUT[key]}); give it as --{key.replace('_', '-')}")
+        raise ConfigError(f"{flag} {key}: no result depends on it ({LEFT_OUT[key]}); give it as --{key.replace('_', '-')}")
     if key in chosen:
-        raise ConfigError(f"--vary {key} is given twice; list all its values in one: --vary {key}=VALUE,VALUE")
+        raise ConfigError(f"{flag} {key} is given twice; list all its values in one: {flag} {key}=VALUE,VALUE")
 
 
-def _values(key: str, text: str, base: RunConfig) -> list[Any]:
-    """The values of one `--vary`, each once, as the configuration holds them."""
+def _values(flag: str, key: str, text: str, base: RunConfig) -> list[Any]:
+    """The values of one word, each once, as the configuration holds them."""
     try:
-        found = parse_yaml(f"[{text}]".encode(errors="surrogatepass"), f"--vary {key}")
+        found = parse_yaml(f"[{text}]".encode(errors="surrogatepass"), f"{flag} {key}")
     except DamagedFile as error:
-        raise ConfigError(f"--vary {key}={text} cannot be read; separate values by commas, and put lists in brackets") from error
+        raise ConfigError(f"{flag} {key}={text} cannot be read; separate values by commas, and put lists in brackets") from error
     if not found:
-        raise ConfigError(f"--vary {key} has no value; give some, such as --vary {key}={_plain_text(flat(base)[key])}")
-    read = [flat(with_settings(base, {key: value}))[key] for value in found]
+        raise ConfigError(f"{flag} {key} has no value; give some, such as {flag} {key}={_plain_text(flat(base)[key])}")
+    read = [flat(with_settings(base, {key: value}, flag))[key] for value in found]
     return list(dict.fromkeys(read))
 
 

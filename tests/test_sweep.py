@@ -311,6 +311,29 @@ def test_variations_are_combined_and_read_as_in_a_file() -> None:
     assert parse_variations([], RunConfig()) == [{}]
 
 
+def test_ablations_are_made_one_at_a_time_beside_the_base() -> None:
+    alone = [{}, {"policy.window": 1}, {"train.replay_weight": 3.0}, {"train.replay_weight": 5.0}]
+    words = ["policy.window=1,2", "train.replay_weight=1,3,5"]  # 2 and 1 are what the base has
+    assert parse_variations([], RunConfig(), words) == alone
+    both = parse_variations(["train.updates=5,6"], RunConfig(), words)
+    assert both == [{"train.updates": updates, **change} for updates in (5, 6) for change in alone]
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (["train.update=5"], "did you mean 'train.updates'?"),
+        (["seed=1"], "--ablate seed: use --seeds"),
+        (["policy.window"], "--ablate policy.window: give KEY=VALUE"),
+        (["policy.window=1", "policy.window=3"], "--ablate policy.window is given twice"),
+        (["train.updates=6"], "train.updates is given with --vary and with --ablate"),
+    ],
+)
+def test_ablations_that_are_none(words: list[str], hint: str) -> None:
+    with pytest.raises((ConfigError, UnknownName), match=re.escape(hint)):
+        parse_variations(["train.updates=5"], RunConfig(), words)
+
+
 @pytest.mark.parametrize(
     ("word", "hint"),
     [

@@ -33,9 +33,10 @@ if TYPE_CHECKING:
 class Sweep(Command):
     """Train every method with every seed, several runs at a time, and tabulate them; go on where an earlier sweep stopped.
 
-    A job is a method, a seed and one combination of the varied settings; its run lies in OUTPUT_DIR/METHOD[/VARIATION]/seed-N. Jobs whose
-    results are there are not run again, here or in --results-dir; interrupted ones are resumed; a folder that holds a run with other
-    settings is refused. A preset is the base, on one thread; every setting can be overridden by its dotted name.
+    A job is a method, a seed and one combination of the varied settings, or one change of those to ablate; its run lies in
+    OUTPUT_DIR/METHOD[/VARIATION]/seed-N. Jobs whose results are there are not run again, here or in --results-dir; interrupted ones are
+    resumed; a folder that holds a run with other settings is refused. A preset is the base, on one thread; every setting can be overridden by
+    its dotted name.
 
     The runs are processes of this machine, tasks of a Ray cluster, or jobs of a Slurm queue, with the same files and results. The machines of
     a cluster must share the folder in which the sweep is started, and have this package in the same place. On Ray the demonstrations are
@@ -44,6 +45,7 @@ class Sweep(Command):
     Examples:
       reconverge sweep --preset cw10 --methods finetune replay trust-region --seeds 0..4 --jobs 2 --results-dir results/cw10
       reconverge sweep --preset cw10 --methods replay --seeds 0..2 7 --vary replay.source=stored,generator --vary train.updates=1000,2000
+      reconverge sweep --preset cw10 --curriculum cw10:6 --methods replay --seeds 0..2 --ablate train.replay_weight=1,3 --ablate policy.window=1
       reconverge sweep --preset quickstart --curriculum mine.yaml --train.updates 500 --methods replay ewc --dry-run
       reconverge sweep --preset cw10-paper --methods replay trust-region --seeds 0..4 --device cuda --backend ray --cpus-per-job 4
       reconverge sweep --preset cw10 --methods replay --seeds 0..19 --backend ray --ray-address 10.0.0.7:6379
@@ -61,6 +63,8 @@ class Sweep(Command):
     """Seeds: numbers and ranges such as `0..4 7`, both ends meant; that of the configuration when left out."""
     vary: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="KEY=VALUE,...")] = ()
     """Values of a setting, each a set of runs of its own, such as `train.updates=1000,2000`; several of these are combined."""
+    ablate: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="KEY=VALUE,...")] = ()
+    """Changes of a setting that are made one at a time, beside the runs without any, such as `policy.window=1`."""
     jobs: MaybeInt = None
     """Runs at a time; when left out 1 on this machine, as many as the nodes hold on Ray, all of them in a Slurm queue. No result depends on it."""
     backend: Literal["local", "ray", "slurm"] = "local"
@@ -179,7 +183,7 @@ class Sweep(Command):
                 raise ConfigError(f"--{flag} {given} beside --{flag}s contradicts it; leave --{flag} out")
         methods = tuple(dict.fromkeys(self.methods or (self.config.method,)))
         seeds = parse_seeds(self.seeds or (str(self.config.seed),))
-        return plan_jobs(self.config, self.preset, methods, seeds, parse_variations(self.vary, self.config))
+        return plan_jobs(self.config, self.preset, methods, seeds, parse_variations(self.vary, self.config, self.ablate))
 
     def _places(self) -> Places:
         from reconverge.launch.sweep import Places
