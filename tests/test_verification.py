@@ -17,7 +17,8 @@ from reconverge.launch.presets import find_preset
 from reconverge.launch.run_folder import RunFolder
 from reconverge.launch.run_tables import CURVE_COLUMNS, RECOVERY_COLUMNS, csv_text, recoveries, table_texts
 from reconverge.launch.seal import SEAL
-from reconverge.launch.verification import Check, table_differences, verify
+from reconverge.launch.table_differences import table_differences
+from reconverge.launch.verification import Check, verify
 
 TABLES = ("success_matrix.csv", "recovery_curves.csv", "recovery.csv", "ledger.csv", "fisher.csv", "metrics.jsonl", "episodes.csv", "ceilings.csv")
 RESULTS = Path(__file__).resolve().parent.parent / "results" / "cw10-one-pace" / "replay" / "seed-0"
