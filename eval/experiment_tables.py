@@ -150,12 +150,12 @@ def _cell(row: RecoveryCell) -> Entries:
 
 def _wins(row: WinsRow) -> Iterable[Entries]:
     """One entry per count: after the dip, the first time, and the first time as published."""
-    no_dip = _interval("no_dip", row.no_dip)
+    difference = _interval("no_dip_difference", row.no_dip_difference)
     for count, found in (("after_dip", row.after_dip), ("first", row.first), ("published", row.published)):
         if found is not None:
             head = {"method": row.label, "reference": row.reference, "threshold": row.threshold, "count": count}
-            seeds, difference = (None, dict.fromkeys(no_dip)) if count == "published" else (row.seeds, no_dip)
-            yield {**head, "seeds": seeds, "pairs": found.pairs, **found._asdict(), **difference}
+            seeds, shown = (None, dict.fromkeys(difference)) if count == "published" else (row.seeds, difference)
+            yield {**head, "seeds": seeds, "pairs": found.pairs, **found._asdict(), **shown}
 
 
 def _costs(rows: Sequence[CostRow]) -> list[Entries]:

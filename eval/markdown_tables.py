@@ -115,11 +115,11 @@ def _recovery(rows: Sequence[RecoverySummary]) -> Lines:
 
 def _wins(rows: Sequence[WinsRow]) -> Lines:
     """Wins, ties and losses in one cell, as results of games are written."""
-    lines = [["win – tie – loss", "back at", "seeds", "after the dip", "first time", "first time, published", "no dip, points"]]
+    lines = [["win – tie – loss", "back at", "seeds", "after the dip", "first time", "first time, published", "no dip, difference, points"]]
     for row in rows:
         counts = ["–".join(map(str, found)) if found else ABSENT for found in (row.after_dip, row.first, row.published)]
         name = f"{escaped(row.label)} against {escaped(row.reference)}"
-        lines.append([name, f"{row.threshold} %", str(row.seeds), *counts, _difference(row.no_dip)])
+        lines.append([name, f"{row.threshold} %", str(row.seeds), *counts, _difference(row.no_dip_difference)])
     return lines
 
 

@@ -123,7 +123,7 @@ class Wins(NamedTuple):
 class WinsRow:
     """How often a group came back sooner than the reference: per count here, and between the published methods of their names.
 
-    `no_dip` is the paired difference in the share of cells without a dip, in [-1, 1]: mean and interval over seeds.
+    `no_dip_difference` is the paired difference in the share of cells without a dip, in [-1, 1]: mean and interval over seeds.
     """
 
     label: str
@@ -133,7 +133,7 @@ class WinsRow:
     after_dip: Wins
     first: Wins
     published: Wins | None
-    no_dip: Interval
+    no_dip_difference: Interval
 
 
 def observations(run: RunResults) -> list[Observation]:

@@ -5,7 +5,8 @@
     oracle/seed-0     replay.source stored        ->  replay, replay.source=stored   seed 0
 
 Settings that change nothing but perhaps the last digits, or that the method does not read, are ignored. A setting that a run's file lacks has its
-default, as everywhere. A label names what is not at its default, of the settings in which the groups of one method differ.
+default, as everywhere. A label names what is not as usual, of the settings in which the groups of one method differ: as in the group of which
+the others are variations, where there is one, as after `sweep --ablate`; else as by default.
 """
 
 from __future__ import annotations
@@ -117,14 +118,26 @@ def worded(value: Any) -> str:
 def _labels(firsts: Sequence[RunResults]) -> list[str]:
     """One distinct label for the first run of every group."""
     labels: list[str] = []
-    defaults = default_settings()
     for run in firsts:
-        own = settings_of(run)
-        keys = differing([other for other in firsts if other.method == run.method])
-        named = [f"{key}={run.curriculum if key == 'curriculum' else worded(own.get(key))}" for key in keys if own.get(key) != defaults.get(key)]
+        own, alike = settings_of(run), [other for other in firsts if other.method == run.method]
+        base = _varied(alike)
+        usual = default_settings() if base is None else settings_of(base)
+        named = [
+            f"{key}={run.curriculum if key == 'curriculum' else worded(own.get(key))}" for key in differing(alike) if own.get(key) != usual.get(key)
+        ]
         label = ", ".join([run.method, *named])
         labels.append(label if label not in labels else f"{label} (#{len(labels) + 1})")
     return labels
+
+
+def _varied(firsts: Sequence[RunResults]) -> RunResults | None:
+    """The run from which all others of its method differ in one setting each; of several, as where there are two, the one whose folder lies
+    above the others', as in a sweep. None where that does not tell."""
+    settings = [settings_of(run) for run in firsts]
+    changes = [[sum(own[key] != other.get(key) for key in own) for other in settings] for own in settings]
+    bases = [run for run, counts in zip(firsts, changes, strict=True) if max(counts) <= 1]
+    depths = [len(run.folder.parts) for run in bases]
+    return bases[depths.index(min(depths))] if bases and depths.count(min(depths)) == 1 else None
 
 
 def _of_stages(values: Sequence[Any]) -> Any:

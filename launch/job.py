@@ -53,7 +53,7 @@ class Job:
 
     Attributes:
         curriculum: with every budget filled in.
-        variation: the settings that `--vary` gave, as part of a path; empty without.
+        variation: the settings that `--vary` and `--ablate` gave, as part of a path; empty without.
         command: a `reconverge train` line that gives the same configuration; the run folder keeps it.
     """
 

@@ -6,7 +6,7 @@
 
     --methods replay --ablate train.replay_weight=1 --ablate policy.window=1,3
 
-    replay/seed-0    replay/train.replay_weight=1/seed-0    replay/policy.window=1/seed-0    replay/policy.window=3/seed-0
+    replay/seed-0    replay/train.replay_weight=1.0/seed-0    replay/policy.window=1/seed-0    replay/policy.window=3/seed-0
 
 A seed's jobs stand together, so that methods can be compared long before the last seed is done.
 """
@@ -30,19 +30,33 @@ from reconverge.launch.config_file import differences, flat, to_mapping
 from reconverge.launch.job import LEFT_OUT, Job
 from reconverge.launch.own_methods import check_method
 from reconverge.launch.presets import find_preset
+from reconverge.policy.method_settings import is_read
 
 Settings = dict[str, Any]
 MOST_JOBS = 10_000
 LONGEST_LABEL = 120
 
 
-def plan_jobs(base: RunConfig, preset: str, methods: Sequence[str], seeds: Sequence[int], variations: Sequence[Settings] = ({},)) -> list[Job]:
-    """All jobs, checked. Raises ConfigError, CurriculumError or UnknownName for the first that cannot be run."""
-    if len(methods) * len(seeds) * len(variations) > MOST_JOBS:
-        raise ConfigError(f"{len(methods)} methods, {len(seeds)} seeds and {len(variations)} variations are more than {MOST_JOBS} jobs")
+def plan_jobs(
+    base: RunConfig,
+    preset: str,
+    methods: Sequence[str],
+    seeds: Sequence[int],
+    variations: Sequence[Settings] = ({},),
+    changes: Sequence[Settings] = (),
+) -> list[Job]:
+    """All jobs, checked: every variation as it is and with every one of the `changes` that the method reads.
+
+    Raises ConfigError, CurriculumError or UnknownName for the first that cannot be run.
+    """
+    every = [{**variation, **change} for variation in variations for change in [{}, *changes]]
+    if len(methods) * len(seeds) * len(every) > MOST_JOBS:
+        raise ConfigError(f"{len(methods)} methods, {len(seeds)} seeds and {len(every)} variations are more than {MOST_JOBS} jobs")
+    ablated = {key for change in changes for key in change}
     return [
         make_job(with_settings(base, {**settings, "method": method, "seed": seed}), preset, label(settings))
-        for seed, settings, method in itertools.product(seeds, variations, methods)
+        for seed, settings, method in itertools.product(seeds, every, methods)
+        if all(is_read(key, method) for key in ablated.intersection(settings))
     ]
 
 
@@ -70,18 +84,23 @@ def parse_seeds(words: Iterable[str]) -> tuple[int, ...]:
     return tuple(seeds)
 
 
-def parse_variations(varied: Iterable[str], base: RunConfig, ablated: Iterable[str] = ()) -> list[Settings]:
-    """Every combination of the varied settings, in words of the form `KEY=VALUE,VALUE...`; one empty combination without any.
+def parse_variations(words: Iterable[str], base: RunConfig) -> list[Settings]:
+    """Every combination of the settings in words of the form `KEY=VALUE,VALUE...`; one empty combination without any.
 
-    Each stands by itself and once more with every change of `ablated`, one at a time; a value that the base has anyway is no change.
     Values are read as in a configuration file, so `recovery.grid=[2,100],[]` are two lists.
     Raises UnknownName for an unknown key or choice, ConfigError for a value that does not fit and a key that makes no sense here.
     """
-    choices = _choices("--vary", varied, base)
-    combinations = [dict(zip(choices, values, strict=True)) for values in itertools.product(*choices.values())]
+    choices = _choices("--vary", words, base)
+    return [dict(zip(choices, values, strict=True)) for values in itertools.product(*choices.values())]
+
+
+def parse_changes(words: Iterable[str], base: RunConfig, varied: Collection[str] = ()) -> list[Settings]:
+    """One setting each, from words as those of `parse_variations`; a value that the base has anyway is no change.
+
+    Raises as `parse_variations` does, and ConfigError for a key that is `varied`.
+    """
     usual = flat(base)
-    alone = [{key: value} for key, values in _choices("--ablate", ablated, base, choices).items() for value in values if value != usual[key]]
-    return [{**combination, **change} for combination in combinations for change in [{}, *alone]]
+    return [{key: value} for key, values in _choices("--ablate", words, base, varied).items() for value in values if value != usual[key]]
 
 
 def with_settings(config: RunConfig, settings: Mapping[str, Any], place: str = "--vary") -> RunConfig:

@@ -158,8 +158,8 @@ class TrainConfig:
     """`fixed` weighs current and replay 1 : beta; `tasks-seen` weighs them 1/k : (k-1)/k in the k-th task (Masip et al.), beta left out.
     Read by `replay`, `trust-region` and `adaptive-trust-region`; `t-dgr` always does the latter."""
     replay_priority: float = 0.0
-    """Share of the replayed windows, 0 to 1, that goes to the earlier tasks in proportion to how far each has drifted from its teacher, measured
-    every 100 updates; the rest goes to all alike. Read by `replay`, `trust-region` and `adaptive-trust-region`."""
+    """Share of the replayed windows, 0 to 1, that goes to the earlier tasks in proportion to their replay losses, measured every 25 updates;
+    the rest goes to all alike. Read by `replay`, `trust-region` and `adaptive-trust-region`."""
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     """AdamW, re-created at every stage."""
     trust_region: TrustRegionConfig = field(default_factory=TrustRegionConfig)

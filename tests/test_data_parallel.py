@@ -85,7 +85,7 @@ def together(count: int, make: Callable[[], Learner]) -> tuple[list[Learner], li
     """The same two stages in `count` ranks side by side."""
     board: dict[int, Tensor] = {}
     turn = threading.Barrier(count)
-    setting = _setting().fp32_precision
+    setting = getattr(_setting(), "fp32_precision", None)
     learners, found = [make() for _ in range(count)], {}
 
     def work(rank: int) -> None:
@@ -100,7 +100,8 @@ def together(count: int, make: Callable[[], Learner]) -> tuple[list[Learner], li
         thread.start()
     for thread in threads:
         thread.join()
-    _setting().fp32_precision = setting  # of the whole process: threads leave it as they interleave
+    if setting is not None:
+        _setting().fp32_precision = setting  # of the whole process: threads leave it as they interleave
     return learners, [found[rank] for rank in range(count)]
 
 

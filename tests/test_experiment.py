@@ -6,6 +6,7 @@ import csv
 import json
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from reconverge.envs.errors import RunFolderError, UnknownName
 from reconverge.eval.comparison import unlike
 from reconverge.eval.config import RecoveryConfig
 from reconverge.eval.experiment import cost_row, final_rates, find_reference, method_row, paired_row, single_beside, summarise
-from reconverge.eval.experiment_tables import csv_text, write_tables
+from reconverge.eval.experiment_tables import csv_text, experiment_rows, write_tables
 from reconverge.eval.headlines import played_at, recovery_headline
 from reconverge.eval.intervals import mean_interval, wilson
 from reconverge.eval.published_results import published_recovery
@@ -101,6 +102,18 @@ def test_seeds_are_one_group_and_settings_that_matter_are_named(tmp_path: Path) 
         ("replay, replay.source=stored, replay.generator.width=7", (0,)),
         ("finetune", (0,)),
     ]
+
+
+@pytest.mark.parametrize("ablated", [1, 3])
+def test_what_an_ablation_changes_is_named_and_not_what_its_base_has(ablated: int, tmp_path: Path) -> None:
+    """Also where the base is not at the default, which is 1, and an ablation is."""
+    folders = [with_settings(write_run(tmp_path / "replay" / "seed-0", method="replay"), train={"replay_weight": 10.0})]
+    for change in [{"replay_weight": 1.0}, {"replay_weight": 10.0, "replay_ratio": 2.0}, {"replay_weight": 3.0}][:ablated]:
+        folders += [with_settings(write_run(tmp_path / "replay" / str(change) / "seed-0", method="replay"), train=change)]
+    found = summarise([read_run(folder) for folder in folders])
+    changed = ["train.replay_weight=1.0", "train.replay_ratio=2.0", "train.replay_weight=3.0"][:ablated]
+    assert found.reference == "replay" and [row.label for row in found.methods] == ["replay", *(f"replay, {each}" for each in changed)]
+    assert [row.reference for row in found.paired] == ["replay"] * ablated
 
 
 def test_settings_without_effect_and_absent_defaults_do_not_divide(tmp_path: Path) -> None:
@@ -440,7 +453,11 @@ def test_wins_are_over_every_seed(tmp_path: Path) -> None:
     other = group_of(*(hand_run(tmp_path / f"b{seed}", "replay", seed, (8, 9, 10), (STAY, STAY, last[seed])) for seed in (0, 1)))
     (row,) = compare_recovery(own, other, published=False)
     assert row.seeds == 2 and row.after_dip == Wins(1, 5, 0)
-    assert row.no_dip == mean_interval([0.0, 1 / 3])  # one of three cells of the second seed
+    assert row.no_dip_difference == mean_interval([0.0, 1 / 3])  # one of three cells of the second seed
+    published = replace(row, published=Wins(1, 0, 0))
+    entries = experiment_rows(replace(summarise([*own.runs, *other.runs]), wins=(published,)))["wins"]
+    assert [entry["no_dip_difference"] for entry in entries] == [pytest.approx(1 / 6), pytest.approx(1 / 6), None]
+    assert len({tuple(entry) for entry in entries}) == 1  # the same columns in every row
 
 
 def test_a_group_is_not_compared_with_itself(tmp_path: Path) -> None:

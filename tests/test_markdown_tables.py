@@ -14,6 +14,7 @@ from reconverge.eval.experiment_tables import write_tables
 from reconverge.eval.latex_tables import latex_tables
 from reconverge.eval.markdown_tables import escaped, markdown_tables
 from reconverge.eval.run_results import read_run
+from reconverge.eval.wording import points
 
 CELLS = re.compile(r"(?<!\\)\|")
 
@@ -57,6 +58,7 @@ def test_the_figures_are_those_of_the_experiment_with_seeds_and_intervals(experi
         assert [float(cell.replace(",", "")) for cell in row[5:7]] == [round(100 * found_back.dip.mean, 1), round(found_back.dip_area.mean)]
     for row, won in zip(tables["Wins"][1:], experiment.wins, strict=True):
         assert row[3:5] == ["–".join(map(str, won.after_dip)), "–".join(map(str, won.first))]
+        assert row[-1].split()[0] == points(won.no_dip_difference.mean)
 
 
 def test_different_experts_have_a_row_each(tmp_path: Path) -> None:

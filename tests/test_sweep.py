@@ -34,7 +34,7 @@ from reconverge.launch.commands.pages import runs_within
 from reconverge.launch.config import METHODS, RunConfig
 from reconverge.launch.config_file import config_text, flat, read_config
 from reconverge.launch.job import LEFT_OUT, Job, content, look
-from reconverge.launch.job_plan import label, make_job, parse_seeds, parse_variations, plan_jobs, with_settings
+from reconverge.launch.job_plan import label, make_job, parse_changes, parse_seeds, parse_variations, plan_jobs, with_settings
 from reconverge.launch.job_process import run_job
 from reconverge.launch.presets import find_preset
 from reconverge.launch.run_folder import RunFolder
@@ -312,11 +312,16 @@ def test_variations_are_combined_and_read_as_in_a_file() -> None:
 
 
 def test_ablations_are_made_one_at_a_time_beside_the_base() -> None:
-    alone = [{}, {"policy.window": 1}, {"train.replay_weight": 3.0}, {"train.replay_weight": 5.0}]
-    words = ["policy.window=1,2", "train.replay_weight=1,3,5"]  # 2 and 1 are what the base has
-    assert parse_variations([], RunConfig(), words) == alone
-    both = parse_variations(["train.updates=5,6"], RunConfig(), words)
-    assert both == [{"train.updates": updates, **change} for updates in (5, 6) for change in alone]
+    changes = parse_changes(["policy.window=1,2", "train.replay_weight=1,3"], RunConfig())
+    assert changes == [{"policy.window": 1}, {"train.replay_weight": 3.0}]  # 2 and 1 are what the base has
+    jobs = plan_jobs(find_preset("smoke"), "smoke", ["replay", "ewc"], [0], [{"train.updates": 5}], changes)
+    assert [str(job.path) for job in jobs] == [
+        "replay/train.updates=5/seed-0",
+        "ewc/train.updates=5/seed-0",
+        "replay/policy.window=1,train.updates=5/seed-0",
+        "ewc/policy.window=1,train.updates=5/seed-0",
+        "replay/train.replay_weight=3.0,train.updates=5/seed-0",  # which ewc does not read
+    ]
 
 
 @pytest.mark.parametrize(
@@ -331,7 +336,7 @@ def test_ablations_are_made_one_at_a_time_beside_the_base() -> None:
 )
 def test_ablations_that_are_none(words: list[str], hint: str) -> None:
     with pytest.raises((ConfigError, UnknownName), match=re.escape(hint)):
-        parse_variations(["train.updates=5"], RunConfig(), words)
+        parse_changes(words, RunConfig(), ["train.updates"])
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 class Sweep(Command):
     """Train every method with every seed, several runs at a time, and tabulate them; go on where an earlier sweep stopped.
 
-    A job is a method, a seed and one combination of the varied settings, or one change of those to ablate; its run lies in
+    A job is a method, a seed and one combination of the varied settings, with one or none of the changes to ablate; its run lies in
     OUTPUT_DIR/METHOD[/VARIATION]/seed-N. Jobs whose results are there are not run again, here or in --results-dir; interrupted ones are
     resumed; a folder that holds a run with other settings is refused. A preset is the base, on one thread; every setting can be overridden by
     its dotted name.
@@ -64,7 +64,7 @@ class Sweep(Command):
     vary: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="KEY=VALUE,...")] = ()
     """Values of a setting, each a set of runs of its own, such as `train.updates=1000,2000`; several of these are combined."""
     ablate: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="KEY=VALUE,...")] = ()
-    """Changes of a setting that are made one at a time, beside the runs without any, such as `policy.window=1`."""
+    """Changes of a setting that are made one at a time, beside the runs without any, such as `policy.window=1`; of methods that read it."""
     jobs: MaybeInt = None
     """Runs at a time; when left out 1 on this machine, as many as the nodes hold on Ray, all of them in a Slurm queue. No result depends on it."""
     backend: Literal["local", "ray", "slurm"] = "local"
@@ -172,7 +172,7 @@ class Sweep(Command):
                 progress.note(f"demonstrations: {failure}")
 
     def _planned(self) -> list[Job]:
-        from reconverge.launch.job_plan import parse_seeds, parse_variations, plan_jobs
+        from reconverge.launch.job_plan import parse_changes, parse_seeds, parse_variations, plan_jobs
 
         base = find_preset(self.preset)
         for flag, own, given, chosen in (
@@ -183,7 +183,8 @@ class Sweep(Command):
                 raise ConfigError(f"--{flag} {given} beside --{flag}s contradicts it; leave --{flag} out")
         methods = tuple(dict.fromkeys(self.methods or (self.config.method,)))
         seeds = parse_seeds(self.seeds or (str(self.config.seed),))
-        return plan_jobs(self.config, self.preset, methods, seeds, parse_variations(self.vary, self.config, self.ablate))
+        variations = parse_variations(self.vary, self.config)
+        return plan_jobs(self.config, self.preset, methods, seeds, variations, parse_changes(self.ablate, self.config, variations[0]))
 
     def _places(self) -> Places:
         from reconverge.launch.sweep import Places

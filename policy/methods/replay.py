@@ -1,12 +1,13 @@
 """Replay: windows of earlier tasks beside the current ones, distilled from the frozen teacher.
 
-Every earlier task is rehearsed alike, but for the share rho of the windows (`train.replay_priority`), which goes to the tasks that have
-drifted most since the stage began. Task i of K is drawn with probability
+Every earlier task is rehearsed alike, but for the share rho of the windows (`train.replay_priority`), which goes to the tasks with the
+largest replay losses: with distillation, those where the network has drifted most from its teacher. Task i of K is drawn with probability
 
     p_i = (1 - rho) / K + rho L_i / sum_j L_j            L_i: replay loss on windows of task i alone
 
 Worked example, K = 2, rho = 0.5, losses 0.03 and 0.01: p = 0.25 + 0.5 * 0.75 = 0.625 and 0.375. Prioritised replay (Schaul et al. 2016,
-arXiv 1511.05952) ranks transitions by their error; ranking tasks (ours) needs one loss per task instead of one per window.
+arXiv 1511.05952) ranks transitions by their error and takes the bias out by importance weights. Ranking tasks (ours) needs one loss per
+task instead of one per window, and the bias is meant: the replay loss becomes sum_i p_i L_i.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ from reconverge.policy.learner import Learner
 from reconverge.policy.saved_arrays import take
 from reconverge.policy.windows import WindowBatch
 
-MEASURED_EVERY = 100  # updates; within so many a task drifts little
-MEASURED_ON = 256  # windows of each task
+MEASURED_EVERY = 25  # updates; at a switch tasks drift within tens of them
+MEASURED_ON = 64  # windows of each task
 
 
 class WindowSource(Protocol):
@@ -54,7 +55,7 @@ class Rehearse(Hook):
         self.shares: dict[int, float] = {}
 
     def on_stage_start(self, learner: Learner) -> None:
-        self.shares = {}
+        self.shares, self.names = {}, learner.policy.tasks
         seen = len(learner.current_tasks.union(self.source.tasks))
         if self.weighting == "tasks-seen" and seen > 1:
             learner.loss_weights = (1 / seen, (seen - 1) / seen)
@@ -72,8 +73,9 @@ class Rehearse(Hook):
 
     def _measure_shares(self, learner: Learner) -> None:
         if rehearsed := sorted(set(self.source.tasks) - learner.current_tasks):
-            losses = torch.stack([self._replay_loss(learner, task) for task in rehearsed])
-            self.shares = dict(zip(rehearsed, shares_of(losses, self.priority).tolist(), strict=True))
+            losses = torch.stack([self._replay_loss(learner, task) for task in rehearsed]).cpu()
+            if losses.isfinite().all():  # else it is the update that says so
+                self.shares = dict(zip(rehearsed, shares_of(losses, self.priority).tolist(), strict=True))
 
     @torch.no_grad()
     def _replay_loss(self, learner: Learner, task: int) -> Tensor:
@@ -82,7 +84,7 @@ class Rehearse(Hook):
         losses = learner.losses(None, batch, learner.stream(f"priority noise {task}"))
         loss = (losses if learner.ranks is None else learner.ranks.add_up_losses(losses)).replay
         assert loss is not None  # there are windows
-        return loss.cpu()
+        return loss
 
     def _draw_of(self, task: int, count: int, generator: torch.Generator) -> WindowBatch:
         batch = self.source.draw(count, generator, without=[other for other in self.source.tasks if other != task])
@@ -90,7 +92,7 @@ class Rehearse(Hook):
         return batch
 
     def figures(self) -> dict[str, float]:
-        return {f"replay_share.{task}": share for task, share in self.shares.items()}
+        return {f"replay_share.{self.names[task]}": share for task, share in self.shares.items()}
 
     def underway(self) -> dict[str, np.ndarray]:
         if not self.shares:
@@ -99,8 +101,8 @@ class Rehearse(Hook):
 
     def load_underway(self, learner: Learner, arrays: dict[str, np.ndarray]) -> None:
         if arrays:
-            tasks, shares = (take(arrays, name, (None,), "underway.safetensors").tolist() for name in ("tasks", "shares"))
-            self.shares = dict(zip(map(int, tasks), shares, strict=True))
+            tasks = take(arrays, "tasks", (None,), "underway.safetensors").long().tolist()
+            self.shares = dict(zip(tasks, take(arrays, "shares", (len(tasks),), "underway.safetensors").tolist(), strict=True))
 
 
 def shares_of(losses: Tensor, priority: float) -> Tensor:
