@@ -118,26 +118,27 @@ def worded(value: Any) -> str:
 def _labels(firsts: Sequence[RunResults]) -> list[str]:
     """One distinct label for the first run of every group."""
     labels: list[str] = []
+    groups = {method: [other for other in firsts if other.method == method] for method in {run.method for run in firsts}}
+    usual = {method: _usual_settings(alike) for method, alike in groups.items()}
+    keys = {method: differing(alike) for method, alike in groups.items()}
     for run in firsts:
-        own, alike = settings_of(run), [other for other in firsts if other.method == run.method]
-        base = _varied(alike)
-        usual = default_settings() if base is None else settings_of(base)
-        named = [
-            f"{key}={run.curriculum if key == 'curriculum' else worded(own.get(key))}" for key in differing(alike) if own.get(key) != usual.get(key)
-        ]
-        label = ", ".join([run.method, *named])
+        own, method = settings_of(run), run.method
+        changed = [key for key in keys[method] if own.get(key) != usual[method].get(key)]
+        named = [f"{key}={run.curriculum if key == 'curriculum' else worded(own.get(key))}" for key in changed]
+        label = ", ".join([method, *named])
         labels.append(label if label not in labels else f"{label} (#{len(labels) + 1})")
     return labels
 
 
-def _varied(firsts: Sequence[RunResults]) -> RunResults | None:
-    """The run from which all others of its method differ in one setting each; of several, as where there are two, the one whose folder lies
-    above the others', as in a sweep. None where that does not tell."""
-    settings = [settings_of(run) for run in firsts]
+def _usual_settings(alike: Sequence[RunResults]) -> dict[str, Any]:
+    """What needs no name in the labels of one method: the settings of the run from which all others differ in one setting each; of several,
+    as where there are two, of the one below whose folder the others lie, as in a sweep. Where that does not tell, the defaults."""
+    settings = [settings_of(run) for run in alike]
     changes = [[sum(own[key] != other.get(key) for key in own) for other in settings] for own in settings]
-    bases = [run for run, counts in zip(firsts, changes, strict=True) if max(counts) <= 1]
-    depths = [len(run.folder.parts) for run in bases]
-    return bases[depths.index(min(depths))] if bases and depths.count(min(depths)) == 1 else None
+    bases = [number for number, counts in enumerate(changes) if max(counts) <= 1]
+    if len(bases) > 1:
+        bases = [number for number in bases if all(run.folder.is_relative_to(alike[number].folder.parent) for run in alike)]
+    return settings[bases[0]] if len(bases) == 1 else default_settings()
 
 
 def _of_stages(values: Sequence[Any]) -> Any:

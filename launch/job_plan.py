@@ -49,14 +49,13 @@ def plan_jobs(
 
     Raises ConfigError, CurriculumError or UnknownName for the first that cannot be run.
     """
-    every = [{**variation, **change} for variation in variations for change in [{}, *changes]]
-    if len(methods) * len(seeds) * len(every) > MOST_JOBS:
-        raise ConfigError(f"{len(methods)} methods, {len(seeds)} seeds and {len(every)} variations are more than {MOST_JOBS} jobs")
-    ablated = {key for change in changes for key in change}
+    count = len(variations) * (1 + len(changes))
+    if len(methods) * len(seeds) * count > MOST_JOBS:
+        raise ConfigError(f"{len(methods)} methods, {len(seeds)} seeds and {count} variations are more than {MOST_JOBS} jobs")
     return [
-        make_job(with_settings(base, {**settings, "method": method, "seed": seed}), preset, label(settings))
-        for seed, settings, method in itertools.product(seeds, every, methods)
-        if all(is_read(key, method) for key in ablated.intersection(settings))
+        make_job(with_settings(base, {**variation, **change, "method": method, "seed": seed}), preset, label({**variation, **change}))
+        for seed, variation, change, method in itertools.product(seeds, variations, [{}, *changes], methods)
+        if all(is_read(key, method) for key in change)
     ]
 
 
