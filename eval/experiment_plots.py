@@ -21,7 +21,7 @@ from reconverge.eval import headlines, metrics
 from reconverge.eval.experiment import Experiment, MethodRow, final_rates
 from reconverge.eval.intervals import Interval
 from reconverge.eval.plasticity import PlasticityRow
-from reconverge.eval.plots import HEAT, INK, MARKERS, MUTED, PAPER, SERIES, STYLE, WARM
+from reconverge.eval.plots import HEAT, INK, MUTED, PAPER, STYLE, WARM, line_look
 from reconverge.eval.recovery_comparison import Cell, RecoveryCell
 from reconverge.eval.run_groups import RunGroup
 
@@ -69,7 +69,7 @@ def average_over_stages(groups: Sequence[RunGroup]) -> Figure:
         curves = [metrics.average_success_over_stages(run.matrix, run.own_stage) for run in group.runs]
         shared = 100 * np.array([curve[: min(map(len, curves))] for curve in curves])
         stages = np.arange(1, shared.shape[1] + 1)
-        colour, marker = SERIES[index % len(SERIES)], MARKERS[index % len(MARKERS)]
+        colour, marker = line_look(index)
         axes.fill_between(stages, shared.min(axis=0), shared.max(axis=0), color=colour, alpha=0.14, linewidth=0)
         label = f"{group.label} ({len(curves)})"
         axes.plot(stages, shared.mean(axis=0), color=colour, marker=marker, markersize=4, linewidth=1.8, label=label, clip_on=False, zorder=3)
@@ -90,9 +90,9 @@ def plasticity(rows: Sequence[PlasticityRow], labels: Sequence[str]) -> Figure:
     for row in rows:
         index = labels.index(row.label)
         afresh = row.label.partition(",")[0] == "single"
-        rates, colour = [100 * rate for rate in row.stages], MUTED if afresh else SERIES[index % len(SERIES)]
-        label, line, marker = f"{row.label} ({row.seeds})", "--" if afresh else "-", MARKERS[index % len(MARKERS)]
-        axes.plot(range(1, len(rates) + 1), rates, line, color=colour, marker=marker, markersize=4, label=label, clip_on=False)
+        rates, (colour, marker) = [100 * rate for rate in row.stages], line_look(index)
+        label, line = f"{row.label} ({row.seeds})", "--" if afresh else "-"
+        axes.plot(range(1, len(rates) + 1), rates, line, color=MUTED if afresh else colour, marker=marker, markersize=4, label=label, clip_on=False)
     axes.set(ylim=(0, 103), xlabel="task, in the order of learning", ylabel="just learned, %")
     axes.set_xticks(range(1, max(len(row.stages) for row in rows) + 1))
     figure.legend(loc="outside lower left", ncols=4 if max(len(row.label) for row in rows) < 22 else 2)
@@ -156,7 +156,7 @@ def _dot(axes: Axes, place: float, interval: Interval, seeds: Sequence[float], p
     if np.isnan(interval.mean):
         axes.text(0.5, place, "not defined", transform=axes.get_yaxis_transform(), ha="center", va="center", color=MUTED, fontsize=8)
         return
-    colour = SERIES[int(place) % len(SERIES)]
+    colour, _ = line_look(int(place))
     if len(seeds) > 1:
         axes.plot([100 * seed for seed in seeds], [place - 0.24] * len(seeds), "|", color=colour, markersize=5, alpha=0.8)
     line, filling = _OF_ONE_SEED if len(seeds) == 1 else ("-", colour)

@@ -59,6 +59,12 @@ STYLE: Any = {
 }
 
 
+def line_look(index: int) -> tuple[str, str]:
+    """Colour and marker of the line number `index`, from 0: in every further round of colours other markers, so that a hundred lines differ."""
+    around, colour = divmod(index, len(SERIES))
+    return SERIES[colour], MARKERS[(colour + around) % len(MARKERS)]
+
+
 def svg(figure: Figure) -> str:
     """The figure as an <svg> element to be put into a page; text stays text."""
     stream = io.StringIO()
@@ -308,15 +314,15 @@ def _dip_panel(axes: Axes, run: RunResults, kind: str, stage: int, references: M
 
 def _dip_line(axes: Axes, index: int, curve: Curve, reference: float) -> None:
     rates = [100 * rate / reference for rate in curve.rates]
-    colour, marker = SERIES[index % len(SERIES)], MARKERS[index % len(MARKERS)]
+    colour, marker = line_look(index)
     axes.plot(curve.updates, rates, color=colour, marker=marker, markersize=2.8, linewidth=1.2)
 
 
 def _task_legend(figure: Figure, run: RunResults, panels: Sequence[Axes], kind: str) -> None:
     shown = [task for task in run.tasks if any((kind, task) == (found, of) for found, _, of in run.curves)]
     handles = [
-        panels[0].plot([], [], color=SERIES[index % len(SERIES)], marker=MARKERS[index % len(MARKERS)], markersize=4)[0]
-        for index in map(run.tasks.index, shown)
+        panels[0].plot([], [], color=colour, marker=marker, markersize=4)[0]
+        for colour, marker in (line_look(run.tasks.index(task)) for task in shown)
     ]
     figure.legend(handles, [short_name(task) for task in shown], loc="outside upper left", ncols=min(5, len(shown)))
 

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
-from reconverge.eval.plots import MARKERS, MUTED, SERIES, STYLE, WARM
+from reconverge.eval.plots import MUTED, STYLE, WARM, line_look
 
 Shown = Mapping[tuple[int, int], Tensor]
 GAP = 1  # pixels between images of a tile
@@ -67,7 +67,7 @@ def _means(rows: Sequence[Mapping[str, Any]], names: set[str]) -> dict[int, floa
 
 def _curve(axes: Axes, seeds: Sequence[Mapping[int, float]], label: str, number: int) -> None:
     stages = np.array(list(seeds[0])) + 0.05 * number  # side by side, where methods agree
-    colour, marker = SERIES[number % len(SERIES)], MARKERS[number % len(MARKERS)]
+    colour, marker = line_look(number)
     for seed in seeds if len(seeds) > 1 else ():
         axes.plot(stages, list(seed.values()), color=colour, linewidth=0.6, alpha=0.5)
     axes.plot(stages, np.mean([list(seed.values()) for seed in seeds], axis=0), color=colour, marker=marker, markersize=4, label=label)
