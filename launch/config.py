@@ -85,6 +85,8 @@ def check(config: RunConfig) -> None:
         _check_functional(config)
     if config.method in ("ftml", "vr-mcl") and config.train.batch_size < 2:
         raise ConfigError(f"train.batch_size is {config.train.batch_size}; {config.method} halves it into support and query: at least 2")
+    if config.method == "single" and config.train.optimizer.carry_second_moment:
+        raise ConfigError("train.optimizer.carry_second_moment does not go with single, which trains every task from scratch; leave it out")
     check_device_name(config.device)
 
 

@@ -430,6 +430,8 @@ class CurriculumRun:
         learner, source = self.assembly.learner, self.assembly.source
         policy_bytes = learner.parameters.values.numel() * learner.parameters.values.element_size()
         kept: list[tuple[str, int, bool]] = [("policy, which is also the next teacher", policy_bytes, False)]
+        if learner.second_moment is not None:
+            kept.append(("second moment of the optimizer", policy_bytes, False))
         kept += [(item, size, False) for hook in learner.method.hooks for item, size in hook.kept().items()]
         if self.config.method == "joint":
             size = sum(part.nbytes for task in self.demonstrations.values() for e in task.episodes for part in (e.observations, e.actions))

@@ -80,6 +80,8 @@ class OptimizerConfig:
     """Share of the stage over which one-cycle warms up."""
     max_gradient_norm: float = 1.0
     """Gradients are clipped to this norm; 0 turns clipping off."""
+    carry_second_moment: bool = False
+    """Whether AdamW's second moment is carried from stage to stage, so that the first steps after a switch are not a fresh optimizer's."""
 
 
 @dataclass(frozen=True)
@@ -161,7 +163,7 @@ class TrainConfig:
     """Share of the replayed windows, 0 to 1, that goes to the earlier tasks in proportion to their replay losses, measured every 25 updates;
     the rest goes to all alike. Read by `replay`, `trust-region` and `adaptive-trust-region`."""
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
-    """AdamW, re-created at every stage."""
+    """AdamW, re-created at every stage; its second moment may be carried over."""
     trust_region: TrustRegionConfig = field(default_factory=TrustRegionConfig)
     """Used by `ewc` and `trust-region`, and by `adaptive-trust-region`."""
     distillation: Literal["method", "teacher", "noise"] = "method"

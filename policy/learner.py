@@ -22,7 +22,7 @@ from reconverge.policy.divergence import check_windows, diverged
 from reconverge.policy.flat_parameters import FlatParameters
 from reconverge.policy.hooks import Hook, Losses, Method, ReplayTarget
 from reconverge.policy.matrix_products import large_products
-from reconverge.policy.optimizer import StageOptimizer
+from reconverge.policy.optimizer import SecondMoment, StageOptimizer
 from reconverge.policy.random_streams import RandomStreams
 from reconverge.policy.saved_arrays import take
 from reconverge.policy.windows import WindowBatch, WindowTable
@@ -60,6 +60,7 @@ class Learner:
         last_losses: of the update under way, for hooks.
         averaged: (P,) exponential moving average of the parameters: what acts, teaches and is handed over.
         teacher: the frozen policy of the end of the previous stage; None in the first.
+        second_moment: what the optimizer of the previous stage hands to the next, where it is carried over.
         ranks: the processes that share the rows of every batch, set after `begin_stage` until the stage ends; None where there is one.
     """
 
@@ -68,6 +69,7 @@ class Learner:
         self.parameters = FlatParameters(policy.denoiser)
         self.averaged = self.parameters.values.clone()
         self.teacher: DiffusionPolicy | None = None
+        self.second_moment: SecondMoment | None = None
         self.ranks: Ranks | None = None
         self.stage = 0
 
@@ -84,7 +86,7 @@ class Learner:
         self.windows = windows.to(self.policy.device)
         self.current_tasks = set(windows.all().task.unique().tolist())
         self.streams = RandomStreams(self.seed, stage)
-        self.optimizer = StageOptimizer(self.parameters, self.config.optimizer, updates)
+        self.optimizer = StageOptimizer(self.parameters, self.config.optimizer, updates, self.second_moment)
         self.loss_weights = (1.0, self.config.replay_weight)
         self._on_gpu = self.policy.device.type != "cpu"
         self._broken = torch.zeros((), dtype=torch.bool, device=self.policy.device)
@@ -198,6 +200,7 @@ class Learner:
         for hook in self.method.hooks:
             hook.on_stage_end(self)
         self.teacher = self.policy.clone()
+        self.second_moment = self.optimizer.second_moment() if self.config.optimizer.carry_second_moment else None
 
     def acting_policy(self) -> DiffusionPolicy:
         """A frozen copy with the averaged weights."""
@@ -274,8 +277,9 @@ class Learner:
     # checkpoints, at the end of a stage
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """What the method's hooks remember; the parameters are in the policy's own state."""
-        arrays: dict[str, np.ndarray] = {}
+        """What the method's hooks remember, and the optimizer where it does; the parameters are in the policy's own state."""
+        carried = {} if self.second_moment is None else self.second_moment.arrays()
+        arrays = {f"optimizer.{name}": array for name, array in carried.items()}
         for hook in self.method.hooks:
             arrays |= {f"{hook.name}.{name}": array for name, array in hook.arrays().items()}
         return arrays
@@ -287,6 +291,8 @@ class Learner:
         for hook in self.method.hooks:
             hook.load_arrays(_under(hook.name, arrays))
         self.teacher = self.policy.clone() if stage > 0 else None
+        carried = self.config.optimizer.carry_second_moment and stage > 0
+        self.second_moment = SecondMoment.of(_under("optimizer", arrays), self.averaged, "learner.safetensors") if carried else None
 
 
 def _under(name: str, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

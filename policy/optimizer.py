@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -16,18 +17,40 @@ from reconverge.policy.saved_arrays import take
 MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
+class SecondMoment(NamedTuple):
+    """What AdamW carries over a switch: the average square (P,) of the gradients, and of how many."""
+
+    average: Tensor
+    steps: int
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        return {"exp_avg_sq": self.average.cpu().numpy(), "steps": np.array([self.steps], np.float64)}
+
+    @classmethod
+    def of(cls, arrays: dict[str, np.ndarray], like: Tensor, file: str) -> SecondMoment:
+        """Back from `arrays`, as `like` (P,) is. Raises DamagedFile, which names the `file`, unless they are a second moment of that size."""
+        average = take(arrays, "exp_avg_sq", tuple(like.shape), file).to(like)
+        return cls(average, int(take(arrays, "steps", (1,), file).item()))
+
+
 class StageOptimizer:
-    """The optimizer of one stage of `updates` updates, fresh at its start; the gradient is read from `parameters.gradient`.
+    """The optimizer of one stage of `updates` updates; the gradient is read from `parameters.gradient`.
+
+    It is fresh at its start, but for the second moment where one is `carried` over from the stage before. Then also the count of steps goes
+    on: by it AdamW corrects an average that began at zero, which the carried one did not.
 
     Attributes:
         done: updates so far.
     """
 
-    def __init__(self, parameters: FlatParameters, config: OptimizerConfig, updates: int) -> None:
+    def __init__(self, parameters: FlatParameters, config: OptimizerConfig, updates: int, carried: SecondMoment | None = None) -> None:
         self.config, self.updates, self.done = config, updates, 0
         self._theta = torch.nn.Parameter(parameters.values)
         self._theta.grad = parameters.gradient
+        self._steps_before = 0 if carried is None else carried.steps
         self._adamw = torch.optim.AdamW([self._theta], lr=config.learning_rate, weight_decay=config.weight_decay, fused=True)
+        if carried is not None:
+            self._set_state(torch.zeros_like(carried.average), carried.average.clone())
 
     @property
     def learning_rate(self) -> float:
@@ -57,9 +80,15 @@ class StageOptimizer:
         self.done = int(done[0])
         if self.done:
             size = tuple(self._theta.shape)
-            moments = {name: take(arrays, name, size, "underway.safetensors").to(self._theta.device) for name in MOMENTS}
-            step = torch.tensor(float(self.done), device=self._theta.device)
-            self._adamw.state[self._theta] = {"step": step, **moments}
+            self._set_state(*(take(arrays, name, size, "underway.safetensors").to(self._theta.device) for name in MOMENTS))
+
+    def second_moment(self) -> SecondMoment:
+        """After at least one step: for the next stage to begin with."""
+        return SecondMoment(self._adamw.state[self._theta]["exp_avg_sq"], self._steps_before + self.done)
+
+    def _set_state(self, first: Tensor, second: Tensor) -> None:
+        step = torch.tensor(float(self._steps_before + self.done), device=self._theta.device)
+        self._adamw.state[self._theta] = {"step": step, **dict(zip(MOMENTS, (first, second), strict=True))}
 
 
 def one_cycle(update: int, updates: int, warmup_fraction: float) -> float:

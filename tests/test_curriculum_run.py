@@ -29,6 +29,7 @@ from reconverge.launch.remaining_time import planned_work
 from reconverge.launch.run_folder import RunFolder
 from reconverge.launch.stage_plan import plan_stages
 from reconverge.launch.verification import verify
+from reconverge.policy.config import OptimizerConfig
 
 MINE = """
 name: mine
@@ -162,6 +163,13 @@ def test_stored_replay_is_in_the_ledger_as_past_data(tmp_path: Path) -> None:
     config = tiny(tmp_path, method="replay", curriculum="point-reach:2")
     results = read_run(run(tmp_path / "run", replace(config, replay=replace(config.replay, source="stored"))))
     assert any(item.past_task_data for item in results.ledger)
+
+
+def test_a_carried_second_moment_is_in_the_ledger(tmp_path: Path) -> None:
+    config = tiny(tmp_path, method="finetune", curriculum="point-reach:2")
+    config = replace(config, train=replace(config.train, optimizer=OptimizerConfig(carry_second_moment=True)))
+    ledger = {item.item: item.bytes for item in read_run(run(tmp_path / "run", config)).ledger}
+    assert ledger["second moment of the optimizer"] == ledger["policy, which is also the next teacher"]
 
 
 def test_every_sampler_gives_the_same_run_twice(tmp_path: Path) -> None:

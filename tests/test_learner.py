@@ -10,6 +10,7 @@ import pytest
 import torch
 from small_policy import random_windows, small_policy
 
+from reconverge.envs.errors import DamagedFile
 from reconverge.policy.config import OptimizerConfig, TrainConfig, TrustRegionConfig, UpdateBudgetConfig
 from reconverge.policy.hooks import Hook, Losses, Method
 from reconverge.policy.learner import Learner, UpdateFigures
@@ -237,6 +238,36 @@ def test_underway_carries_a_learner_over_the_middle_of_a_stage(method: str) -> N
         learner.update()
         learner.end_stage()
     assert torch.equal(resumed.parameters.values, whole.parameters.values)
+
+
+CARRIED = replace(SMALL, optimizer=OptimizerConfig(carry_second_moment=True))
+
+
+def test_a_carried_second_moment_goes_through_saves_between_and_within_stages() -> None:
+    whole = train(learner_of(finetune(), CARRIED), stages=2)
+    first = train(learner_of(finetune(), CARRIED), stages=1)
+    between = {name: array.copy() for name, array in first.arrays().items()}
+    first.begin_stage(2, random_windows(task=1, seed=2), 5)
+    for _ in range(3):
+        first.update()
+    within = {name: array.copy() for name, array in first.underway().items()}
+
+    resumed = train(learner_of(finetune(), CARRIED), stages=1)
+    resumed.load_arrays(1, between)
+    resumed.begin_stage(2, random_windows(task=1, seed=2), 5)
+    resumed.load_underway(within)
+    for _ in range(2):
+        resumed.update()
+    resumed.end_stage()
+    assert torch.equal(resumed.parameters.values, whole.parameters.values)
+    assert resumed.second_moment is not None and resumed.second_moment.steps == 10
+    fresh = train(learner_of(finetune()), stages=2)
+    assert fresh.second_moment is None and not torch.equal(fresh.parameters.values, whole.parameters.values)
+
+
+def test_a_save_without_the_second_moment_is_refused() -> None:
+    with pytest.raises(DamagedFile, match=r"learner.safetensors lacks the array 'exp_avg_sq'"):
+        learner_of(finetune(), CARRIED).load_arrays(1, {})
 
 
 def begun(method: Method, config: TrainConfig = SMALL, stage: int = 1, task: int = 0) -> Learner:
