@@ -52,6 +52,9 @@ def plan_jobs(
     count = len(variations) * (1 + len(changes))
     if len(methods) * len(seeds) * count > MOST_JOBS:
         raise ConfigError(f"{len(methods)} methods, {len(seeds)} seeds and {count} variations are more than {MOST_JOBS} jobs")
+    for key in itertools.chain.from_iterable(changes):
+        if not any(is_read(key, method) for method in methods):
+            raise ConfigError(f"--ablate {key}: no result of {' or '.join(methods)} depends on it; leave it out, or name a method that reads it")
     return [
         make_job(with_settings(base, {**variation, **change, "method": method, "seed": seed}), preset, label({**variation, **change}))
         for seed, variation, change, method in itertools.product(seeds, variations, [{}, *changes], methods)
@@ -96,10 +99,15 @@ def parse_variations(words: Iterable[str], base: RunConfig) -> list[Settings]:
 def parse_changes(words: Iterable[str], base: RunConfig, varied: Collection[str] = ()) -> list[Settings]:
     """One setting each, from words as those of `parse_variations`; a value that the base has anyway is no change.
 
-    Raises as `parse_variations` does, and ConfigError for a key that is `varied`.
+    Raises as `parse_variations` does, and ConfigError for a key that is `varied` or has no other value than that of the base.
     """
-    usual = flat(base)
-    return [{key: value} for key, values in _choices("--ablate", words, base, varied).items() for value in values if value != usual[key]]
+    usual, changes = flat(base), []
+    for key, values in _choices("--ablate", words, base, varied).items():
+        others = [value for value in values if value != usual[key]]
+        if not others:
+            raise ConfigError(f"--ablate {key}={_plain_text(usual[key])} is what the runs have anyway; give another value")
+        changes += [{key: value} for value in others]
+    return changes
 
 
 def with_settings(config: RunConfig, settings: Mapping[str, Any], place: str = "--vary") -> RunConfig:

@@ -332,11 +332,17 @@ def test_ablations_are_made_one_at_a_time_beside_the_base() -> None:
         (["policy.window"], "--ablate policy.window: give KEY=VALUE"),
         (["policy.window=1", "policy.window=3"], "--ablate policy.window is given twice"),
         (["train.updates=6"], "train.updates is given with --vary and with --ablate"),
+        (["policy.window=2"], "--ablate policy.window=2 is what the runs have anyway"),
     ],
 )
 def test_ablations_that_are_none(words: list[str], hint: str) -> None:
     with pytest.raises((ConfigError, UnknownName), match=re.escape(hint)):
         parse_changes(words, RunConfig(), ["train.updates"])
+
+
+def test_an_ablation_that_no_method_reads_is_refused() -> None:
+    with pytest.raises(ConfigError, match=re.escape("--ablate train.meta.momentum: no result of replay or ewc depends on it")):
+        plan_jobs(find_preset("smoke"), "smoke", ["replay", "ewc"], [0], changes=[{"train.meta.momentum": 0.5}])
 
 
 @pytest.mark.parametrize(
