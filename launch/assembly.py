@@ -81,7 +81,7 @@ def make_source(config: RunConfig, tasks: list[Task], device: torch.device, simu
         return StoredWindows(settings, device)
     if settings.source == "teacher-rollouts":
         windows_of = lambda episodes, task: _windows(episodes, task, tasks.index(task), config.policy)  # noqa: E731
-        return TeacherRollouts(settings, tasks, _actor(simulators), windows_of, device)
+        return TeacherRollouts(settings, tasks, config.demonstrations.hold_steps, _actor(simulators), windows_of, device)
     code = WindowCode(tasks[0].layout, config.policy.window)
     generator = TrajectoryGenerator(settings.generator, code, len(tasks), config.seed)
     return GeneratedWindows(settings, generator.to(device))

@@ -37,7 +37,8 @@ class StageOptimizer:
     """The optimizer of one stage of `updates` updates; the gradient is read from `parameters.gradient`.
 
     It is fresh at its start, but for the second moment where one is `carried` over from the stage before. Then also the count of steps goes
-    on: by it AdamW corrects an average that began at zero, which the carried one did not.
+    on: by it AdamW corrects averages that began at zero, which the carried one did not. The first moment does, and is no longer corrected:
+    under a steady gradient g and a carried average v its k-th step is (1 - 0.9^k) g / sqrt(v) of the learning rate.
 
     Attributes:
         done: updates so far.

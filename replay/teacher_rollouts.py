@@ -24,9 +24,6 @@ from reconverge.policy.windows import WindowTable
 from reconverge.replay.config import ReplayConfig
 from reconverge.replay.source import LedgerItem, PooledSource
 
-HOLD_STEPS = 5
-"""Steps kept after the first success: what follows teaches nothing about the task."""
-
 Act = Callable[[DiffusionPolicy, Sequence[EpisodeStart]], list[Episode]]
 """Runs a policy in the given episodes and returns those whose physics held."""
 MakeWindows = Callable[[Sequence[Episode], Task], WindowTable]
@@ -35,10 +32,13 @@ MakeWindows = Callable[[Sequence[Episode], Task], WindowTable]
 class TeacherRollouts(PooledSource):
     """The `teacher-rollouts` replay source."""
 
-    def __init__(self, config: ReplayConfig, tasks: Sequence[Task], act: Act, make_windows: MakeWindows, device: torch.device) -> None:
-        """`tasks` are the policy's, in its order."""
+    def __init__(
+        self, config: ReplayConfig, tasks: Sequence[Task], hold_steps: int, act: Act, make_windows: MakeWindows, device: torch.device
+    ) -> None:
+        """`tasks` are the policy's, in its order; `hold_steps` are kept after an episode's first success, as in its demonstrations."""
         super().__init__()
-        self.config, self.all_tasks, self.act, self.make_windows, self.device = config, tasks, act, make_windows, device
+        self.config, self.all_tasks, self.hold_steps = config, tasks, hold_steps
+        self.act, self.make_windows, self.device = act, make_windows, device
 
     def learn(self, task: int, windows: WindowTable, streams: RandomStreams, tick: Callable[[int], None]) -> None:
         """Nothing to learn: the simulator makes the windows."""
@@ -56,7 +56,7 @@ class TeacherRollouts(PooledSource):
             raise UnsupportedEnvironment(f"the physics of '{name}' broke in all {len(seeds)} episodes that the teacher acted; it cannot be rehearsed")
         if self.config.successes_only:
             episodes = [episode for episode in episodes if episode.success.any()] or episodes
-        table = self.make_windows([_until_held(episode) for episode in episodes], self.all_tasks[task]).to(self.device)
+        table = self.make_windows([_until_held(episode, self.hold_steps) for episode in episodes], self.all_tasks[task]).to(self.device)
         kept = torch.randperm(len(table), generator=streams.generator(f"teacher windows {name}"))[: self.config.windows_per_task]
         self.pools[task] = table.gather(kept), table.times[kept.to(table.times.device)]
 
@@ -70,8 +70,8 @@ class TeacherRollouts(PooledSource):
         self.pools.load_arrays(arrays, self.device)
 
 
-def _until_held(episode: Episode) -> Episode:
-    """The episode up to a few steps after its first success."""
+def _until_held(episode: Episode, hold_steps: int) -> Episode:
+    """The episode up to so many steps after its first success."""
     reached = np.flatnonzero(episode.success)
-    stop = min(len(episode.actions), int(reached[0]) + 1 + HOLD_STEPS) if len(reached) else len(episode.actions)
+    stop = min(len(episode.actions), int(reached[0]) + 1 + hold_steps) if len(reached) else len(episode.actions)
     return Episode(episode.task, episode.seed, episode.observations[: stop + 1], episode.actions[:stop], episode.success[:stop])

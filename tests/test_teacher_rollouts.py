@@ -13,8 +13,9 @@ from reconverge.policy.random_streams import RandomStreams
 from reconverge.policy.windows import WindowTable
 from reconverge.replay.config import ReplayConfig
 from reconverge.replay.stored_windows import StoredWindows
-from reconverge.replay.teacher_rollouts import HOLD_STEPS, TeacherRollouts
+from reconverge.replay.teacher_rollouts import TeacherRollouts
 
+HOLD_STEPS = 7
 TASKS = [find_task("point-reach-0"), find_task("point-reach-1")]
 
 
@@ -42,7 +43,7 @@ def windows_of(episodes, task) -> WindowTable:  # type: ignore[no-untyped-def]
 def source(**settings: object) -> tuple[TeacherRollouts, Acted]:
     acted = Acted()
     config = ReplayConfig(source="teacher-rollouts", rollouts_per_task=4, **settings)  # type: ignore[arg-type]
-    return TeacherRollouts(config, TASKS, acted, windows_of, torch.device("cpu")), acted
+    return TeacherRollouts(config, TASKS, HOLD_STEPS, acted, windows_of, torch.device("cpu")), acted
 
 
 def test_an_episode_is_cut_where_the_goal_has_been_held() -> None:
@@ -60,7 +61,7 @@ def test_an_episode_that_is_cut_keeps_the_observation_after_its_last_action() ->
         return windows_of(episodes, task)
 
     config = ReplayConfig(source="teacher-rollouts", rollouts_per_task=1)
-    TeacherRollouts(config, TASKS, Acted(), kept, torch.device("cpu")).refill(0, random_windows(), small_policy(), RandomStreams(0, 1))
+    TeacherRollouts(config, TASKS, HOLD_STEPS, Acted(), kept, torch.device("cpu")).refill(0, random_windows(), small_policy(), RandomStreams(0, 1))
     (episode,) = cut
     steps = 3 + HOLD_STEPS
     assert (len(episode.observations), len(episode.actions), len(episode.success)) == (steps + 1, steps, steps)
@@ -75,7 +76,7 @@ def test_a_pool_holds_no_more_windows_than_one_asks_for() -> None:
 def test_the_windows_of_a_pool_keep_their_times() -> None:
     table = random_windows()  # whatever was acted
     config = ReplayConfig(source="teacher-rollouts", rollouts_per_task=1, windows_per_task=16)
-    replay = TeacherRollouts(config, TASKS, Acted(), lambda episodes, task: table, torch.device("cpu"))
+    replay = TeacherRollouts(config, TASKS, HOLD_STEPS, Acted(), lambda episodes, task: table, torch.device("cpu"))
     replay.refill(0, random_windows(), small_policy(), RandomStreams(0, 1))
     rows = [int((table.all().observations == window).all(dim=(1, 2)).nonzero()) for window in replay.pools.pools[0].observations]
     assert torch.equal(replay.pools.times[0], table.times[rows]) and rows != sorted(rows)
