@@ -4,7 +4,7 @@
     sample     [n x (H, Da)]        [n' x (H, Da)]         one batch through the sampler, whatever the tasks
     step        Ha steps of n        Ha steps of n'        in the worker processes; finished episodes leave
 
-The episodes of a task are one fixed list (`evaluation_seeds`), the same for every method, stage and worker count, and
+The episodes of a task are a fixed list for each split (`evaluation_seeds`), the same for every method, stage and worker count, and
 the sampler's noise is a pure function of the episode: two policies meet the same situations.
 
 An episode does not depend on its company either. Row b of a matrix product depends on row b alone, but a BLAS (MKL, here)
@@ -26,6 +26,7 @@ import torch
 from reconverge.envs.episodes import Episode, episode_seed
 from reconverge.envs.simulators import EpisodeStart, SimulatorFailure, Simulators, TaskFailure
 from reconverge.envs.task import Task
+from reconverge.eval.config import Split
 from reconverge.policy.diffusion_policy import DiffusionPolicy
 from reconverge.policy.random_streams import torch_stream
 
@@ -35,6 +36,9 @@ AT_ONCE = 512
 
 LARGEST_SEEN = float(np.finfo(np.float32).max)
 """The policy reads observations in float32: what is beyond, or NaN, it cannot act on."""
+
+PURPOSE: dict[Split, str] = {"test": "evaluation", "validation": "validation"}
+"""What the episode seeds of a split are drawn for."""
 
 Timer = Callable[[str], AbstractContextManager[object]]
 
@@ -93,14 +97,14 @@ class Rollouts:
         return self
 
 
-def evaluation_seeds(task: Task, episodes: int) -> list[int]:
-    """The first `episodes` episode seeds of the task's evaluation list; a longer list begins with a shorter one."""
-    return [episode_seed("evaluation", task.name, number) for number in range(episodes)]
+def evaluation_seeds(task: Task, episodes: int, split: Split = "test") -> list[int]:
+    """The first `episodes` episode seeds of a split of the task's; a longer list begins with a shorter one."""
+    return [episode_seed(PURPOSE[split], task.name, number) for number in range(episodes)]
 
 
-def evaluation_starts(tasks: Sequence[Task], episodes: int) -> list[EpisodeStart]:
+def evaluation_starts(tasks: Sequence[Task], episodes: int, split: Split = "test") -> list[EpisodeStart]:
     """The first `episodes` evaluation episodes of every task."""
-    return [EpisodeStart(task, seed) for task in tasks for seed in evaluation_seeds(task, episodes)]
+    return [EpisodeStart(task, seed) for task in tasks for seed in evaluation_seeds(task, episodes, split)]
 
 
 def planned_steps(starts: Sequence[EpisodeStart]) -> int:

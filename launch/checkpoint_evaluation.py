@@ -15,6 +15,7 @@ from reconverge.envs.errors import ConfigError
 from reconverge.envs.simulators import Simulators
 from reconverge.envs.task import Task
 from reconverge.envs.tasks import find_task
+from reconverge.eval.config import Split
 from reconverge.eval.rollout import evaluation_starts, planned_steps, rollout
 from reconverge.eval.run_results import read_run
 from reconverge.launch.checkpoint import checkpoint_of, read_record
@@ -52,6 +53,7 @@ def evaluate(
     stage: int | None = None,
     tasks: Sequence[str] = (),
     episodes: int | None = None,
+    split: Split | None = None,
     samplers: Sequence[SamplerName] = (),
     sampling_steps: Sequence[int] = (),
     temperatures: Sequence[float] = (),
@@ -65,8 +67,8 @@ def evaluate(
     torch.set_num_threads(folder.config.threads)
     checkpoint = checkpoint_of(folder, stage)
     trained = DiffusionPolicy.load(checkpoint, device or folder.config.device)
-    plan = plan_evaluation(folder, checkpoint, trained, tasks, episodes, samplers, sampling_steps, temperatures)
-    starts, rows = evaluation_starts(plan.tasks, plan.episodes), []
+    plan = plan_evaluation(folder, checkpoint, trained, tasks, episodes, split, samplers, sampling_steps, temperatures)
+    starts, rows = evaluation_starts(plan.tasks, plan.episodes, plan.split), []
     with Simulators(folder.config.evaluation.workers) as simulators, progress.phase("evaluate", planned_steps(starts) * len(plan.settings)) as tick:
         for acting in plan.settings:
             done = rollout(acting.policy(trained), starts, simulators, tick=tick)
@@ -82,13 +84,14 @@ def evaluate(
 
 @dataclass(frozen=True)
 class EvaluationPlan:
-    """What is measured of a checkpoint: every task with every way of acting, on its first `episodes` evaluation episodes."""
+    """What is measured of a checkpoint: every task with every way of acting, on the first `episodes` episodes of a split."""
 
     folder: RunFolder
     checkpoint: Path
     tasks: list[Task]
     settings: list[Acting]
     episodes: int
+    split: Split
 
     @cached_property
     def config(self) -> RunConfig:
@@ -106,7 +109,7 @@ class EvaluationPlan:
     def row(self, acting: Acting, task: Task, successes: int, episodes: int) -> Row:
         """A row of the table, from the successes among valid episodes; of a task that failed there are none."""
         rate = rate_columns(successes, episodes)
-        return {"stage": self.stage, **acting._asdict(), "task": task.name, **rate, "expert": self.ceilings.get(task.name)}
+        return {"stage": self.stage, **acting._asdict(), "task": task.name, "split": self.split, **rate, "expert": self.ceilings.get(task.name)}
 
 
 def plan_evaluation(
@@ -115,6 +118,7 @@ def plan_evaluation(
     policy: DiffusionPolicy,
     tasks: Sequence[str] = (),
     episodes: int | None = None,
+    split: Split | None = None,
     samplers: Sequence[SamplerName] = (),
     sampling_steps: Sequence[int] = (),
     temperatures: Sequence[float] = (),
@@ -131,7 +135,7 @@ def plan_evaluation(
             raise ConfigError(f"--sampling-steps {acting.steps}: {problem}")
         if (problem := unfit_temperature(acting.sampler, acting.temperature)) is not None:
             raise ConfigError(f"--temperatures {acting.temperature:g} for {acting.sampler}: {problem}")
-    return EvaluationPlan(folder, checkpoint, chosen, settings, episodes or config.evaluation.episodes)
+    return EvaluationPlan(folder, checkpoint, chosen, settings, episodes or config.evaluation.episodes, split or config.evaluation.split)
 
 
 def pooled(rows: Sequence[Row]) -> list[Row]:

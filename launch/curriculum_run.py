@@ -229,8 +229,8 @@ class CurriculumRun:
         policy, settings = self.assembly.learner.acting_policy(), self.config.evaluation
         if self.config.method == "single":
             tasks = self._keep_own_results(record, tasks)
-        starts = evaluation_starts(tasks, settings.episodes)
-        recorded = evaluation_starts(tasks, self.config.video.episodes) if record.stage > 0 else []
+        starts = evaluation_starts(tasks, settings.episodes, settings.split)
+        recorded = evaluation_starts(tasks, self.config.video.episodes, settings.split) if record.stage > 0 else []
         with self.progress.phase("evaluate", planned_steps(starts)) as tick:
             done = rollout(policy, starts, self.simulators, record=recorded, tick=tick, timer=self.progress.part)
             record.add_rollouts("matrix", record.updates, done)
@@ -393,7 +393,8 @@ class CurriculumRun:
 
     def _measure(self, purpose: str, record: StageRecord, update: int, tasks: Sequence[Task]) -> None:
         """A point of the curves of some tasks within a stage: `recovery` of the earlier ones, `learning` of its own."""
-        policy, starts = self.assembly.learner.acting_policy(), evaluation_starts(tasks, self.config.recovery.episodes)
+        starts = evaluation_starts(tasks, self.config.recovery.episodes, self.config.evaluation.split)
+        policy = self.assembly.learner.acting_policy()
         with self.stop.released(), self.progress.phase(purpose, planned_steps(starts)) as tick:
             done = rollout(policy, starts, self.simulators, stop_at_success=True, tick=tick, timer=self.progress.part)
         record.add_rollouts(purpose, update, done)

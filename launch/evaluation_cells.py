@@ -5,7 +5,7 @@
 An episode is the same alone and in company (see `rollout`), hence so is the table. A cell is known by a hash of all that it depends on:
 the weights, the task and its simulator, how the policy acts, the episodes, the versions of the packages. One that is there is not measured again.
 
-Started as `python -m reconverge.launch.evaluation_cells RUN STAGE TASK SAMPLER STEPS TEMPERATURE EPISODES DEVICE RESULT`, this measures one cell.
+`python -m reconverge.launch.evaluation_cells RUN STAGE TASK SAMPLER STEPS TEMPERATURE EPISODES SPLIT DEVICE RESULT` measures one cell.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from reconverge.envs.plain_json import read_json, read_json_object
 from reconverge.envs.simulator_fingerprint import simulator_fingerprint
 from reconverge.envs.simulators import SimulatorFailure
 from reconverge.envs.task import Task
+from reconverge.eval.config import Split
 from reconverge.launch.backend import ProcessOrder, Running
 from reconverge.launch.checkpoint import checkpoint_of
 from reconverge.launch.checkpoint_evaluation import Acting, EvaluationPlan, Row, evaluate, plan_evaluation
@@ -73,6 +74,7 @@ class Cell:
             "simulator": simulator_fingerprint(self.task),
             "acting": list(self.acting),
             "episodes": self.plan.episodes,
+            "split": self.plan.split,
             "device": self.device.partition(":")[0],
             "threads": self.plan.config.threads,
             "versions": package_versions(),
@@ -85,7 +87,7 @@ class Cell:
 
     def order(self) -> PartOrder:
         plan, result = self.plan, self.result
-        what = (self.task.name, *map(str, self.acting), str(plan.episodes), self.device)
+        what = (self.task.name, *map(str, self.acting), str(plan.episodes), plan.split, self.device)
         words = (str(plan.folder.path), str(plan.stage), *what, str(result))
         name = f"{self.task.name} with {self.acting.words}"
         return PartOrder(name, MODULE, words, plan.folder.config_yaml, result.with_suffix(".log"), result, plan.config.threads, self.device)
@@ -110,6 +112,7 @@ class Cell:
                 stage=plan.stage,
                 tasks=[self.task.name],
                 episodes=plan.episodes,
+                split=plan.split,
                 samplers=[self.acting.sampler],
                 sampling_steps=[self.acting.steps],
                 temperatures=[self.acting.temperature],
@@ -172,6 +175,7 @@ def plan_cells(
     stage: int | None = None,
     tasks: Sequence[str] = (),
     episodes: int | None = None,
+    split: Split | None = None,
     samplers: Sequence[SamplerName] = (),
     sampling_steps: Sequence[int] = (),
     temperatures: Sequence[float] = (),
@@ -180,7 +184,7 @@ def plan_cells(
     """The cells of an evaluation; arguments and errors are those of `evaluate`. The policy is only looked at, on the CPU."""
     checkpoint = checkpoint_of(folder, stage)
     policy = DiffusionPolicy.load(checkpoint)
-    plan = plan_evaluation(folder, checkpoint, policy, tasks, episodes, samplers, sampling_steps, temperatures)
+    plan = plan_evaluation(folder, checkpoint, policy, tasks, episodes, split, samplers, sampling_steps, temperatures)
     return cells_of(plan, device or folder.config.device, cells_dir)
 
 
@@ -192,7 +196,7 @@ def _digests(checkpoint: Path) -> list[str]:
 
 def main(words: Sequence[str]) -> int:
     """Measure one cell; its exit code means what it means for `reconverge evaluate`."""
-    path, stage, task, sampler, steps, temperature, episodes, device, result = words
+    path, stage, task, sampler, steps, temperature, episodes, split, device, result = words
 
     def work() -> int:
         check_device(device)
@@ -203,6 +207,7 @@ def main(words: Sequence[str]) -> int:
             stage=int(stage),
             tasks=[task],
             episodes=int(episodes),
+            split=cast(Split, split),
             samplers=[cast(SamplerName, sampler)],
             sampling_steps=[int(steps)],
             temperatures=[float(temperature)],

@@ -114,7 +114,8 @@ class _Probe:
 
     def _measure(self, update: int, episodes: int, reference: float) -> Row:
         self.learner.check_finite()
-        done = rollout(self.learner.acting_policy(), evaluation_starts([self.task], episodes), self.simulators, stop_at_success=True).require_all()
+        starts = evaluation_starts([self.task], episodes, self.config.evaluation.split)
+        done = rollout(self.learner.acting_policy(), starts, self.simulators, stop_at_success=True).require_all()
         return probe_curve_row(self.stage, self.task.name, update, done.results, reference)
 
 

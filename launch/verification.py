@@ -338,7 +338,7 @@ def _ran_ahead(name: str, text: str | None, told: str) -> bool:
 
 
 def _episodes(run: _Run) -> Iterator[Check]:
-    """Every evaluation is over the first episodes of the task's fixed list, all of them, each once, in order."""
+    """Every evaluation is over the first episodes of the task's list in its split, all of them, each once, in order."""
     from dataclasses import replace
 
     from reconverge.envs.tasks import find_task
@@ -351,9 +351,10 @@ def _episodes(run: _Run) -> Iterator[Check]:
     for row in run.rows("episodes.csv"):
         played.setdefault((row["purpose"], row["stage"], row["update"], row["task"]), []).append(int(row["episode_seed"]))
     given_up, wrong = run.text("failures.csv") if run.has("failures.csv") else "", []
+    split = "test" if run.config is None else run.config.evaluation.split
     anyone = find_task("point-reach-0")  # a seed depends on the task's name alone, and a gym: task may not be installed here
     for (purpose, stage, update, task), seeds in played.items():
-        expected = evaluation_seeds(replace(anyone, name=task), len(seeds))
+        expected = evaluation_seeds(replace(anyone, name=task), len(seeds), split)
         place = f"{purpose} of {task}, stage {stage}, update {update}"
         if seeds != expected:
             first = next(number for number, (one, other) in enumerate(zip(seeds, expected, strict=True)) if one != other)

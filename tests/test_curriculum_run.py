@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -13,10 +14,11 @@ from test_toy_world import run, toy_config
 
 from reconverge.envs.curriculum import load_curriculum
 from reconverge.envs.errors import ConfigError, RunFolderError, TrainingDiverged
+from reconverge.envs.tasks import find_task
 from reconverge.eval import report
 from reconverge.eval.config import EvaluationConfig, RecoveryConfig, VideoConfig
 from reconverge.eval.headlines import backward_transfer, forgetting
-from reconverge.eval.rollout import EpisodeResult, Rollouts, rollout
+from reconverge.eval.rollout import EpisodeResult, Rollouts, evaluation_seeds, rollout
 from reconverge.eval.run_results import read_run
 from reconverge.launch import curriculum_run
 from reconverge.launch.checkpoint_evaluation import evaluate, pooled
@@ -187,6 +189,21 @@ def test_a_missing_stage_is_answered_with_those_there_are(tmp_path: Path) -> Non
         evaluate(folder, Progress("quiet"), stage=7)
     with pytest.raises(RunFolderError, match="there is nothing to recover"):
         recover(folder, Progress("quiet"))
+
+
+def test_a_run_on_validation_episodes_meets_those_alone(tmp_path: Path) -> None:
+    config = tiny(tmp_path, method="replay", curriculum="point-reach:2")
+    path = run(tmp_path / "run", replace(config, evaluation=replace(config.evaluation, split="validation")))
+    with (path / "episodes.csv").open() as file:
+        played = [(row["purpose"], row["task"], int(row["episode_seed"])) for row in csv.DictReader(file)]
+    assert {purpose for purpose, _, _ in played} == {"matrix", "recovery"}
+    for task in ("point-reach-0", "point-reach-1"):
+        assert {seed for _, name, seed in played if name == task} == set(evaluation_seeds(find_task(task), 3, "validation"))
+    assert {check.outcome for check in verify(path) if check.subject == "episodes.csv"} == {"ok"}
+    (of_run, of_test) = (evaluate(RunFolder.open(path), Progress("quiet"), split=split) for split in (None, "test"))
+    assert [row["split"] for row in [*of_run, *of_test]] == ["validation", "validation", "test", "test"]
+    matrix = read_run(path).cell_at
+    assert [row["rate"] for row in of_run] == [matrix[2, row["task"]].rate for row in of_run]
 
 
 def test_a_checkpoint_is_evaluated_again_with_other_samplers(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from reconverge.envs.episodes import episode_seed
 from reconverge.envs.simulators import Simulators
 from reconverge.envs.tasks import find_task
 from reconverge.eval.rollout import SMALLEST_BATCH, evaluation_seeds, evaluation_starts, planned_steps, rollout
@@ -100,3 +101,9 @@ def test_the_episode_list_is_fixed_and_a_longer_one_begins_with_a_shorter() -> N
     assert evaluation_seeds(TASK, 9)[:4] == evaluation_seeds(TASK, 4)
     assert len(set(evaluation_seeds(TASK, 100))) == 100
     assert not set(evaluation_seeds(TASK, 50)) & set(evaluation_seeds(find_task("point-reach-1"), 50))
+
+
+def test_what_settings_are_chosen_on_is_not_what_is_reported() -> None:
+    test, validation = evaluation_starts([TASK], 100), evaluation_starts([TASK], 100, "validation")
+    assert test == evaluation_starts([TASK], 100, "test") and not set(test) & set(validation)
+    assert test[0].seed == episode_seed("evaluation", TASK.name, 0)  # as in all runs from before there were two

@@ -10,6 +10,7 @@ from typing import Annotated, Any, ClassVar
 import tyro
 
 from reconverge.envs.tasks import find_task
+from reconverge.eval.config import Split
 from reconverge.launch.commands.cluster import Cluster
 from reconverge.launch.commands.command import Command, MaybeInt, MaybeName, MaybePath, Run, at_least, check_device
 from reconverge.launch.commands.pages import report_on
@@ -32,6 +33,7 @@ class Evaluate(Command):
       reconverge evaluate runs/cw10/replay/seed-0
       reconverge evaluate runs/cw10/replay/seed-0 --stage 3 --tasks hammer push --episodes 100
       reconverge evaluate runs/cw10/replay/seed-0 --samplers ddim dpm-solver++ --sampling-steps 1 2 4 8 16 --output steps.csv
+      reconverge evaluate runs/cw10/replay/seed-0 --split validation
       reconverge evaluate runs/cw10/replay/seed-0 --temperatures 0 0.5 1
       reconverge evaluate runs/cw10/replay/seed-0 --episodes 500 --backend ray --ray-address 10.0.0.7:6379
     """
@@ -46,6 +48,8 @@ class Evaluate(Command):
     """Tasks; all of the run's when left out (of a `single` run, whose policies know one task each, the stage's own)."""
     episodes: MaybeInt = None
     """Episodes per task; as in the run's configuration when left out."""
+    split: Annotated[Split | None, tyro.conf.arg(metavar="{test,validation}")] = None
+    """List of episodes: `test`, or `validation`, on which settings are chosen; the run's own when left out."""
     samplers: tuple[SamplerName, ...] = ()
     """Samplers to act with, each in turn; the run's own when left out. Others need a policy trained with `policy.trained_timesteps all`."""
     sampling_steps: tuple[int, ...] = ()
@@ -88,7 +92,7 @@ class Evaluate(Command):
     def _asked(self, tasks: Sequence[str]) -> dict[str, Any]:
         """What is measured, as `evaluate` and `plan_cells` take it."""
         how = {"samplers": self.samplers, "sampling_steps": self.sampling_steps, "temperatures": self.temperatures}
-        return {"stage": self.stage, "tasks": tasks, "episodes": self.episodes, **how, "device": self.device}
+        return {"stage": self.stage, "tasks": tasks, "episodes": self.episodes, "split": self.split, **how, "device": self.device}
 
     def _rows(self, folder: RunFolder, tasks: Sequence[str], progress: Progress) -> list[dict[str, Any]]:
         from reconverge.launch.checkpoint_evaluation import evaluate
