@@ -7,8 +7,7 @@ Dead taps. Deep in the U-Net the sequence is shorter than the kernel, and the ou
                                        output 1     0  1  2  3  4
 
 Taps 0 and 4 only ever multiply padding and never get a gradient; taps 1 to 3 with padding 1 give the same outputs. Every
-convolution holds its live taps alone. `full_parameter_count` is the size of the form with all taps, which the papers state,
-and a checkpoint of that form loads (`live_taps`).
+convolution holds its live taps alone. `full_parameter_count` is the size of the form with all taps, which the papers state.
 
 Conditioning. FiLM's linear layer acts on time and condition side by side, so it is the sum of two halves. In sampling the
 condition is that of the query and the timestep that of all rows:
@@ -22,7 +21,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -82,7 +80,6 @@ class ConditionalUnet1D(nn.Module):
             self.up.append(nn.ModuleList([block(2 * inputs, outputs, length), block(outputs, outputs, length), double]))
         first = config.channels[0]
         self.write = nn.Sequential(_ConvNormMish(first, first, horizon, config.kernel, config.groups), _Conv(first, action_size, 1, horizon))
-        self.register_load_state_dict_pre_hook(_accept_all_taps)
 
     @property
     def full_parameter_count(self) -> int:
@@ -131,18 +128,6 @@ def live_range(length: int, kernel: int, stride: int, padding: int) -> slice:
     outputs = (length + 2 * padding - kernel) // stride + 1
     live = [tap for tap in range(kernel) if any(0 <= i * stride + tap - padding < length for i in range(outputs))]
     return slice(live[0], live[-1] + 1)
-
-
-def live_taps(state: dict[str, Tensor], unet: ConditionalUnet1D, prefix: str = "") -> dict[str, Tensor]:
-    """A state dict of the form with all taps -> one that fits `unet`; what is not of that form is passed on as it is."""
-    keys = {f"{prefix}{name}.weight": conv for name, conv in _convolutions(unet)}
-    full = {key: conv for key, conv in keys.items() if key in state and state[key].shape == conv.full_shape}
-    return {**state, **{key: state[key][..., conv.live].contiguous() for key, conv in full.items()}}
-
-
-def _accept_all_taps(unet: nn.Module, state: dict[str, Tensor], prefix: str, *_: Any) -> None:
-    assert isinstance(unet, ConditionalUnet1D)
-    state.update(live_taps(state, unet, prefix))
 
 
 def _convolutions(unet: nn.Module) -> Iterator[tuple[str, _Conv | _DoublingConv]]:

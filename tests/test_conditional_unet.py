@@ -1,7 +1,5 @@
 """The U-Net against its published form with all taps, and its split call against the plain one."""
 
-import copy
-
 import pytest
 import torch
 from torch import Tensor, nn
@@ -9,7 +7,7 @@ from torch import Tensor, nn
 from benchmarks.full_unet import with_all_taps
 from reconverge.eval.rollout import SMALLEST_BATCH
 from reconverge.policy import conditional_unet
-from reconverge.policy.conditional_unet import ConditionalUnet1D, _Conv, _DoublingConv, live_range, live_taps
+from reconverge.policy.conditional_unet import ConditionalUnet1D, _Conv, _DoublingConv, live_range
 from reconverge.policy.config import UnetConfig
 
 SMALL = UnetConfig(channels=(8, 16, 16), kernel=5, groups=4, timestep_features=8, attention_heads=2)
@@ -91,35 +89,6 @@ def test_the_count_of_the_form_with_all_taps() -> None:
     counts = [sum(parameter.numel() for parameter in unet.parameters()) for unet in (at_8, at_32)]
     assert counts == [63_871_236, 83_269_892]
     assert at_8.full_parameter_count == at_32.full_parameter_count == counts[1]
-
-
-@HORIZONS
-def test_a_checkpoint_with_all_taps_loads(horizon: int) -> None:
-    unet, batch = unet_and_batch(horizon)
-    state = with_all_taps(unet).state_dict()
-    before = {name: tensor.shape for name, tensor in state.items()}
-    torch.manual_seed(1)
-    other = nn.ModuleDict({"denoiser": ConditionalUnet1D(SMALL, horizon, 2, 6).double()})
-    other.load_state_dict({f"denoiser.{name}": tensor for name, tensor in state.items()})
-    assert torch.equal(other["denoiser"](*batch), unet(*batch))
-    assert {name: tensor.shape for name, tensor in state.items()} == before
-
-
-def test_live_taps_round_trip_and_leave_the_rest_alone() -> None:
-    unet, _ = unet_and_batch(8)
-    state = unet.state_dict()
-    for converted in (live_taps(with_all_taps(unet).state_dict(), unet), live_taps(state, unet)):
-        assert converted.keys() == state.keys() and all(torch.equal(converted[name], state[name]) for name in state)
-    copy.deepcopy(unet).load_state_dict(with_all_taps(unet).state_dict())
-
-
-@pytest.mark.parametrize("taps", [1, 2, 4, 6])
-def test_a_kernel_that_fits_neither_form_is_refused(taps: int) -> None:
-    unet, _ = unet_and_batch(8)  # length 2 at the bottom: 3 of 5 taps
-    state = unet.state_dict()
-    state["middle.0.first.0.weight"] = torch.zeros(16, 16, taps)
-    with pytest.raises(RuntimeError, match=r"size mismatch for middle\.0\.first\.0\.weight"):
-        unet.load_state_dict(state)
 
 
 def test_initial_weights_are_cut_from_those_of_the_full_form() -> None:
