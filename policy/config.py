@@ -96,8 +96,8 @@ class TrustRegionConfig:
     """`penalty` adds that sum to the loss; `constraint` keeps it within `radius` by projecting every step (equation 6);
     `functional` (ours) bounds the distance from the teacher in outputs instead of parameters, through the weight of the replay loss."""
     radius: float = 0.01
-    """delta of the constraint and the functional form, in units of the loss: how far theta may travel from all optima together, or how far
-    the replay loss may rise."""
+    """delta: how far theta may travel from all optima together (`constraint`, in squared units of the loss), or how far the replay loss may
+    rise (`functional`, in units of the loss)."""
 
 
 @dataclass(frozen=True)

@@ -47,7 +47,7 @@ class Rank1Fisher:
 
     Attributes:
         mu: (P,) mean gradient.
-        curvature: c, in 1 / loss units; 0 when mu is zero, so that the penalty is off.
+        curvature: c, without a unit: a loss ten times as large has the same; 0 when mu is zero, so that the penalty is off.
         draws: number of draws that it rests on.
         split_half_cosine: cosine between mu of the first and of the second half of the draws, in [-1, 1].
         collinearity: ||E g||^2 / E ||g||^2 over a few draws, in [0, 1]; 1 means all gradients agree.

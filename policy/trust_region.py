@@ -91,11 +91,11 @@ class TrustRegion:
         return self._penalty(distances)
 
     def travelled(self, theta: Tensor) -> float:
-        """The left side of equation 6, in units of the loss."""
+        """The left side of equation 6, in *squared* units of the loss: c has none, mu . (theta - theta*) has those of the loss."""
         return float(0.5 * (self.curvature * self.distances(theta).square()).double().sum())
 
     def project(self, theta: Tensor, radius: float) -> Projection:
-        """Move `theta` (P,) in place to the nearest point that has travelled at most `radius` (> 0).
+        """Move `theta` (P,) in place to the nearest point that has travelled at most `radius` (> 0, in squared units of the loss).
 
         Raises TrainingDiverged where theta is not finite.
         """

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from reconverge.envs.errors import TrainingDiverged
 from reconverge.policy.diagonal_trust_region import DiagonalTrustRegion
-from reconverge.policy.fisher import Rank1Fisher
+from reconverge.policy.fisher import Rank1Fisher, rank1_fisher
 from reconverge.policy.trust_region import TrustRegion
 
 
@@ -101,6 +101,16 @@ def projected_before() -> TrustRegion:
     trust.add(fisher([1, 0], 2.0), torch.zeros(2))
     trust.project(torch.tensor([3.0, 3.0], dtype=torch.float64), radius=0.25)
     return trust
+
+
+def test_what_was_travelled_is_in_squared_units_of_the_loss() -> None:
+    """A loss ten times as large has mu ten times as large and the same c."""
+    travelled = []
+    for unit in (1, 10):
+        trust, origin = region(1.0, 2), torch.zeros(2).double()
+        trust.add(rank1_fisher(lambda point, draws, unit=unit: unit * (draws[0] @ point), origin, (torch.eye(2).double(),)), origin)
+        travelled.append(trust.travelled(torch.ones(2).double()))
+    assert travelled[1] == pytest.approx(100 * travelled[0])
 
 
 def test_a_task_that_is_added_after_a_projection_counts_in_the_next() -> None:
