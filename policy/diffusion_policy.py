@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from reconverge.envs.artifact import Artifact, write_artifact
-from reconverge.envs.errors import UnknownName
+from reconverge.envs.errors import ConfigError, UnknownName
 from reconverge.envs.task import Task
 from reconverge.policy.config import PolicyConfig, SamplerName
 from reconverge.policy.denoiser import build_denoiser
@@ -26,7 +26,7 @@ from reconverge.policy.diffusion import Diffusion
 from reconverge.policy.normalizer import Normalizer
 from reconverge.policy.random_streams import seeded_initialisation, torch_stream
 from reconverge.policy.relative_positions import relative_positions, relative_size
-from reconverge.policy.sampler_steps import trained_timesteps
+from reconverge.policy.sampler_steps import trained_timesteps, unfit_steps
 from reconverge.policy.saved_arrays import fill
 from reconverge.policy.saved_policy import SavedPolicy, check_weights, read_description
 
@@ -65,7 +65,7 @@ class DiffusionPolicy(nn.Module):
         condition_size = SavedPolicy(config, self.tasks, observation_size, action_size, self.positions).condition_size
         with seeded_initialisation("initial weights", seed):
             self.denoiser = build_denoiser(config, action_size, condition_size)
-        self.diffusion = _acting_diffusion(config)
+        self.diffusion = _acting_diffusion(config, trained_timesteps(config))
         self.reset()
 
     @property
@@ -176,15 +176,22 @@ class DiffusionPolicy(nn.Module):
     def acting_with(
         self, *, sampler: SamplerName | None = None, sampling_steps: int | None = None, temperature: float | None = None
     ) -> DiffusionPolicy:
-        """A frozen copy that acts with another sampler, number of steps or temperature; what is None stays."""
-        twin, own = self.clone(), self.config
-        twin.config = replace(
+        """A frozen copy that acts with another sampler, number of steps or temperature; what is None stays.
+
+        Raises ConfigError for a number of steps that does not fit, such as one that asks at timesteps at which this policy was not trained,
+        and ValueError for a temperature that does not (see `unfit_steps`, `unfit_temperature`).
+        """
+        own = self.config
+        config = replace(
             own,
             sampler=own.sampler if sampler is None else sampler,
             sampling_steps=own.sampling_steps if sampling_steps is None else sampling_steps,
             temperature=own.temperature if temperature is None else temperature,
         )
-        twin.diffusion = _acting_diffusion(twin.config)
+        if (problem := unfit_steps(config.sampler, config.sampling_steps, own)) is not None:
+            raise ConfigError(f"sampling_steps is {config.sampling_steps}; {problem}")
+        twin = self.clone()
+        twin.config, twin.diffusion = config, _acting_diffusion(config, trained_timesteps(own))
         return twin
 
     def clone(self) -> DiffusionPolicy:
@@ -255,6 +262,5 @@ def arrays_of(tensors: dict[str, Tensor]) -> dict[str, np.ndarray]:
     return {name: tensor.detach().cpu().numpy() for name, tensor in tensors.items()}
 
 
-def _acting_diffusion(config: PolicyConfig) -> Diffusion:
-    acting = (config.timesteps, config.sampler, config.sampling_steps, ACTION_BOUND)
-    return Diffusion(*acting, temperature=config.temperature, trained=trained_timesteps(config))
+def _acting_diffusion(config: PolicyConfig, trained: Sequence[int]) -> Diffusion:
+    return Diffusion(config.timesteps, config.sampler, config.sampling_steps, ACTION_BOUND, temperature=config.temperature, trained=trained)

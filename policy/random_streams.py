@@ -22,9 +22,10 @@ def torch_stream(*words: Word) -> torch.Generator:
 
 @contextmanager
 def seeded_initialisation(*words: Word) -> Iterator[None]:
-    """Make layers inside with weights that depend on the words only: torch initialises from its global generator alone."""
+    """Make layers inside, on the CPU, with weights that depend on the words only: torch initialises from its global generator alone, whose
+    state is put back afterwards. Those of other devices are not touched."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(stream_key(*words))
+        torch.default_generator.manual_seed(stream_key(*words))
         yield
 
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from small_policy import DA, DO, small_policy
 
-from reconverge.envs.errors import DamagedFile, UnknownName
+from reconverge.envs.errors import ConfigError, DamagedFile, UnknownName
 from reconverge.envs.task import ObservationLayout, Task
 from reconverge.policy.config import PolicyConfig, ResidualMLPConfig
 from reconverge.policy.diffusion_policy import DiffusionPolicy
@@ -54,6 +54,26 @@ def test_making_a_policy_leaves_the_global_generator_alone() -> None:
     torch.manual_seed(5)
     small_policy()
     assert torch.equal(torch.rand(1), expected)
+
+
+def test_making_a_policy_leaves_the_generators_of_other_devices_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    seeded: list[int] = []
+    monkeypatch.setattr("torch.cuda.manual_seed_all", seeded.append)
+    small_policy()
+    assert not seeded
+
+
+def test_acting_in_another_way_is_refused_where_the_policy_was_not_trained_for_it() -> None:
+    policy = small_policy(trained_timesteps="sampler")  # ddim with 4 of 20: 15, 10, 5, 0
+    with pytest.raises(ConfigError, match="ddim asks at timesteps 4, 8, 12, 16, and this policy was trained at 0, 5, 10, 15 alone"):
+        policy.acting_with(sampling_steps=5)
+    with pytest.raises(ConfigError, match=r"sampling_steps is 21; ddim takes 1 to 20 of 20"):
+        small_policy().acting_with(sampling_steps=21)
+
+
+def test_acting_with_fewer_steps_changes_nothing_of_where_it_was_trained() -> None:
+    fewer = small_policy(trained_timesteps="sampler").acting_with(sampling_steps=2)
+    assert fewer.diffusion.trained_in((0, 20)).tolist() == [0, 5, 10, 15]
 
 
 def test_select_action_queues_the_executed_actions() -> None:
