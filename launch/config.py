@@ -16,7 +16,7 @@ from reconverge.envs.errors import ConfigError, shown
 from reconverge.eval.config import EvaluationConfig, RecoveryConfig, VideoConfig
 from reconverge.policy.config import PolicyConfig, SamplerName, TrainConfig
 from reconverge.policy.method_settings import READS
-from reconverge.policy.sampler_steps import unfit_steps, unfit_temperature
+from reconverge.policy.sampler_steps import late_start, unfit_steps, unfit_temperature
 from reconverge.replay.config import ReplayConfig
 
 METHODS: dict[str, str] = {
@@ -194,6 +194,8 @@ def _check_timeline(config: RunConfig) -> None:
         raise ConfigError(f"demonstrations.paces is {config.demonstrations.paces}; at least one is needed, each above 0 and at most 10")
     if (problem := unfit_steps(policy.sampler, policy.sampling_steps, policy)) is not None:
         raise ConfigError(f"policy.sampling_steps is {policy.sampling_steps}; {problem}: lower it, or raise policy.timesteps")
+    if (problem := late_start(policy.sampler, policy.timesteps, policy.sampling_steps)) is not None:
+        raise ConfigError(f"policy.sampling_steps is {policy.sampling_steps}; {problem}")
     _check_temperature(policy.sampler, policy.temperature, "policy.temperature")
     if config.replay.source == "generator":
         _check_temperature(policy.sampler, config.replay.label_temperature, "replay.label_temperature")
@@ -202,6 +204,8 @@ def _check_timeline(config: RunConfig) -> None:
         raise ConfigError(f"replay.generator.touch_scale_m is {generator.touch_scale_m}; give at least {FINEST_TOUCH_M} m, or 0 for none")
     if generator.sampling_steps > generator.timesteps:
         raise ConfigError(f"replay.generator.sampling_steps {generator.sampling_steps} exceeds its timesteps {generator.timesteps}; lower it")
+    if (problem := late_start("ddim", generator.timesteps, generator.sampling_steps)) is not None:
+        raise ConfigError(f"replay.generator.sampling_steps is {generator.sampling_steps}; {problem}")
 
 
 def _check_temperature(sampler: SamplerName, temperature: float, place: str) -> None:

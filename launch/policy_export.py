@@ -24,7 +24,7 @@ from reconverge.launch.model_card import learned, model_card
 from reconverge.launch.run_folder import RunFolder
 from reconverge.policy.config import SamplerName
 from reconverge.policy.diffusion_policy import DiffusionPolicy, arrays_of
-from reconverge.policy.sampler_steps import unfit_steps, unfit_temperature
+from reconverge.policy.sampler_steps import late_start, unfit_steps, unfit_temperature
 
 RECORD = "export.json"
 KIND = "reconverge policy"
@@ -65,14 +65,14 @@ def read_stage(
 ) -> ExportedStage:
     """The policy of a stage, or of the last; acting in another way where one is named.
 
-    Raises RunFolderError, which names the stages that there are, and ConfigError for more sampling steps than timesteps or a temperature
-    outside 0 to 1.
+    Raises RunFolderError, which names the stages that there are, and ConfigError for sampling steps that do not fit the timesteps or a
+    temperature outside 0 to 1.
     """
     checkpoint = checkpoint_of(folder, stage)
     policy = DiffusionPolicy.load(checkpoint).eval()
     own = policy.config
     steps = own.sampling_steps if sampling_steps is None else sampling_steps
-    if (problem := unfit_steps(sampler or own.sampler, steps, own)) is not None:
+    if (problem := unfit_steps(sampler or own.sampler, steps, own) or late_start(sampler or own.sampler, own.timesteps, steps)) is not None:
         raise ConfigError(f"--sampling-steps is {steps}; {problem}")
     colder = own.temperature if temperature is None else temperature
     if (problem := unfit_temperature(sampler or own.sampler, colder)) is not None:

@@ -10,7 +10,10 @@ from reconverge.policy.config import PolicyConfig, SamplerName
 
 
 def sampler_timesteps(sampler: SamplerName, timesteps: int, steps: int) -> list[int]:
-    """The timesteps of a sampler, the noisiest first: evenly spaced; DPM-Solver++ leaves the least noisy one of steps + 1 out."""
+    """The timesteps of a sampler, the noisiest first: evenly spaced; DPM-Solver++ leaves the least noisy one of steps + 1 out.
+
+    The stride is rounded down, as in diffusers, so the first timestep may lie far below the noise that a sample begins with, see `late_start`.
+    """
     if sampler == "dpm-solver++":
         stride = timesteps // (steps + 1)
         return [step * stride for step in reversed(range(1, steps + 1))]
@@ -28,6 +31,20 @@ def trained_timesteps(config: PolicyConfig) -> list[int]:
 def most_steps(sampler: SamplerName, timesteps: int) -> int:
     """Sampling steps that a schedule of `timesteps` has room for."""
     return timesteps - 1 if sampler == "dpm-solver++" else timesteps
+
+
+def late_start(sampler: SamplerName, timesteps: int, steps: int) -> str | None:
+    """What is wrong with so many steps (see `most_steps`) where rounding the stride down leaves out more than a quarter of the schedule, or None.
+
+    With 100 timesteps dpm-solver++ begins at 98 in 49 steps and at 50 in 50: it takes pure noise for half a sample.
+    """
+    parts = steps + 1 if sampler == "dpm-solver++" else steps  # of the schedule, each of one stride
+    stride = timesteps // parts
+    first, meant = (parts - 1) * stride, (parts - 1) * timesteps // parts
+    if first >= 0.75 * meant:
+        return None
+    better = steps - parts + timesteps // (stride + 1)
+    return f"with {steps} steps {sampler} begins at timestep {first} of {timesteps} instead of {meant}, for its stride is rounded down; use {better}"
 
 
 def unfit_temperature(sampler: SamplerName, temperature: float) -> str | None:

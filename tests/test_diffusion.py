@@ -5,7 +5,7 @@ from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler
 from reconverge.policy.config import PolicyConfig, SamplerName
 from reconverge.policy.diffusion import Diffusion
 from reconverge.policy.noise_schedule import alphas_bar, dpm_sigmas
-from reconverge.policy.sampler_steps import sampler_timesteps, trained_timesteps, unfit_steps
+from reconverge.policy.sampler_steps import late_start, most_steps, sampler_timesteps, trained_timesteps, unfit_steps
 from reconverge.policy.samplers import Target
 
 
@@ -132,3 +132,20 @@ def test_a_policy_that_was_trained_at_some_timesteps_is_not_asked_at_others() ->
     some, every = PolicyConfig(trained_timesteps="sampler"), PolicyConfig()
     assert unfit_steps("dpm-solver++", 4, some) is None and unfit_steps("ddim", 8, every) is None
     assert "asks at timesteps 0, 25, 50, 75, and this policy was trained at 20, 40, 60, 80 alone" in (unfit_steps("ddim", 4, some) or "")
+
+
+def test_steps_that_begin_in_the_middle_of_the_schedule_are_found() -> None:
+    assert (sampler_timesteps("dpm-solver++", 100, 49)[0], sampler_timesteps("dpm-solver++", 100, 50)[0]) == (98, 50)
+    assert "begins at timestep 50 of 100 instead of 98, for its stride is rounded down; use 49" in (late_start("dpm-solver++", 100, 50) or "")
+    assert "begins at timestep 50 of 100 instead of 98, for its stride is rounded down; use 50" in (late_start("ddim", 100, 51) or "")
+    assert [steps for steps in (1, 2, 4, 8, 16, 25, 33, 50, 75, 100) if late_start("ddim", 100, steps)] == []
+
+
+@pytest.mark.parametrize("sampler", ["ddim", "dpm-solver++"])
+@pytest.mark.parametrize("timesteps", [5, 20, 50, 100, 1000])
+def test_the_number_that_is_named_instead_begins_no_later(sampler: SamplerName, timesteps: int) -> None:
+    for steps in range(1, most_steps(sampler, timesteps) + 1):
+        if problem := late_start(sampler, timesteps, steps):
+            better = int(problem.rpartition("use ")[2])
+            assert late_start(sampler, timesteps, better) is None
+            assert sampler_timesteps(sampler, timesteps, better)[0] >= sampler_timesteps(sampler, timesteps, steps)[0]

@@ -159,6 +159,7 @@ def test_a_folder_that_claims_to_be_an_export_must_look_like_one(tmp_path: Path)
         (["--stage", "-1"], "--stage is -1"),
         (["--sampling-steps", "21", "--sampler", "ddim"], "ddim takes 1 to 20 of 20 timesteps"),
         (["--sampling-steps", "20", "--sampler", "dpm-solver++"], "takes 1 to 19 of 20"),
+        (["--sampling-steps", "10", "--sampler", "dpm-solver++"], "begins at timestep 10 of 20 instead of 18"),
         (["--format", "onx"], "did you mean 'onnx'?"),
         (["--format", "onnx", "--sampler", "ddpm"], "draws noise on the way"),
     ],
