@@ -81,7 +81,7 @@ class ImageRun:
 class NothingSeen:
     """In the place of the trajectory generator: there are no observations to generate, and the teacher draws the whole image."""
 
-    device, bytes = torch.device("cpu"), 0
+    bytes = 0
 
     def learn(self, *_: object) -> None:
         pass

@@ -78,10 +78,10 @@ def make_policy(config: RunConfig, tasks: list[Task], first_demonstrations: Demo
 def make_source(config: RunConfig, tasks: list[Task], device: torch.device, simulators: Simulators | None = None) -> ReplaySource:
     settings = replace(config.replay, pool=t_dgr.POOL) if config.method == "t-dgr" else config.replay
     if settings.source == "stored":
-        return StoredWindows(settings, device)
+        return StoredWindows(settings)
     if settings.source == "teacher-rollouts":
         windows_of = lambda episodes, task: _windows(episodes, task, tasks.index(task), config.policy)  # noqa: E731
-        return TeacherRollouts(settings, tasks, config.demonstrations.hold_steps, _actor(simulators), windows_of, device)
+        return TeacherRollouts(settings, tasks, config.demonstrations.hold_steps, _actor(simulators), windows_of)
     code = WindowCode(tasks[0].layout, config.policy.window)
     generator = TrajectoryGenerator(settings.generator, code, len(tasks), config.seed)
     return GeneratedWindows(settings, generator.to(device))

@@ -49,7 +49,7 @@ def load_checkpoint(folder: Path, assembly: Assembly, stage: int) -> None:
     try:
         fill(assembly.learner.policy, artifact.arrays("policy.safetensors"), "policy.safetensors")
         if assembly.source is not None and stage > 0:
-            assembly.source.load_arrays(artifact.arrays("source.safetensors"))
+            assembly.source.load_arrays(artifact.arrays("source.safetensors"), assembly.learner.policy)
         assembly.learner.load_arrays(stage, artifact.arrays("learner.safetensors"))
     except DamagedFile as error:
         raise DamagedFile(f"{folder}: {error}") from error

@@ -133,7 +133,7 @@ def _take_stage(assembly: Assembly, stage: int, updates: int, ranks: Ranks) -> N
     learner = assembly.learner
     fill(learner.policy, policy, "what rank 0 sent")
     if assembly.source is not None and stage > 1:
-        assembly.source.load_arrays(source)
+        assembly.source.load_arrays(source, learner.policy)
     learner.load_arrays(stage - 1, learned)
     observations, actions, task, times = (torch.from_numpy(windows[name]) for name in ("observations", "actions", "task", "times"))
     learner.begin_stage(stage, WindowTable(WindowBatch(observations, actions, task), times), updates)

@@ -27,7 +27,7 @@ from reconverge.policy.matrix_products import large_products
 from reconverge.policy.random_streams import RandomStreams, torch_stream
 from reconverge.policy.windows import WindowBatch, WindowTable
 from reconverge.replay.config import ReplayConfig
-from reconverge.replay.source import LedgerItem, PooledSource
+from reconverge.replay.source import LedgerItem, PooledSource, WindowPools
 
 LABELLED_AT_ONCE = 4096  # windows per pass through the teacher's sampler; bounds the memory
 
@@ -47,8 +47,6 @@ class ObservationGenerator(Protocol):
 
     def generate(self, task: int, count: int, *words: Word) -> tuple[Tensor, Tensor]: ...
     @property
-    def device(self) -> torch.device: ...
-    @property
     def bytes(self) -> int: ...
     def arrays(self) -> dict[str, np.ndarray]: ...
     def load_arrays(self, arrays: dict[str, np.ndarray]) -> None: ...
@@ -58,8 +56,8 @@ class GeneratedWindows(PooledSource):
     """The `generator` replay source."""
 
     def __init__(self, config: ReplayConfig, generator: ObservationGenerator) -> None:
-        super().__init__()
-        self.config, self.generator = config, generator
+        super().__init__(config)
+        self.generator = generator
 
     def learn(self, task: int, windows: WindowTable, streams: RandomStreams, tick: Callable[[int], None]) -> None:
         earlier = [(each, self.pools.pools[each].observations, self.pools.times[each]) for each in self._redrawn(task)]
@@ -93,12 +91,14 @@ class GeneratedWindows(PooledSource):
         weights = {f"generator.{name}": array for name, array in self.generator.arrays().items()}
         return weights | {f"pool.{name}": array for name, array in self.pools.arrays().items()}
 
-    def load_arrays(self, arrays: dict[str, np.ndarray]) -> None:
+    def load_arrays(self, arrays: dict[str, np.ndarray], policy: DiffusionPolicy) -> None:
         parts: dict[str, dict[str, np.ndarray]] = {"generator": {}, "pool": {}}
         for name, array in arrays.items():
             part, _, key = name.partition(".")
             if part not in parts:
                 raise DamagedFile(f"source.safetensors holds '{name[:80]}', which is no part of a generator; go back to an earlier checkpoint")
             parts[part][key] = array
+        pools = WindowPools()
+        pools.load_arrays(parts["pool"], policy)
         self.generator.load_arrays(parts["generator"])
-        self.pools.load_arrays(parts["pool"], self.generator.device)
+        self.pools = pools

@@ -20,6 +20,7 @@ from reconverge.policy.diffusion_policy import DiffusionPolicy
 from reconverge.policy.random_streams import RandomStreams
 from reconverge.policy.saved_arrays import take
 from reconverge.policy.windows import WindowBatch, WindowTable
+from reconverge.replay.config import ReplayConfig
 
 POOL_PARTS = ("observations", "actions", "times")
 
@@ -53,8 +54,8 @@ class ReplaySource(Protocol):
 
     def arrays(self) -> dict[str, np.ndarray]: ...
 
-    def load_arrays(self, arrays: dict[str, np.ndarray]) -> None:
-        """Take what `arrays` gave. Raises DamagedFile for anything else."""
+    def load_arrays(self, arrays: dict[str, np.ndarray], policy: DiffusionPolicy) -> None:
+        """Take what `arrays` gave for the tasks and windows of this `policy`. Raises DamagedFile for anything else."""
 
 
 class WindowPools:
@@ -98,9 +99,9 @@ class WindowPools:
             arrays[f"{task}.times"] = self.times[task].cpu().numpy()
         return arrays
 
-    def load_arrays(self, arrays: dict[str, np.ndarray], device: torch.device) -> None:
-        """Take the pools that `arrays` gave. Raises DamagedFile, before any changes, where they are not windows."""
-        read = {task: _pool(arrays, task, device) for task in sorted({_task_of(name) for name in arrays})}
+    def load_arrays(self, arrays: dict[str, np.ndarray], policy: DiffusionPolicy) -> None:
+        """Take the pools that `arrays` gave. Raises DamagedFile, before any changes, where they are not windows of the policy's tasks."""
+        read = {task: _pool(arrays, task, policy) for task in sorted({_task_of(name) for name in arrays})}
         for task, pool in read.items():
             self[task] = pool
 
@@ -113,18 +114,23 @@ def _task_of(name: str) -> int:
     return int(task)
 
 
-def _pool(arrays: dict[str, np.ndarray], task: int, device: torch.device) -> tuple[WindowBatch, torch.Tensor]:
-    place = "source.safetensors"
-    times = take(arrays, f"{task}.times", (None,), place).to(device)
-    observations, actions = (take(arrays, f"{task}.{part}", (len(times), None, None), place).to(device) for part in ("observations", "actions"))
-    return WindowBatch(observations, actions, torch.full((len(times),), task, device=device)), times
+def _pool(arrays: dict[str, np.ndarray], task: int, policy: DiffusionPolicy) -> tuple[WindowBatch, torch.Tensor]:
+    place, config = "source.safetensors", policy.config
+    if task >= len(policy.tasks):
+        raise DamagedFile(f"{place} holds windows of task {task}, and the policy knows {len(policy.tasks)} tasks; go back to an earlier checkpoint")
+    times = take(arrays, f"{task}.times", (None,), place)
+    if len(times) == 0:
+        raise DamagedFile(f"{place} holds a pool of task {task} without windows; go back to an earlier checkpoint")
+    observations = take(arrays, f"{task}.observations", (len(times), config.window, policy.observation_size), place)
+    actions = take(arrays, f"{task}.actions", (len(times), config.horizon, policy.action_size), place)
+    return WindowBatch(observations, actions, torch.full((len(times),), task)).to(policy.device), times.to(policy.device)
 
 
 class PooledSource:
     """A source that draws from pools; what fills them is the difference between sources."""
 
-    def __init__(self) -> None:
-        self.pools = WindowPools()
+    def __init__(self, config: ReplayConfig) -> None:
+        self.config, self.pools = config, WindowPools()
 
     @property
     def tasks(self) -> Collection[int]:
@@ -132,3 +138,17 @@ class PooledSource:
 
     def draw(self, count: int, generator: torch.Generator, without: Collection[int] = ()) -> WindowBatch | None:
         return self.pools.draw(count, generator, without)
+
+    def learn(self, task: int, windows: WindowTable, streams: RandomStreams, tick: Callable[[int], None]) -> None:
+        """Nothing to learn: what is kept is windows."""
+
+    def keep_some(self, task: int, windows: WindowTable, generator: torch.Generator) -> None:
+        """Make the pool of `task` from up to `windows_per_task` of these windows, in random order, so that a smaller share of them is a prefix."""
+        kept = torch.randperm(len(windows), generator=generator)[: self.config.windows_per_task]
+        self.pools[task] = windows.gather(kept), windows.times[kept.to(windows.times.device)]
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        return self.pools.arrays()
+
+    def load_arrays(self, arrays: dict[str, np.ndarray], policy: DiffusionPolicy) -> None:
+        self.pools.load_arrays(arrays, policy)

@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
-import torch
 
 from reconverge.envs.episodes import Episode, episode_seed
 from reconverge.envs.errors import UnsupportedEnvironment
@@ -32,16 +31,10 @@ MakeWindows = Callable[[Sequence[Episode], Task], WindowTable]
 class TeacherRollouts(PooledSource):
     """The `teacher-rollouts` replay source."""
 
-    def __init__(
-        self, config: ReplayConfig, tasks: Sequence[Task], hold_steps: int, act: Act, make_windows: MakeWindows, device: torch.device
-    ) -> None:
+    def __init__(self, config: ReplayConfig, tasks: Sequence[Task], hold_steps: int, act: Act, make_windows: MakeWindows) -> None:
         """`tasks` are the policy's, in its order; `hold_steps` are kept after an episode's first success, as in its demonstrations."""
-        super().__init__()
-        self.config, self.all_tasks, self.hold_steps = config, tasks, hold_steps
-        self.act, self.make_windows, self.device = act, make_windows, device
-
-    def learn(self, task: int, windows: WindowTable, streams: RandomStreams, tick: Callable[[int], None]) -> None:
-        """Nothing to learn: the simulator makes the windows."""
+        super().__init__(config)
+        self.all_tasks, self.hold_steps, self.act, self.make_windows = tasks, hold_steps, act, make_windows
 
     def refill(self, task: int, windows: WindowTable, teacher: DiffusionPolicy, streams: RandomStreams) -> None:
         again = [each for each in self.tasks if each != task and self.config.pool == "redrawn"]
@@ -56,18 +49,11 @@ class TeacherRollouts(PooledSource):
             raise UnsupportedEnvironment(f"the physics of '{name}' broke in all {len(seeds)} episodes that the teacher acted; it cannot be rehearsed")
         if self.config.successes_only:
             episodes = [episode for episode in episodes if episode.success.any()] or episodes
-        table = self.make_windows([_until_held(episode, self.hold_steps) for episode in episodes], self.all_tasks[task]).to(self.device)
-        kept = torch.randperm(len(table), generator=streams.generator(f"teacher windows {name}"))[: self.config.windows_per_task]
-        self.pools[task] = table.gather(kept), table.times[kept.to(table.times.device)]
+        table = self.make_windows([_until_held(episode, self.hold_steps) for episode in episodes], self.all_tasks[task])
+        self.keep_some(task, table.to(teacher.device), streams.generator(f"teacher windows {name}"))
 
     def ledger(self) -> list[LedgerItem]:
         return [LedgerItem("teacher's windows from earlier simulators", self.pools.bytes, past_task_data=bool(self.pools.pools))]
-
-    def arrays(self) -> dict[str, np.ndarray]:
-        return self.pools.arrays()
-
-    def load_arrays(self, arrays: dict[str, np.ndarray]) -> None:
-        self.pools.load_arrays(arrays, self.device)
 
 
 def _until_held(episode: Episode, hold_steps: int) -> Episode:

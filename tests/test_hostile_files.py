@@ -19,6 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load_file
 from safetensors.numpy import save as save_arrays
+from small_policy import DA, DO, small_policy
 from test_config import changed
 
 from reconverge.envs.artifact import Artifact, write_artifact
@@ -220,12 +221,34 @@ def test_what_a_method_remembers_must_fit_and_is_taken_whole_or_not() -> None:
 
 @pytest.mark.parametrize("name", ["x.times", "-1.times", "1", "1.times.more", "9999999.times", "²." + "times", ".", ""])
 def test_pools_of_no_task_are_refused(name: str) -> None:
-    import torch
-
     pools = WindowPools()
     with pytest.raises(DamagedFile, match="source"):
-        pools.load_arrays({name: np.zeros(3, np.float32)}, torch.device("cpu"))
+        pools.load_arrays({name: np.zeros(3, np.float32)}, small_policy())
     assert not pools.pools
+
+
+@pytest.mark.parametrize(
+    ("task", "count", "sizes", "says"),
+    [
+        (2, 3, (2, DO, 4, DA), "windows of task 2, and the policy knows 2 tasks"),
+        (1, 0, (2, DO, 4, DA), "a pool of task 1 without windows"),
+        (1, 3, (3, DO, 4, DA), "'1.observations' has the shape"),
+        (1, 3, (2, DO + 1, 4, DA), "'1.observations' has the shape"),
+        (1, 3, (2, DO, 5, DA), "'1.actions' has the shape"),
+        (1, 3, (2, DO, 4, DA + 1), "'1.actions' has the shape"),
+    ],
+)
+def test_pools_that_are_not_the_policys_are_refused_before_any_is_taken(task: int, count: int, sizes: tuple[int, ...], says: str) -> None:
+    def pool(task: int, count: int, window: int, seen: int, horizon: int, done: int) -> dict[str, np.ndarray]:
+        shapes = {"observations": (count, window, seen), "actions": (count, horizon, done), "times": (count,)}
+        return {f"{task}.{part}": np.zeros(shape, np.float32) for part, shape in shapes.items()}
+
+    pools, good = WindowPools(), pool(0, 4, 2, DO, 4, DA)
+    with pytest.raises(DamagedFile, match=says):
+        pools.load_arrays({**good, **pool(task, count, *sizes)}, small_policy())
+    assert not pools.pools
+    pools.load_arrays({**good, **pool(1, 3, 2, DO, 4, DA)}, small_policy())
+    assert {task: len(held) for task, held in pools.pools.items()} == {0: 4, 1: 3}
 
 
 def chunk(kind: bytes, data: bytes) -> bytes:

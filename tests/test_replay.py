@@ -116,6 +116,15 @@ def test_every_task_has_the_same_weight_in_the_generators_batches(monkeypatch: p
     assert seen.sum() == 50 * 120 and seen[2] == 50 * 40 and float((seen / seen.sum() - 1 / 3).abs().max()) < 0.03
 
 
+def test_a_new_task_is_learned_beside_more_earlier_ones_than_a_batch_has_windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    counts, original = [], trajectory_generator._draw
+    monkeypatch.setattr(trajectory_generator, "_draw", lambda pools, of, generator: counts.append(of) or original(pools, of, generator))
+    windows, generator = random_windows(), TrajectoryGenerator(GeneratorConfig(8, 1, updates=2, batch_size=3), WindowCode(PLAIN, 2), 5, seed=0)
+    earlier = [(task, windows.all().observations, windows.times) for task in range(4)]
+    generator.learn(4, windows.all().observations, windows.times, earlier, RandomStreams(0, 5))
+    assert counts == [[1, 2], [1, 2]]
+
+
 def plain_generator(updates: int, tasks: int = 2) -> TrajectoryGenerator:
     return TrajectoryGenerator(GeneratorConfig(width=16, blocks=1, updates=updates, batch_size=8), WindowCode(PLAIN, 2), tasks, seed=0)
 
@@ -224,7 +233,7 @@ def test_the_generator_source_keeps_no_past_data() -> None:
 class Told:
     """A generator that keeps what it was told, and generates windows that are all alike."""
 
-    device, bytes = torch.device("cpu"), 7
+    bytes = 7
 
     def __init__(self) -> None:
         self.learned: list[tuple[int, list[int]]] = []
@@ -300,7 +309,7 @@ def test_a_freshest_pool_stays_and_a_redrawn_one_is_made_again() -> None:
 
 
 def test_stored_windows_are_real_and_the_ledger_says_so() -> None:
-    source = StoredWindows(ReplayConfig(windows_per_task=10), torch.device("cpu"))
+    source = StoredWindows(ReplayConfig(windows_per_task=10))
     windows = random_windows()
     end_stage(source, 0, windows, small_policy(), RandomStreams(0, 1))
     (item,) = source.ledger()
@@ -310,7 +319,7 @@ def test_stored_windows_are_real_and_the_ledger_says_so() -> None:
 
 
 def test_stored_windows_keep_their_times() -> None:
-    source, windows = StoredWindows(ReplayConfig(source="stored", windows_per_task=10), torch.device("cpu")), random_windows()
+    source, windows = StoredWindows(ReplayConfig(source="stored", windows_per_task=10)), random_windows()
     end_stage(source, 0, windows, small_policy(), RandomStreams(0, 1))
     kept = source.pools.pools[0].observations
     rows = [int((windows.all().observations == window).all(dim=(1, 2)).nonzero()) for window in kept]
@@ -332,7 +341,7 @@ def test_every_window_of_every_pool_is_drawn() -> None:
 
 
 def test_a_task_that_is_learned_again_is_not_replayed_and_pools_have_equal_shares() -> None:
-    source = StoredWindows(ReplayConfig(windows_per_task=90), torch.device("cpu"))
+    source = StoredWindows(ReplayConfig(windows_per_task=90))
     for task, count in ((0, 10), (1, 90)):
         end_stage(source, task, random_windows(count, task), small_policy(), RandomStreams(0, task))
     draw = lambda without: source.draw(400, torch.Generator().manual_seed(0), without)  # noqa: E731
@@ -342,19 +351,19 @@ def test_a_task_that_is_learned_again_is_not_replayed_and_pools_have_equal_share
 
 
 def test_sources_go_through_a_checkpoint() -> None:
-    for make in (lambda: generated_source("freshest"), lambda: StoredWindows(ReplayConfig(windows_per_task=10), torch.device("cpu"))):
+    for make in (lambda: generated_source("freshest"), lambda: StoredWindows(ReplayConfig(windows_per_task=10))):
         source, loaded = make(), make()
         end_stage(source, 0, random_windows(), small_policy(), RandomStreams(0, 1))
-        loaded.load_arrays(source.arrays())
+        loaded.load_arrays(source.arrays(), small_policy())
         first, second = (each.draw(5, torch.Generator().manual_seed(3)) for each in (source, loaded))
         assert first is not None and second is not None and torch.equal(first.observations, second.observations)
 
 
 def test_pools_come_back_from_a_checkpoint_in_the_order_of_their_tasks() -> None:
-    source, loaded = (StoredWindows(ReplayConfig(windows_per_task=5), torch.device("cpu")) for _ in range(2))
+    source, loaded = (StoredWindows(ReplayConfig(windows_per_task=5)) for _ in range(2))
     for task in (0, 1):
         end_stage(source, task, random_windows(task=task, seed=task), small_policy(), RandomStreams(0, task + 1))
-    loaded.load_arrays(source.arrays())
+    loaded.load_arrays(source.arrays(), small_policy())
     one, other = (each.draw(20, torch.Generator().manual_seed(3)) for each in (source, loaded))
     assert one is not None and other is not None and set(one.task.tolist()) == {0, 1}
     assert torch.equal(one.observations, other.observations) and torch.equal(one.task, other.task)

@@ -43,7 +43,7 @@ def windows_of(episodes, task) -> WindowTable:  # type: ignore[no-untyped-def]
 def source(**settings: object) -> tuple[TeacherRollouts, Acted]:
     acted = Acted()
     config = ReplayConfig(source="teacher-rollouts", rollouts_per_task=4, **settings)  # type: ignore[arg-type]
-    return TeacherRollouts(config, TASKS, HOLD_STEPS, acted, windows_of, torch.device("cpu")), acted
+    return TeacherRollouts(config, TASKS, HOLD_STEPS, acted, windows_of), acted
 
 
 def test_an_episode_is_cut_where_the_goal_has_been_held() -> None:
@@ -61,7 +61,7 @@ def test_an_episode_that_is_cut_keeps_the_observation_after_its_last_action() ->
         return windows_of(episodes, task)
 
     config = ReplayConfig(source="teacher-rollouts", rollouts_per_task=1)
-    TeacherRollouts(config, TASKS, HOLD_STEPS, Acted(), kept, torch.device("cpu")).refill(0, random_windows(), small_policy(), RandomStreams(0, 1))
+    TeacherRollouts(config, TASKS, HOLD_STEPS, Acted(), kept).refill(0, random_windows(), small_policy(), RandomStreams(0, 1))
     (episode,) = cut
     steps = 3 + HOLD_STEPS
     assert (len(episode.observations), len(episode.actions), len(episode.success)) == (steps + 1, steps, steps)
@@ -76,7 +76,7 @@ def test_a_pool_holds_no_more_windows_than_one_asks_for() -> None:
 def test_the_windows_of_a_pool_keep_their_times() -> None:
     table = random_windows()  # whatever was acted
     config = ReplayConfig(source="teacher-rollouts", rollouts_per_task=1, windows_per_task=16)
-    replay = TeacherRollouts(config, TASKS, HOLD_STEPS, Acted(), lambda episodes, task: table, torch.device("cpu"))
+    replay = TeacherRollouts(config, TASKS, HOLD_STEPS, Acted(), lambda episodes, task: table)
     replay.refill(0, random_windows(), small_policy(), RandomStreams(0, 1))
     rows = [int((table.all().observations == window).all(dim=(1, 2)).nonzero()) for window in replay.pools.pools[0].observations]
     assert torch.equal(replay.pools.times[0], table.times[rows]) and rows != sorted(rows)
@@ -112,7 +112,7 @@ def test_which_tasks_are_acted_again(pool: str, acted_in: list[str]) -> None:
 
 
 def test_a_budget_in_megabytes_is_shared_by_the_tasks_and_shrinks_older_pools() -> None:
-    stored = StoredWindows(ReplayConfig(source="stored", stored_megabytes=0.004), torch.device("cpu"))
+    stored = StoredWindows(ReplayConfig(source="stored", stored_megabytes=0.004))
     sizes = []
     for task in (0, 1):
         stored.refill(task, random_windows(task=task), small_policy(), RandomStreams(0, task + 1))
@@ -123,10 +123,10 @@ def test_a_budget_in_megabytes_is_shared_by_the_tasks_and_shrinks_older_pools() 
 
 def test_the_budget_in_megabytes_by_hand() -> None:
     """A window takes 4 * (2 * 5 + 4 * 2 + 1) = 76 bytes: 0.0038 MB are 50 windows, for two tasks 25 each; a budget of nothing leaves one."""
-    stored = StoredWindows(ReplayConfig(source="stored", stored_megabytes=0.0038), torch.device("cpu"))
+    stored = StoredWindows(ReplayConfig(source="stored", stored_megabytes=0.0038))
     for task, sizes in ((0, [50]), (1, [25, 25])):
         stored.refill(task, random_windows(task=task), small_policy(), RandomStreams(0, task + 1))
         assert [len(pool) for pool in stored.pools.pools.values()] == sizes
-    tiny = StoredWindows(ReplayConfig(source="stored", stored_megabytes=1e-6), torch.device("cpu"))
+    tiny = StoredWindows(ReplayConfig(source="stored", stored_megabytes=1e-6))
     tiny.refill(0, random_windows(), small_policy(), RandomStreams(0, 1))
     assert len(tiny.pools.pools[0]) == 1
