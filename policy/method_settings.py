@@ -21,9 +21,13 @@ READS: dict[str, tuple[str, ...]] = {
     "adaptive-trust-region": (*REPLAY, "train.trust_region.", "train.update_budget."),
 }
 """Every method of this package and, by how their dotted names begin, the settings of its own; all others are read by every method."""
+SET_ITSELF: dict[str, tuple[str, ...]] = {"t-dgr": ("replay.pool",)}
+"""Settings among these that a method sets itself, whatever they say."""
 OWN: frozenset[str] = frozenset(prefix for prefixes in READS.values() for prefix in prefixes)
 
 
 def is_read(setting: str, method: str) -> bool:
     """Whether a result of `method` may depend on a dotted setting; one of another package may read them all."""
+    if setting in SET_ITSELF.get(method, ()):
+        return False
     return method not in READS or not setting.startswith(tuple(OWN)) or setting.startswith(READS[method])

@@ -33,13 +33,13 @@ from reconverge.policy.flat_parameters import FlatParameters
 
 
 def modules_of(parameters: FlatParameters) -> dict[str, slice]:
-    """The network's modules as slices of the flat vector: entries of a list (the MLP's blocks, the U-Net's levels), all else by its top name."""
+    """The network's modules as slices of the flat vector: the MLP's blocks and the U-Net's levels one by one, all else by its top name."""
     slices: dict[str, slice] = {}
     start = 0
     for name, shape in parameters.shapes.items():
         stop = start + torch.Size(shape).numel()
-        block = re.match(r"[^.]+\.\d+(?=\.[^.]+\.)", name)  # such as blocks.0 of blocks.0.layers.1.weight
-        module = block[0] if block else name.partition(".")[0]
+        one_by_one = re.match(r"(blocks|down|up)\.\d+", name)  # such as blocks.0 of blocks.0.layers.1.weight
+        module = one_by_one[0] if one_by_one else name.partition(".")[0]
         slices[module] = slice(slices[module].start if module in slices else start, stop)
         start = stop
     return slices

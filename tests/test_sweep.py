@@ -43,7 +43,8 @@ from reconverge.launch.sweep import Places, examine, last_words, publish
 from reconverge.launch.sweep_cost import CostModel, makespan
 from reconverge.launch.sweep_view import JobClock, Position, SweepView, position
 from reconverge.policy.config import TrainConfig, TrustRegionConfig
-from reconverge.policy.method_settings import OWN, READS, is_read
+from reconverge.policy.method_settings import OWN, READS, SET_ITSELF, is_read
+from reconverge.replay.config import ReplayConfig
 
 TOY = (
     "--preset smoke --curriculum point-reach:2 --train.updates 10 --train.log-every 5 --train.trust-region.draws 16 --replay.generator.updates 5 "
@@ -175,6 +176,13 @@ def test_a_setting_counts_for_the_methods_that_read_it() -> None:
         assert same == (method not in ("ewc", "trust-region", "adaptive-trust-region"))
     assert is_read("train.trust_region.strength", "a-method-of-another-package")
     assert is_read("train.replay_weight", "replay") and not is_read("train.replay_weight", "finetune")
+
+
+def test_a_setting_that_a_method_sets_itself_makes_no_other_job() -> None:
+    assert SET_ITSELF.keys() <= METHODS.keys() and all(key in flat(RunConfig()) for keys in SET_ITSELF.values() for key in keys)
+    for method, counts in (("t-dgr", False), ("replay", True)):
+        freshest, redrawn = (toy_job(method=method, replay=ReplayConfig(pool=pool)).address for pool in ("freshest", "redrawn"))
+        assert (freshest != redrawn) == counts == is_read("replay.pool", method)
 
 
 def test_the_curriculum_counts_by_its_stages_not_by_its_name(tmp_path: Path) -> None:

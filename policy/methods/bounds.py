@@ -34,7 +34,7 @@ class StartAfresh(Hook):
         self.bytes_of_earlier = (learner.stage - 1) * learner.averaged.numel() * learner.averaged.element_size()
 
     def kept(self) -> dict[str, int]:
-        return {"policies of earlier tasks": self.bytes_of_earlier}
+        return {"policies of earlier stages": self.bytes_of_earlier}
 
 
 def single() -> Method:
