@@ -10,8 +10,9 @@
 
 With past_actions = 1 the actions of k = 3 start one step earlier: a2 a3 a4 a4.
 
-All observations of a task lie in one tensor on the device; a batch is a gather by index, so an update
-needs no data loader.
+All windows of a task are made at once and lie in one tensor on the device; a batch is a gather by index, so an update
+needs no data loader. An observation is there To times and an action H times: the windows of `cw10-paper` (To = 6, H = 8) take 6.2 times the
+memory of its episodes.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ class WindowBatch:
 
 
 class WindowTable:
-    """Every window of some episodes, gathered on demand.
+    """Every window of some episodes, W of them. Tables are not changed, so they may share memory.
 
     Attributes:
         times: (W,) in [0, 1], the step k of each window as a share of the task's horizon.
@@ -76,12 +77,16 @@ class WindowTable:
 
     @classmethod
     def union(cls, tables: Sequence[WindowTable]) -> WindowTable:
+        """The windows (W, ...) of all tables, which must have one shape and lie on one device, one table after the other; of one table, itself."""
+        if len(tables) == 1:
+            return tables[0]
         return cls(WindowBatch.concatenate([table.all() for table in tables]), torch.cat([table.times for table in tables]))
 
     def __len__(self) -> int:
         return len(self._windows)
 
     def all(self) -> WindowBatch:
+        """All W windows, in order; not a copy."""
         return self._windows
 
     def gather(self, index: Tensor) -> WindowBatch:

@@ -45,6 +45,14 @@ def test_every_window_holds_its_own_step(steps: int, window: int, horizon: int, 
     assert torch.allclose(100 * windows.actions[:, past, 0], torch.arange(steps).float(), atol=1e-4)
 
 
+def test_a_union_is_one_table_after_the_other_and_of_one_table_no_copy() -> None:
+    one, other = table(5), table(3)
+    both = WindowTable.union([one, other])
+    assert both.all().observations[:, -1, 0].tolist() == [0, 1, 2, 3, 4, 0, 1, 2]
+    assert torch.equal(both.times, torch.cat([one.times, other.times]))
+    assert WindowTable.union([one]).all().observations.data_ptr() == one.all().observations.data_ptr()
+
+
 def test_a_draw_depends_on_its_generator_only() -> None:
     rows = [table(9).draw(20, torch.Generator().manual_seed(seed)).observations for seed in (1, 1, 2)]
     assert torch.equal(rows[0], rows[1]) and not torch.equal(rows[0], rows[2])
