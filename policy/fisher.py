@@ -148,13 +148,20 @@ def _without_finite_gradient(losses: DrawLosses, theta: Tensor, draws: Draws, fi
 def denoising_losses(policy: DiffusionPolicy, parameters: FlatParameters) -> DrawLosses:
     """The policy's loss per draw as a function of theta; draws are (clean actions, condition, timestep, noise)."""
 
-    def losses(theta: Tensor, draws: Draws) -> Tensor:
+    predict = predicted_noise(policy, parameters)
+    return lambda theta, draws: (predict(theta, draws) - draws[3]).square().flatten(1).mean(1)
+
+
+def predicted_noise(policy: DiffusionPolicy, parameters: FlatParameters) -> Callable[[Tensor, Draws], Tensor]:
+    """What the network predicts of those draws, (n, H, Da), as a function of theta (P,) and the draws."""
+
+    def predict(theta: Tensor, draws: Draws) -> Tensor:
         clean, condition, timestep, noise = draws
         noisy = policy.diffusion.add_noise(clean, noise, timestep)
-        predicted = functional_call(policy.denoiser, parameters.unflatten(theta), (noisy, timestep, condition))
-        return (predicted - noise).square().flatten(1).mean(1)
+        predicted: Tensor = functional_call(policy.denoiser, parameters.unflatten(theta), (noisy, timestep, condition))
+        return predicted
 
-    return losses
+    return predict
 
 
 def denoising_draws(policy: DiffusionPolicy, windows: WindowTable, count: int, streams: RandomStreams, purpose: str = "fisher") -> Draws:

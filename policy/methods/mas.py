@@ -15,11 +15,10 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.func import functional_call
 
 from reconverge.policy.config import MASConfig
 from reconverge.policy.diffusion_policy import DiffusionPolicy
-from reconverge.policy.fisher import DrawLosses, Draws, denoising_draws, mean_over_gradients
+from reconverge.policy.fisher import DrawLosses, Draws, denoising_draws, mean_over_gradients, predicted_noise
 from reconverge.policy.flat_parameters import FlatParameters
 from reconverge.policy.hooks import Method
 from reconverge.policy.learner import Learner
@@ -45,14 +44,8 @@ def sensitivity(squared_norms: DrawLosses, theta: Tensor, draws: Draws) -> Tenso
 
 def squared_outputs(policy: DiffusionPolicy, parameters: FlatParameters) -> DrawLosses:
     """The mean square of the predicted noise per draw, (n,), as a function of theta; draws are those of `denoising_draws`."""
-
-    def squared(theta: Tensor, draws: Draws) -> Tensor:
-        clean, condition, timestep, noise = draws
-        noisy = policy.diffusion.add_noise(clean, noise, timestep)
-        predicted = functional_call(policy.denoiser, parameters.unflatten(theta), (noisy, timestep, condition))
-        return predicted.square().flatten(1).mean(1)
-
-    return squared
+    predict = predicted_noise(policy, parameters)
+    return lambda theta, draws: predict(theta, draws).square().flatten(1).mean(1)
 
 
 def mas(config: MASConfig, size: int, device: torch.device | str = "cpu") -> Method:
