@@ -103,7 +103,7 @@ class TrustRegionConfig:
 @dataclass(frozen=True)
 class L2Config:
     strength: float = 200.0
-    """lambda of (lambda / 2) ||theta - theta*||^2, counted once per earlier task. Published: 1e5 without the half, under a loss of up to 1000."""
+    """lambda of (lambda / 2) ||theta - theta*||^2, counted once per earlier stage. Published: 1e5 without the half, under a loss of up to 1000."""
 
 
 @dataclass(frozen=True)

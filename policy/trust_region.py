@@ -4,7 +4,7 @@ Penalty form (equation 8): what strays is pulled back.
 
     penalty(theta) = (lambda / 2) * sum_i c_i (mu_i . (theta - theta_i*))^2
 
-The optimum theta_i* enters only through the scalar b_i = mu_i . theta_i*, so an earlier task costs one
+The optimum theta_i* enters only through the scalar b_i = mu_i . theta_i*, so an earlier stage costs one
 vector and two scalars, and the gradient for all of them is two matrix-vector products:
 
     gradient = M^T (lambda * c * (M theta - b))            M (K, P), c (K,), b (K,)

@@ -34,7 +34,10 @@ class Quadratic(Protocol):
 
 
 class Penalty(Hook):
-    """Adds the gradient of a quadratic region and carries it through checkpoints."""
+    """Adds the gradient of a quadratic region and carries it through checkpoints.
+
+    Every stage adds to the region: a task that is learned again is held to each of its optima, the earlier ones also while it is learned.
+    """
 
     name = "trust-region"
     region: Quadratic

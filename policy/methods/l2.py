@@ -1,9 +1,9 @@
 """L2: a penalty around the last optimum in which every parameter is as important as any other.
 
-    penalty(theta) = (lambda / 2) * t ||theta - theta_t*||^2          after t tasks
+    penalty(theta) = (lambda / 2) * t ||theta - theta_t*||^2          after t stages
 
 The baseline of Kirkpatrick et al. (2017, figure 2) in the form of Continual World (Wolczyk et al. 2021): importance 1, added up
-over the tasks. Published strength: 1e5 ||.||^2 under the actor loss of SAC, which reaches 10 / (1 - 0.99) = 1000, the reward of a step
+over the stages. Published strength: 1e5 ||.||^2 under the actor loss of SAC, which reaches 10 / (1 - 0.99) = 1000, the reward of a step
 over one minus the discount; the denoising loss reaches 1, hence lambda = 2 * 1e5 / 1000 = 200.
 """
 
