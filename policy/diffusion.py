@@ -36,6 +36,9 @@ class Diffusion:
         `temperature` scales the noise that a sample begins with: below 1 samples gather where they are likely ("low-temperature
         sampling", arXiv 2211.15657), at 0 there is one. Not with `ddpm`, which adds noise on the way. `trained` are the timesteps that
         `draw` gives, in ascending order; all where it is left out.
+
+        Raises ValueError for more sampling steps than the sampler has room for (see `most_steps`), fewer than one, and a temperature that is not
+        from 0 to 1 or below 1 for `ddpm`.
         """
         if (problem := unfit_temperature(sampler, temperature)) is not None:
             raise ValueError(f"a temperature of {temperature:g} for {sampler}: {problem}")
@@ -57,10 +60,12 @@ class Diffusion:
         return self._trained[(self._trained >= band[0]) & (self._trained < band[1])]
 
     def add_noise(self, clean: Tensor, noise: Tensor, timestep: Tensor) -> Tensor:
+        """x_t (B, ...) from x_0 and standard normal noise of that shape, at a timestep per row (B,) in 0..N-1; all on one device."""
         signal, noise_scale = self._scales(clean, timestep)
         return signal * clean + noise_scale * noise
 
     def velocity(self, clean: Tensor, noise: Tensor, timestep: Tensor) -> Tensor:
+        """The target `velocity` (B, ...), of the same arguments as `add_noise`."""
         signal, noise_scale = self._scales(clean, timestep)
         return signal * noise - noise_scale * clean
 

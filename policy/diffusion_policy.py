@@ -45,6 +45,9 @@ class DiffusionPolicy(nn.Module):
         seed: seed of the initial weights.
         positions: where the positions of an observation begin (`ObservationLayout.positions`); their differences are shown to the
             network at `config.relative_scales_m`.
+
+    Raises:
+        ValueError: sampling steps or a temperature that do not fit the sampler (see `Diffusion`), or a horizon that the U-Net's levels do not divide.
     """
 
     def __init__(
@@ -99,6 +102,7 @@ class DiffusionPolicy(nn.Module):
         return seen if told is None else torch.cat([seen, told.to(seen.dtype)], dim=-1)
 
     def predict_noise(self, noisy: Tensor, timestep: Tensor, condition: Tensor) -> Tensor:
+        """Noisy chunks (B, H, Da), a timestep per row (B,) in 0..N-1, what `condition` gave (B, C) -> the noise in them (B, H, Da)."""
         return self.denoiser(noisy, timestep, condition)
 
     # acting

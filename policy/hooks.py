@@ -49,7 +49,7 @@ class Hook:
         """The new stage's windows are in place, the optimizer is fresh."""
 
     def replay_batch(self, learner: Learner, count: int, generator: torch.Generator) -> WindowBatch | None:
-        """Up to `count` windows of earlier tasks to learn beside the current ones, or None."""
+        """Up to `count` (>= 1) windows of earlier tasks, on the policy's device, to learn beside the current ones, or None."""
         return None
 
     def objective_gradient(self, learner: Learner) -> Losses | None:
@@ -82,14 +82,17 @@ class Hook:
         return {}
 
     def load_arrays(self, arrays: dict[str, np.ndarray]) -> None:
-        pass
+        """Be the hook that gave these in `arrays` at the end of the last stage: called ahead of the next `on_stage_start`, on a new hook or on one
+        that other processes of the run are ahead of, with an empty dictionary where nothing was given. What comes from a file may be
+        anything: raise DamagedFile (see `saved_arrays.take`) for what does not fit."""
 
     def underway(self) -> dict[str, np.ndarray]:
         """What the hook has gathered since the stage began and `on_stage_start` would not give again."""
         return {}
 
     def load_underway(self, learner: Learner, arrays: dict[str, np.ndarray]) -> None:
-        pass
+        """Go on from what `underway` gave: called after `on_stage_start`, when parameters, average and optimizer are back where they were; empty
+        and damaged arrays as in `load_arrays`."""
 
 
 @dataclass(frozen=True)

@@ -108,7 +108,7 @@ class Learner:
         with large_products(), self._half_precision():
             own = [losses for hook in self.method.hooks if (losses := hook.objective_gradient(self)) is not None]
             losses = own[0] if own else self._objective_gradient()
-        self.last_losses = losses = losses if self.ranks is None else self.ranks.add_up_losses(losses)
+        self.last_losses = losses = self.of_all_rows(losses)
 
         # the trust region's part in closed form, and what else the method makes of it
         penalty = self._add_penalty_gradients()
@@ -161,7 +161,7 @@ class Learner:
     def losses(self, current: WindowBatch | None, replayed: WindowBatch | None, generator: torch.Generator) -> Losses:
         """Diffusion loss on the current windows, distillation loss on the replayed ones, at the present parameters: one forward pass for both.
 
-        Where processes share the rows, this process's part of them: the parts add up. `backward` adds up their gradients.
+        Where processes share the rows, this process's part of them: `of_all_rows` adds them up, `backward` their gradients.
         """
         batch = WindowBatch.concatenate([part for part in (current, replayed) if part is not None])
         timestep, noise = self.policy.diffusion.draw(tuple(batch.actions.shape), generator)
@@ -180,6 +180,10 @@ class Learner:
             return Losses(loss, None)
         target = self._replay_target(noisy[new:], timestep[new:], condition[new:], noise[new:])
         return Losses(loss, self._mean_square(predicted[new:], target, of_replayed))
+
+    def of_all_rows(self, losses: Losses) -> Losses:
+        """The losses of the whole batch from what `losses` gave; where processes share the rows, detached."""
+        return losses if self.ranks is None else self.ranks.add_up_losses(losses)
 
     def weighted(self, losses: Losses) -> Tensor:
         """The sum that is descended."""
@@ -217,6 +221,8 @@ class Learner:
 
     @property
     def replay_target(self) -> ReplayTarget:
+        """What replayed windows are to predict: `teacher`, the frozen teacher's noise (in the first stage, without one, as `noise`), or `noise`,
+        the noise that was added. Of the method, unless `train.distillation` says otherwise."""
         return self.method.target if self.config.distillation == "method" else self.config.distillation
 
     def _replay_batch(self, generator: torch.Generator) -> WindowBatch | None:

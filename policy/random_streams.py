@@ -37,4 +37,6 @@ class RandomStreams:
     stage: int
 
     def generator(self, purpose: str, update: int = 0) -> torch.Generator:
+        """A fresh CPU generator for a purpose in this stage, at an update (from 1 on; 0: for what is drawn once a stage). The same words give the
+        same draws: two purposes that are not to share their noise need two names."""
         return torch_stream("learning", self.seed, self.stage, update, purpose)

@@ -36,7 +36,12 @@ class WindowSource(Protocol):
     def tasks(self) -> Collection[int]:
         """The tasks of which it has windows, by their index in the policy."""
 
-    def draw(self, count: int, generator: torch.Generator, without: Collection[int] = ()) -> WindowBatch | None: ...
+    def draw(self, count: int, generator: torch.Generator, without: Collection[int] = ()) -> WindowBatch | None:
+        """Exactly `count` (>= 1) windows, drawn with replacement: of every task in equal shares but those in `without`, however many it has.
+
+        None where that leaves no task, as in the first stage. `without` holds indices as `tasks` does; one of which there are no windows
+        changes nothing. All that is drawn comes from `generator`, a CPU one; the windows lie on the policy's device.
+        """
 
 
 class Rehearse(Hook):
@@ -82,7 +87,7 @@ class Rehearse(Hook):
         """(): at the present parameters, on windows of one task."""
         batch = self._draw_of(task, MEASURED_ON, learner.stream(f"priority windows {task}"))
         losses = learner.losses(None, batch, learner.stream(f"priority noise {task}"))
-        loss = (losses if learner.ranks is None else learner.ranks.add_up_losses(losses)).replay
+        loss = learner.of_all_rows(losses).replay
         assert loss is not None  # there are windows
         return loss
 
