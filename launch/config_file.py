@@ -74,6 +74,12 @@ def flat(config: Any, prefix: str = "") -> dict[str, Any]:
     return settings
 
 
+def flag_words(key: str, value: Any) -> list[str]:
+    """A setting as words of a command line, such as `--recovery.grid 2 100`."""
+    values = value if isinstance(value, tuple) else (value,)
+    return [f"--{key.replace('_', '-')}", *map(str, values)]
+
+
 def _plain(value: Any) -> Any:
     if dataclasses.is_dataclass(value):
         return to_mapping(value)

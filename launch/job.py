@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,7 +23,7 @@ from reconverge.envs.plain_json import read_json_object
 from reconverge.envs.tasks import simulator_version
 from reconverge.eval.run_results import read_run
 from reconverge.launch.config import RunConfig
-from reconverge.launch.config_file import Difference, flat
+from reconverge.launch.config_file import Difference, flag_words, flat
 from reconverge.launch.fingerprint import PACKAGES, package_versions
 from reconverge.launch.own_methods import method_package
 from reconverge.launch.run_folder import RunFolder, holds_run, refuse_foreign
@@ -97,6 +98,7 @@ class Holding:
 
     Attributes:
         reason: of `other` and `foreign`, what differs or is wrong.
+        flags: of `other`, the flags with which the job would be the run that lies there; empty where settings alone do not make it so.
         stages_done: finished stages of a part; joint training counts its single stage as the last.
         seconds: what the whole run took, where cost.json says it.
     """
@@ -105,6 +107,7 @@ class Holding:
     reason: str = ""
     stages_done: int = 0
     seconds: float | None = None
+    flags: str = ""
 
 
 def content(config: RunConfig, curriculum: Curriculum, versions: Mapping[str, str], method_package: str | None = None) -> dict[str, Any]:
@@ -140,7 +143,7 @@ def look(folder: Path, job: Job) -> Holding:
     try:
         stored = stored_content(folder)
         if address(stored) != job.address:
-            return Holding("other", differing(stored, job.content))
+            return Holding("other", differing(stored, job.content), flags=flags_of(stored, job))
         return _progress_of(RunFolder.open(folder))
     except ReconvergeError as error:
         return Holding("other", str(error))
@@ -190,6 +193,17 @@ def _recorded(run: RunFolder) -> tuple[dict[str, str], str | None]:
         return {str(name): str(version) for name, version in found["versions"].items()}, None if package is None else str(package)
     except (OSError, KeyError, AttributeError, DamagedFile) as error:
         raise DamagedFile(f"{run.fingerprint_json} cannot be read, so its simulator is unknown; redo the run") from error
+
+
+def flags_of(stored: Mapping[str, Any], job: Job) -> str:
+    """The flags that make a job the run whose content is stored, such as `--evaluation.episodes 100`; empty where flags alone do not."""
+    keys = [key for key in {**stored, **job.content} if stored.get(key) != job.content.get(key)]
+    settings = [key for key in keys if key in flat(job.config)]
+    others = [key for key in keys if key not in settings]
+    budgets = {"train.updates", "demonstrations.episodes"} & set(settings)  # which the stages repeat
+    if {"method", "seed"} & set(settings) or any(not (key.startswith("stage ") and budgets) for key in others):
+        return ""
+    return shlex.join(word for key in settings for word in flag_words(key, stored[key]))
 
 
 def differing(stored: Mapping[str, Any], wanted: Mapping[str, Any], limit: int = 3) -> str:

@@ -26,7 +26,7 @@ from reconverge.envs.experts import check_expert
 from reconverge.envs.plain_yaml import parse_yaml
 from reconverge.envs.strict_settings import from_mapping
 from reconverge.launch.config import RunConfig, check
-from reconverge.launch.config_file import differences, flat, to_mapping
+from reconverge.launch.config_file import differences, flag_words, flat, to_mapping
 from reconverge.launch.job import LEFT_OUT, Job
 from reconverge.launch.own_methods import check_method
 from reconverge.launch.presets import find_preset
@@ -136,9 +136,7 @@ def train_command(preset: str, config: RunConfig) -> str:
     """The `reconverge train` line that gives this configuration, shell-quoted."""
     words = ["reconverge", "train", "--preset", preset]
     for difference in differences(find_preset(preset), config):
-        value = difference.given
-        words.append(f"--{difference.key.replace('_', '-')}")
-        words += [str(item) for item in value] if isinstance(value, tuple) else [str(value)]
+        words += flag_words(difference.key, difference.given)
     return shlex.join(words)
 
 

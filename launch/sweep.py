@@ -127,13 +127,28 @@ def examine(job: Job, places: Places, overwrite: bool) -> Entry:
     return Entry(job, todo[own.state], own, folder)
 
 
-def refuse(entries: Iterable[Entry], limit: int = 3) -> None:
-    """Raise RunFolderError when a folder holds something else than its job, naming the first few and what differs."""
+def refuse(entries: Iterable[Entry], places: Places, limit: int = 3) -> None:
+    """Raise RunFolderError when a folder holds something else than its job, naming the first few, what differs, and what to do.
+
+    Published tables may have taken days: that they be overwritten is never what is advised.
+    """
     refused = [entry for entry in entries if entry.todo == "refuse"]
     if refused:
         named = "; ".join(entry.refusal for entry in refused[:limit])
         more = f"; and {len(refused) - limit} more folders" if len(refused) > limit else ""
-        raise RunFolderError(f"other runs are in the way of this sweep: {named}{more}. Choose another folder, or redo these with --overwrite")
+        raise RunFolderError(f"other runs are in the way of this sweep: {named}{more}. {_advice(refused, places)}")
+
+
+def _advice(refused: Sequence[Entry], places: Places) -> str:
+    published = {entry.where == places.published(entry.job) for entry in refused}
+    folders = " or ".join(flag for flag, here in (("--results-dir", True), ("--output-dir", False)) if here in published)
+    advice = f"choose another {folders}"
+    flags = {entry.held.flags for entry in refused}
+    if len(flags) == 1 and (as_they_were := flags.pop()):
+        advice = f"to go on with what lies there, give {as_they_were}; else {advice}"
+    if published == {False} and all(entry.held.state == "other" for entry in refused):
+        advice += ", or redo these with --overwrite"
+    return advice[0].upper() + advice[1:]
 
 
 def learned_cost(entries: Iterable[Entry]) -> CostModel:

@@ -52,6 +52,7 @@ TOY = (
     "--recovery.episodes 1 --recovery.grid 2 --video.episodes 0"
 )
 """A run that takes a second or two once torch is there."""
+ROOT = Path(__file__).resolve().parent.parent
 
 
 def toy(**changes: Any) -> RunConfig:
@@ -502,9 +503,39 @@ def test_a_part_is_resumed_and_another_run_refused_or_redone(backend: Scripted, 
 def test_results_of_another_run_are_not_replaced_unasked(backend: Scripted, capsys: pytest.CaptureFixture[str]) -> None:
     write_result(Path("results/replay/seed-0"), toy(method="replay", device="cuda"))
     words = "--methods replay --results-dir results"
-    assert run(words) == 2 and "device was 'cuda' and is now 'cpu'" in capsys.readouterr().err
+    assert run(words) == 2
+    said = capsys.readouterr().err
+    assert "device was 'cuda' and is now 'cpu'. To go on with what lies there, give --device cuda; else choose another --results-dir\n" in said
     assert run(f"{words} --overwrite") == 0
     assert read_config(Path("results/replay/seed-0/config.yaml")).device == "cpu"
+
+
+def test_settings_that_are_all_that_differs_are_advised_as_they_were(backend: Scripted, capsys: pytest.CaptureFixture[str]) -> None:
+    def advice(config: RunConfig, words: str = "") -> str:
+        write_result(Path("results/replay/seed-0"), config)
+        assert run(f"--methods replay --results-dir results {words}") == 2
+        shutil.rmtree("results")
+        return capsys.readouterr().err.rpartition(". ")[2]
+
+    trained_longer = toy(method="replay", train=dataclasses.replace(toy().train, updates=30))
+    said = advice(trained_longer)
+    assert said.startswith("To go on with what lies there, give --train.updates 30; else")
+    write_result(Path("results/replay/seed-0"), trained_longer)
+    assert run(f"--methods replay --results-dir results {said.partition('give ')[2].partition(';')[0]}") == 0 and backend.orders == []
+    shutil.rmtree("results")
+    assert "--policy.relative-scales-m 0.5 0.1 --recovery.grid 2 5;" in advice(
+        with_settings(toy(method="replay"), {"policy.relative_scales_m": [0.5, 0.1], "recovery.grid": [2, 5]})
+    )
+    for other in (toy(method="replay", curriculum="point-reach:3"), toy(method="ewc"), toy(method="replay", seed=1)):
+        assert advice(other) == "Choose another --results-dir\n"
+
+
+def test_the_first_example_goes_on_with_the_tables_of_this_repository() -> None:
+    words = re.findall(r"^ *reconverge sweep (.*)$", Sweep.__doc__ or "", re.MULTILINE)[0].split()
+    command = parse(Sweep, words, "reconverge sweep")
+    assert isinstance(command, Sweep) and command.results_dir is not None
+    for job in command._planned()[:3]:
+        assert look(ROOT / command.results_dir / job.path, job).state == "result"
 
 
 @pytest.mark.parametrize("flags", ["", "--results-dir results", "--overwrite"])

@@ -43,7 +43,7 @@ class Sweep(Command):
     collected first, by all nodes.
 
     Examples:
-      reconverge sweep --preset cw10 --methods finetune replay trust-region --seeds 0..4 --jobs 2 --results-dir results/cw10
+      reconverge sweep --preset cw10 --methods finetune replay trust-region --seeds 0..4 --jobs 2 --evaluation.episodes 100 --results-dir results/cw10
       reconverge sweep --preset cw10 --methods replay --seeds 0..2 7 --vary replay.source=stored,generator --vary train.updates=1000,2000
       reconverge sweep --preset cw10 --curriculum cw10:6 --methods replay --seeds 0..2 --ablate train.replay_weight=1,3 --ablate policy.window=1
       reconverge sweep --preset quickstart --curriculum mine.yaml --train.updates 500 --methods replay ewc --dry-run
@@ -86,7 +86,7 @@ class Sweep(Command):
     results_dir: MaybePath = None
     """Folder to which the small tables of every finished run are copied; what is finished there counts as done."""
     overwrite: bool = False
-    """Delete runs with other settings that are in the way, and redo them. Finished jobs stay."""
+    """Delete runs with other settings that are in the way, their tables in --results-dir too, and redo them. Finished jobs stay."""
     dry_run: bool = False
     """Show what is done, what would run and what it would cost, and do nothing."""
     quiet: bool = False
@@ -110,7 +110,7 @@ class Sweep(Command):
             columns: Columns = {"job": "job", "would": "would", "updates": "updates", "minutes": "minutes"}
             print_table(sweep.plan_rows(entries, cost), columns, left=("job", "would"))
             print(sweep.plan_in_words(entries, cost, self.jobs or (1 if self.backend == "local" else len(entries))))
-        sweep.refuse(entries)
+        sweep.refuse(entries, places)
         if self.dry_run:
             return 0
         try:
