@@ -108,10 +108,10 @@ def test_every_help_has_an_example_that_begins_with_the_command(name: str, capsy
 
 
 def test_every_example_parses() -> None:
-    for name, kind in COMMANDS.items():
-        for words in re.findall(rf"^ *reconverge {name}(.*)$", kind.__doc__ or "", re.MULTILINE):
+    for kind in COMMANDS.values():
+        for name, words in re.findall(r"^ *reconverge ([a-z-]+)(.*)$", kind.__doc__ or "", re.MULTILINE):
             if "--resume" not in words:
-                assert parse(kind, words.split(), name) is not None
+                assert parse(COMMANDS[name], words.split(), name) is not None
 
 
 @pytest.mark.parametrize(("what", "expected"), [("tasks", task_names()), ("methods", METHODS), ("presets", PRESETS), ("curricula", ["cw10", "cw20"])])
@@ -282,6 +282,15 @@ def test_a_closed_pipe_is_no_error() -> None:
     line = f"{sys.executable} -m reconverge.launch list tasks | head -n 1"
     answer = subprocess.run(["bash", "-o", "pipefail", "-c", line], capture_output=True, text=True, check=False)
     assert answer.stderr == "" and len(answer.stdout.splitlines()) == 1
+
+
+@pytest.mark.parametrize("name", ["evaluate", "recover", "diagnose", "export"])
+def test_published_tables_are_not_taken_for_a_run_that_has_not_got_far(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with RunFolder.create(tmp_path / "out", find_preset("smoke"), "x") as folder:
+        assert "no checkpoint yet; let it finish a stage" in refused(capsys, "evaluate", str(folder.path))
+        write_results(folder)
+    said = refused(capsys, name, str(tmp_path / "out"))
+    assert "holds the tables of a run alone" in said and f"the command in {folder.command_txt}" in said
 
 
 # a device or a place that cannot be ----------------------------------------------------------------------------------------------

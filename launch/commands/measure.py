@@ -32,9 +32,10 @@ class Evaluate(Command):
     Examples:
       reconverge evaluate runs/cw10/replay/seed-0
       reconverge evaluate runs/cw10/replay/seed-0 --stage 3 --tasks hammer push --episodes 100
-      reconverge evaluate runs/cw10/replay/seed-0 --samplers ddim dpm-solver++ --sampling-steps 1 2 4 8 16 --output steps.csv
       reconverge evaluate runs/cw10/replay/seed-0 --split validation
       reconverge evaluate runs/cw10/replay/seed-0 --temperatures 0 0.5 1
+      reconverge train --preset cw10 --method replay --policy.trained-timesteps all --output-dir runs/all-timesteps
+      reconverge evaluate runs/all-timesteps --samplers ddim dpm-solver++ --sampling-steps 1 2 4 8 16 --output steps.csv
       reconverge evaluate runs/cw10/replay/seed-0 --episodes 500 --backend ray --ray-address 10.0.0.7:6379
     """
 
@@ -51,9 +52,10 @@ class Evaluate(Command):
     split: Annotated[Split | None, tyro.conf.arg(metavar="{test,validation}")] = None
     """List of episodes: `test`, or `validation`, on which settings are chosen; the run's own when left out."""
     samplers: tuple[SamplerName, ...] = ()
-    """Samplers to act with, each in turn; the run's own when left out. Others need a policy trained with `policy.trained_timesteps all`."""
+    """Samplers to act with, each in turn; the run's own when left out. Others need a policy trained with
+    `--policy.trained-timesteps all`, which the presets for a CPU do not do."""
     sampling_steps: tuple[int, ...] = ()
-    """Denoising steps to act with, each in turn; the run's own when left out."""
+    """Denoising steps to act with, each in turn; the run's own when left out. Others need the same."""
     temperatures: tuple[float, ...] = ()
     """Temperatures to act with, 0 to 1, each in turn; the run's own when left out."""
     output: MaybePath = None
