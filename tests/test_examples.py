@@ -66,6 +66,12 @@ def test_it_runs_from_nothing_to_a_report(form: str, tmp_path: Path) -> None:
     assert "mean success" in started.stdout and started.stdout.count("standard deviation") >= 5
 
 
+@pytest.mark.parametrize(("word", "code"), [("--help", 0), ("--quik", 2), ("stray", 2)])
+def test_help_and_unknown_words_start_nothing(word: str, code: int, tmp_path: Path) -> None:
+    answer = subprocess.run([sys.executable, str(SCRIPT), word], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert answer.returncode == code and "--quick" in answer.stdout + answer.stderr and list(tmp_path.iterdir()) == []
+
+
 def test_stable_baselines3_evaluates_the_policy_in_a_gymnasium_environment() -> None:
     task = own_task("Pendulum-v1", success={"return_at_least": -200})
     policy = DiffusionPolicy(small_policy().config, [task.name], 3, 1, Normalizer(torch.zeros(3), torch.ones(3)), seed=0)
