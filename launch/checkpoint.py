@@ -84,8 +84,12 @@ def stages_in_order(folder: RunFolder, plans: Sequence[StagePlan]) -> list[int]:
 
 
 def checkpoint_of(folder: RunFolder, stage: int | None) -> Path:
-    """The checkpoint of a stage, or the last one; RunFolderError names the stages that there are."""
+    """The checkpoint of a stage, or the last one; RunFolderError names the stages that there are, or says that tables alone were published."""
     stages = finished_stages(folder.checkpoints)
+    if not stages and folder.success_matrix_csv.exists():
+        raise RunFolderError(
+            f"{folder.path} holds the tables of a run alone, without its checkpoints; make the run again with the command in {folder.command_txt}"
+        )
     if not stages:
         raise RunFolderError(f"{folder.path} has no checkpoint yet; let it finish a stage: reconverge train --resume {folder.path}")
     if stage is not None and stage not in stages:
