@@ -9,6 +9,9 @@ import pytest
 from test_site import load
 
 from reconverge.launch.commands import COMMANDS
+from reconverge.launch.config import RunConfig
+from reconverge.launch.config_file import flat
+from reconverge.launch.presets import find_preset
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "examples").rglob("*.md"))]
@@ -35,6 +38,19 @@ def test_measured_tables_are_those_of_the_results() -> None:
     tables = load("measured_tables")
     stale = [path.name for path in tables.DOCUMENTS if tables.filled(path.read_text(), path.parent) != path.read_text()]
     assert stale == [], "python docs/measured_tables.py"
+
+
+def test_the_page_of_settings_is_that_of_the_code() -> None:
+    written = load("settings_page")
+    assert written.PAGE.read_text(encoding="utf-8") == written.page(), "python docs/settings_page.py"
+
+
+def test_the_page_of_settings_has_every_setting_with_its_meaning_and_what_presets_change() -> None:
+    rows = dict(re.findall(r"^\| `--(\S+)` \| (.*) \|$", load("settings_page").page(), re.MULTILINE))
+    assert set(rows) == {key.replace("_", "-") for key in flat(RunConfig())}
+    assert rows["train.updates"] == "Gradient updates per stage, unless the curriculum gives its own. | 2000 | 500 | 1500 |  | 50000"
+    assert rows["train.l2.strength"].startswith(r"lambda of (lambda / 2) \|\|theta - theta\*\|\|^2,")  # no markup, and no border of a cell
+    assert rows["recovery.grid"].endswith(f"| 2 4 ... 50000, {len(find_preset('cw10-paper').recovery.grid)} values")
 
 
 def test_a_measured_table_is_copied_in_between_its_comments(tmp_path: Path) -> None:

@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 class Train(Command):
     """Train on a curriculum, evaluate after every stage, render the videos and write the report.
 
-    A preset is the base; every setting can be overridden by its dotted name.
+    A preset is the base; every setting can be overridden by its dotted name. The defaults below are those of preset quickstart;
+    `reconverge train --preset cw10 --help` shows those of cw10. All of them side by side: docs/settings.md.
 
     Examples:
       reconverge train --preset quickstart
