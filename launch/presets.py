@@ -60,7 +60,7 @@ PRESETS: dict[str, Preset] = {
         ),
     ),
     "cw10": Preset(
-        "Continual World 10 with the small network, eight minutes on two CPU cores",
+        "Continual World 10 with the small network, nine minutes on two CPU cores",
         RunConfig(curriculum="cw10", policy=SCRIPTED, demonstrations=PATIENT, replay=CLOSE, train=FIRM),
     ),
     "cw10-paper": Preset(
