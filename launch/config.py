@@ -23,7 +23,7 @@ METHODS: dict[str, str] = {
     "finetune": "plain training on each task in turn: the lower line",
     "joint": "all tasks at once: the upper line",
     "single": "one policy per task from scratch: nothing shared, nothing forgotten",
-    "replay": "replayed windows of earlier tasks, distilled from the frozen teacher",
+    "replay": "replayed windows of earlier tasks, distilled from the frozen teacher; with --replay.source stored: experience replay (ER)",
     "ewc": "a Fisher penalty around each task's optimum, rank-1 or diagonal, without replay",
     "l2": "a penalty around the last optimum, every parameter alike",
     "mas": "memory aware synapses: a penalty on the parameters to which the output is sensitive",
