@@ -1,4 +1,4 @@
-"""The demonstrations in an HDF5 file of robomimic's layout. Needs h5py: pip install 'reconverge[hdf5]'.
+"""The demonstrations in an HDF5 file of robomimic's layout. Needs h5py: pip install -e '.[hdf5]'.
 
     data/demo_0/obs/KEY (T, d) or (T,)    next_obs/KEY    actions (T, Da)    rewards (T,)    dones (T,)    success (T,)
     data/demo_1/...

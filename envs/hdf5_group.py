@@ -28,7 +28,7 @@ def opened(path: Path, source: str, fix: str) -> Iterator[GuardedGroup]:
         h5py: Any = importlib.import_module("h5py")
     except ImportError as error:
         extra = source.partition(":")[0]
-        raise UnsupportedEnvironment(f"'{source}' needs h5py, which is not installed: pip install 'reconverge[{extra}]'") from error
+        raise UnsupportedEnvironment(f"'{source}' needs h5py; install it with: pip install -e '.[{extra}]' in the clone of reconverge") from error
     try:
         with h5py.File(path, "r") as file:
             yield GuardedGroup(h5py, file, str(path))

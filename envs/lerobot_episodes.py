@@ -1,4 +1,4 @@
-"""The episodes of a data set in LeRobot's layout, version 3. Needs pyarrow: pip install 'reconverge[lerobot]'.
+"""The episodes of a data set in LeRobot's layout, version 3. Needs pyarrow: pip install -e '.[lerobot]'.
 
     FOLDER/meta/info.json                          {"codebase_version": "v3.0", ...}
     FOLDER/meta/tasks.parquet                      a row per task: task_index, task; of several, the episodes of the one that is asked for are read
@@ -40,7 +40,7 @@ def lerobot_episodes(place: str, task: str) -> Iterator[Recording]:
     try:
         parquet: Any = importlib.import_module("pyarrow.parquet")
     except ImportError as error:
-        raise UnsupportedEnvironment(f"'lerobot:{place}' needs pyarrow, which is not installed: pip install 'reconverge[lerobot]'") from error
+        raise UnsupportedEnvironment(f"'lerobot:{place}' needs pyarrow: pip install -e '.[lerobot]' in the clone of reconverge") from error
     _check_version(place)
     # pyarrow's own errors are of all these kinds.
     try:

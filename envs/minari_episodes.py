@@ -1,4 +1,4 @@
-"""The episodes of a Minari data set, read from its HDF5 file. Needs h5py: pip install 'reconverge[minari]'.
+"""The episodes of a Minari data set, read from its HDF5 file. Needs h5py: pip install -e '.[minari]'.
 
     FOLDER/data/metadata.json     {"data_format": "hdf5", "total_episodes": 25, ...}
     FOLDER/data/main_data.hdf5    episode_0/observations (T+1, Do)  actions (T, Da)  rewards (T,)  infos/success (T+1,) or (T,)

@@ -70,7 +70,7 @@ def digits() -> ImageClasses:
     try:
         from sklearn.datasets import load_digits
     except ImportError as missing:
-        raise MissingLibrary('the digits are part of scikit-learn: pip install "reconverge[images]"') from missing
+        raise MissingLibrary('the digits are part of scikit-learn: pip install -e ".[images]" in the clone of reconverge') from missing
 
     found = load_digits()
     pixels = torch.from_numpy(1 - found.images / 8).float()

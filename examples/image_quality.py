@@ -64,7 +64,7 @@ class ImageJudge:
             from sklearn.decomposition import PCA
             from sklearn.neighbors import KNeighborsClassifier
         except ImportError as missing:
-            raise MissingLibrary('images are judged with scikit-learn: pip install "reconverge[images]"') from missing
+            raise MissingLibrary('images are judged with scikit-learn: pip install -e ".[images]" in the clone of reconverge') from missing
 
         everything = np.concatenate([_flat(images) for images in real.learned])
         self._features = PCA(min(COMPONENTS, *everything.shape), svd_solver="full").fit(everything)

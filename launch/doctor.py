@@ -325,7 +325,7 @@ TRIALS: dict[str, Check] = {"simulator": _simulator, "rendering": _rendering, "t
 NEEDED = ("python", "packages")
 """Without these a trial can only fail."""
 _HELP = {
-    "packages": f"{sys.executable} -m pip install --force-reinstall reconverge",
+    "packages": f"in the clone of reconverge: {sys.executable} -m pip install --force-reinstall -e .",
     "room": "look whether the volumes of runs/ and of the demonstrations answer: df -h .",
     "writing": "look whether the volumes of runs/ and /tmp answer: df -h . /tmp",
 }

@@ -1,4 +1,4 @@
-"""Demonstrations as HDF5 files in robomimic's layout, one per task. Needs h5py: pip install 'reconverge[hdf5]'.
+"""Demonstrations as HDF5 files in robomimic's layout, one per task. Needs h5py: pip install -e '.[hdf5]'.
 
     FOLDER/hammer-v3.hdf5    data (total, env_args)    demo_0 (num_samples, seed)    obs/state (T, Do)    next_obs/state (T, Do)
                                                                                      actions (T, Da)      rewards, dones, success (T,)
@@ -34,7 +34,7 @@ def write_hdf5(found: Sequence[Demonstrations], folder: Path) -> list[Path]:
     try:
         h5py: Any = importlib.import_module("h5py")
     except ImportError as error:
-        raise ConfigError("--format hdf5 needs h5py; install it with: pip install 'reconverge[hdf5]'") from error
+        raise ConfigError("--format hdf5 needs h5py; install it with: pip install -e '.[hdf5]' in the clone of reconverge") from error
     names = [f"{task_file(of_task.task.name)}.hdf5" for of_task in found]
     with new_folder(folder) as draft:
         for name, of_task in zip(names, found, strict=True):

@@ -1,4 +1,4 @@
-"""The Hugging Face Hub as `push` and `pull` need it. Needs huggingface_hub: pip install 'reconverge[hub]'.
+"""The Hugging Face Hub as `push` and `pull` need it. Needs huggingface_hub: pip install -e '.[hub]'.
 
 The only module that talks to the Hub, and only when one of the two commands was typed. The address is HF_ENDPOINT, or the
 Hub's own; the token is HF_TOKEN. A login kept in a file is not used, nothing is kept in a cache, and nothing is ever asked.
@@ -51,7 +51,7 @@ class HubClient:
             self._library: Any = importlib.import_module("huggingface_hub")
             utils: Any = importlib.import_module("huggingface_hub.utils")
         except ImportError as error:
-            raise ConfigError("push and pull need huggingface_hub; install it with: pip install 'reconverge[hub]'") from error
+            raise ConfigError("push and pull need huggingface_hub; install it with: pip install -e '.[hub]' in the clone of reconverge") from error
         utils.disable_progress_bars()
         self._no_such_tag: type[Exception] = utils.RevisionNotFoundError
         self.token = os.environ.get(TOKEN, "").strip() or None

@@ -1,4 +1,4 @@
-"""Demonstrations as a data set in LeRobot's layout, version 3.0. Needs pyarrow: pip install 'reconverge[lerobot]'.
+"""Demonstrations as a data set in LeRobot's layout, version 3.0. Needs pyarrow: pip install -e '.[lerobot]'.
 
     meta/info.json                               sizes, frames per second, what each column is
     meta/tasks.parquet                           task name -> task_index
@@ -47,7 +47,7 @@ def write_lerobot(found: Sequence[Demonstrations], folder: Path, fps: int | None
     try:
         parquet: Any = importlib.import_module("pyarrow.parquet")
     except ImportError as error:
-        raise ConfigError("--format lerobot needs pyarrow; install it with: pip install 'reconverge[lerobot]'") from error
+        raise ConfigError("--format lerobot needs pyarrow; install it with: pip install -e '.[lerobot]' in the clone of reconverge") from error
     with new_folder(folder) as draft:
         _write(parquet, found, draft, rate)
 

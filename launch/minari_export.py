@@ -1,4 +1,4 @@
-"""Demonstrations as Minari data sets, one per task. Needs Minari: pip install 'reconverge[minari]'.
+"""Demonstrations as Minari data sets, one per task. Needs Minari: pip install -e '.[minari]'.
 
     FOLDER/reconverge/hammer-v3-expert-v0/data/    set MINARI_DATASETS_PATH=FOLDER, then minari.load_dataset("reconverge/hammer-v3-expert-v0")
 
@@ -35,7 +35,7 @@ def write_minari(found: Sequence[Demonstrations], folder: Path) -> list[str]:
         minari: Any = importlib.import_module("minari")
         buffer: Any = importlib.import_module("minari.data_collector").EpisodeBuffer
     except ImportError as error:
-        raise ConfigError("--format minari needs Minari with HDF5; install it with: pip install 'reconverge[minari]'") from error
+        raise ConfigError("--format minari needs Minari with HDF5; install it with: pip install -e '.[minari]' in the clone of reconverge") from error
     ids = [minari_id(of_task.task) for of_task in found]
     with new_folder(folder) as draft, _datasets_in(draft), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about the environment, author and scores that are not named

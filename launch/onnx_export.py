@@ -177,7 +177,7 @@ def _need(*packages: str) -> None:
     from importlib.util import find_spec
 
     if missing := [name for name in packages if find_spec(name) is None]:
-        raise ConfigError(f"--format onnx needs {', '.join(missing)}; install it with: pip install 'reconverge[onnx]'")
+        raise ConfigError(f"--format onnx needs {', '.join(missing)}; install it with: pip install -e '.[onnx]' in the clone of reconverge")
 
 
 def how_to_load(policy: DiffusionPolicy, parity: Parity) -> str:

@@ -119,7 +119,7 @@ policy = DiffusionPolicy.load("{folder.name}")
 action, state = policy.predict(observation, state, task="{task}")    # state is None at the start of an episode
 ```
 
-Acting imports {needs}: no simulator (`pip install --no-deps reconverge` beside them will do). `observation` is
+Acting imports {needs}: no simulator (`pip install --no-deps .` in a clone of reconverge, beside them, will do). `observation` is
 ({policy.observation_size},) or (environments, {policy.observation_size}) in the task's own units, the normaliser is inside; actions are
 ({policy.action_size},) in [-1, 1]. `policy.select_action(observations, task=...)` is the same with the state kept inside; call
 `policy.reset()` when an episode starts."""

@@ -172,7 +172,7 @@ def _import_ray() -> Any:
     try:
         import ray
     except ImportError as error:
-        raise ConfigError("--backend ray needs ray; install it with: pip install 'reconverge[ray]'") from error
+        raise ConfigError("--backend ray needs ray; install it with: pip install -e '.[ray]' in the clone of reconverge") from error
     return ray
 
 

@@ -37,7 +37,7 @@ def check_trackers(names: Sequence[TrackerName], online: bool = False) -> None:
     """Raise ConfigError, with the line that mends it, for a tracker whose library is not installed or that cannot be reached as asked."""
     for name in names:
         if find_spec(name) is None:
-            raise ConfigError(f'--track {name} needs a library that is not installed; pip install "reconverge[{name}]"')
+            raise ConfigError(f'--track {name} needs a library that is not installed; pip install -e ".[{name}]" in the clone of reconverge')
     if online and not {"wandb", "trackio"} & set(names):
         raise ConfigError("--track-online goes with --track wandb or --track trackio; leave it out")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,13 @@ def test_the_page_of_settings_has_every_setting_with_its_meaning_and_what_preset
     assert rows["train.updates"] == "Gradient updates per stage, unless the curriculum gives its own. | 2000 | 500 | 1500 |  | 50000"
     assert rows["train.l2.strength"].startswith(r"lambda of (lambda / 2) \|\|theta - theta\*\|\|^2,")  # no markup, and no border of a cell
     assert rows["recovery.grid"].endswith(f"| 2 4 ... 50000, {len(find_preset('cw10-paper').recovery.grid)} values")
+
+
+def test_every_optional_extra_stands_in_the_table() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    table = (ROOT / "docs" / "quickstart.md").read_text().partition("## Optional extras")[2].partition("\n## ")[0]
+    first_cells = re.findall(r"^\| (`.*?) \|", table, re.MULTILINE)
+    assert {name for cell in first_cells for name in re.findall(r"`([^`]+)`", cell)} == set(extras)
 
 
 def test_a_measured_table_is_copied_in_between_its_comments(tmp_path: Path) -> None:

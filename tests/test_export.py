@@ -174,7 +174,7 @@ def test_without_the_optional_packages_the_line_that_installs_them_is_said(
 ) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert main(["export", str(run), "--format", "onnx", "--output-dir", str(tmp_path / "out")]) == 2
-    assert "pip install 'reconverge[onnx]'" in capsys.readouterr().err
+    assert "pip install -e '.[onnx]'" in capsys.readouterr().err
 
 
 # ONNX --------------------------------------------------------------------------------------------------------------------------

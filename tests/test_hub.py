@@ -285,4 +285,4 @@ def test_without_the_library_the_error_names_the_extra(
 ) -> None:
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     assert main(["pull", "me/policy", "--output-dir", str(tmp_path / "pulled")]) == 2
-    assert "pip install 'reconverge[hub]'" in capsys.readouterr().err
+    assert "pip install -e '.[hub]'" in capsys.readouterr().err

@@ -112,7 +112,7 @@ def test_runs_that_were_not_sent_are_named_and_the_others_sent(
 
 def test_what_is_missing_is_named_with_its_mend(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trackers, "find_spec", lambda name: None)
-    with pytest.raises(ConfigError, match=r'pip install "reconverge\[wandb\]"'):
+    with pytest.raises(ConfigError, match=r'pip install -e "\.\[wandb\]"'):
         trackers.check_trackers(("wandb",))
     trackers.check_trackers(())
     with pytest.raises(ConfigError, match="--track-online"):

@@ -36,8 +36,8 @@ class ExportDemonstrations(Command):
     curriculum: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="CURRICULUM_OR_TASK")]
     """Name of a curriculum, a YAML file, or one task."""
     format: Literal["lerobot", "minari", "hdf5"]
-    """`lerobot` for its layout v3.0 in Parquet (pip install 'reconverge[lerobot]'), `minari` for Minari's own HDF5 (pip install
-    'reconverge[minari]'), `hdf5` for robomimic's (pip install 'reconverge[hdf5]')."""
+    """`lerobot` for its layout v3.0 in Parquet (pip install -e '.[lerobot]'), `minari` for Minari's own HDF5 (pip install
+    -e '.[minari]'), `hdf5` for robomimic's (pip install -e '.[hdf5]')."""
     output_dir: Path
     """Folder to write; it must be new or empty."""
     fps: MaybeInt = None
