@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import product
 from pathlib import Path
@@ -22,12 +22,14 @@ from reconverge.launch.checkpoint import checkpoint_of, read_record
 from reconverge.launch.config import RunConfig
 from reconverge.launch.progress import Progress
 from reconverge.launch.run_folder import RunFolder
-from reconverge.launch.run_tables import rate_columns
+from reconverge.launch.run_tables import EPISODE_COLUMNS, rate_columns
 from reconverge.policy.config import SamplerName
 from reconverge.policy.diffusion_policy import DiffusionPolicy
 from reconverge.policy.sampler_steps import unfit_steps, unfit_temperature
 
 Row = dict[str, Any]
+EACH_COLUMNS = ("split", "sampler", "sampling_steps", "temperature", *EPISODE_COLUMNS)
+"""Of an episode: the list that it is of, how the policy acted, then what `episodes.csv` says of one, by which the two are paired: task and episode_seed."""
 
 
 class Acting(NamedTuple):
@@ -58,16 +60,19 @@ def evaluate(
     sampling_steps: Sequence[int] = (),
     temperatures: Sequence[float] = (),
     device: str | None = None,
+    each: Callable[[Row], None] = lambda row: None,
 ) -> list[Row]:
     """One row per (sampler, denoising steps, temperature, task): the success of a stage's policy (the last by default), and its expert's as `expert`.
 
     What is left out is as in the run. Every combination meets the same episodes with the same initial noise. A task that fails in its
-    simulator is noted and has no episodes, its rate is NaN; SimulatorFailure where that is so of all of them.
+    simulator is noted and has no episodes, its rate is NaN; SimulatorFailure where that is so of all of them. `each` is given every episode, as a
+    row with `EACH_COLUMNS`.
     """
     torch.set_num_threads(folder.config.threads)
     checkpoint = checkpoint_of(folder, stage)
     trained = DiffusionPolicy.load(checkpoint, device or folder.config.device)
     plan = plan_evaluation(folder, checkpoint, trained, tasks, episodes, split, samplers, sampling_steps, temperatures)
+    updates = read_record(checkpoint)[0].updates
     starts, rows = evaluation_starts(plan.tasks, plan.episodes, plan.split), []
     with Simulators(folder.config.evaluation.workers) as simulators, progress.phase("evaluate", planned_steps(starts) * len(plan.settings)) as tick:
         for acting in plan.settings:
@@ -76,6 +81,9 @@ def evaluate(
                 progress.note(f"not evaluated with {acting.words}: {failure}")
             if not done.results:
                 done.require_all()
+            way = {"split": plan.split, "sampler": acting.sampler, "sampling_steps": acting.steps, "temperature": acting.temperature}
+            for result in done.results:
+                each({**way, "purpose": "evaluate", "stage": plan.stage, "update": updates, **asdict(result)})
             for task in plan.tasks:
                 valid = [result.success_any for result in done.of(task) if not result.invalid]
                 rows.append(plan.row(acting, task, sum(valid), len(valid)))

@@ -9,6 +9,8 @@ before. The run itself is not changed.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -32,19 +34,30 @@ from reconverge.launch.stage_plan import demonstration_budgets, plan_stages, run
 Row = dict[str, Any]
 
 
-def recover(folder: RunFolder, progress: Progress, updates: int | None = None, episodes: int | None = None) -> list[Row]:
-    """Measure every (stage, earlier task) of a run, add the curves to its tables and return the recovery rows.
+def recover(
+    folder: RunFolder,
+    progress: Progress,
+    updates: int | None = None,
+    episodes: int | None = None,
+    *,
+    stages: Sequence[int] = (),
+    tasks: Sequence[str] = (),
+    device: str | None = None,
+) -> list[Row]:
+    """Measure every (stage, earlier task) of a run, or those of some stages and tasks, add the curves to its tables and return the recovery rows.
 
-    Probes that were measured before with the same budget and episodes are not repeated, so an interrupted measurement goes on.
+    Probes that were measured before with the same budget and episodes are not repeated, on whatever device, so an interrupted measurement goes on.
+    Raises RunFolderError for a stage without a checkpoint, ConfigError where stages and tasks leave nothing to measure.
     A task that fails in its simulator is noted and not probed again here; SimulatorFailure when all others are done, to say so once more.
     """
-    config = folder.config
+    config = folder.config if device is None else replace(folder.config, device=device)
     torch.set_num_threads(config.threads)
     budget = config.recovery.probe_updates if updates is None else updates
     count = episodes or config.recovery.episodes
     if count > config.evaluation.episodes:
         raise ConfigError(f"{count} episodes exceed the run's evaluation.episodes {config.evaluation.episodes}, which the reference is made of")
-    checkpoint_of(folder, None)
+    for stage in (None, *stages):
+        checkpoint_of(folder, stage)
     if config.method == "single":
         raise RunFolderError(f"{folder.path} has a policy of its own for every task; nothing is forgotten, so there is nothing to recover")
     curriculum = run_curriculum(folder, config)
@@ -52,14 +65,15 @@ def recover(folder: RunFolder, progress: Progress, updates: int | None = None, e
     records = [read_record(folder.checkpoint(stage))[0] for stage in stages_in_order(folder, plan_stages(config, curriculum))]
     references = {cell: rate for cell, rate in reference_rates(records, count).items() if rate > 0}
     _refuse_nothing_to_probe(folder, records, references)
+    asked = _asked(references, stages, tasks)
 
     before = read_probes(folder)
     if before:  # a measurement that was broken off may have left the tables behind them
         write_tables(folder.path, records, before, config.recovery.episodes, config.recovery.thresholds)
     curves = {(row["stage"], row["task"]): rows for rows in _by_probe(before) for row in rows[:1] if row["settings"] == [budget, count]}
     failed: dict[str, SimulatorFailure] = {}
-    with Simulators(config.evaluation.workers) as simulators, progress.phase("probe", len(references), len(curves)) as tick:
-        for (stage, name), reference in references.items():
+    with Simulators(config.evaluation.workers) as simulators, progress.phase("probe", len(asked), len(asked.keys() & curves.keys())) as tick:
+        for (stage, name), reference in asked.items():
             if (stage, name) in curves:
                 continue
             if name in failed:
@@ -82,7 +96,7 @@ def recover(folder: RunFolder, progress: Progress, updates: int | None = None, e
     if failed:
         others = f"; the other {len(curves)} probes are in {folder.path}" if curves else ""
         raise SimulatorFailure(f"not probed: {'; '.join(map(str, failed.values()))}{others}. The same command measures what is missing")
-    return recoveries([row for rows in curves.values() for row in rows], {}, config.recovery.thresholds)
+    return recoveries([row for cell, rows in curves.items() if cell in asked for row in rows], {}, config.recovery.thresholds)
 
 
 class _Probe:
@@ -126,6 +140,14 @@ def _refuse_nothing_to_probe(folder: RunFolder, records: list[StageRecord], refe
     if records[-1].stage >= last_planned:
         raise RunFolderError(f"{folder.path} is finished and no stage of it has an earlier task that was learned at all; there is nothing to recover")
     raise RunFolderError(f"{folder.path} has finished no stage with an earlier task yet; go on with: reconverge train --resume {folder.path}")
+
+
+def _asked(references: dict[tuple[int, str], float], stages: Sequence[int], tasks: Sequence[str]) -> dict[tuple[int, str], float]:
+    asked = {(stage, task): rate for (stage, task), rate in references.items() if stage in (stages or (stage,)) and task in (tasks or (task,))}
+    if not asked:
+        there = ", ".join(f"{task} after stage {stage}" for stage, task in list(references)[:5])
+        raise ConfigError(f"--stages and --tasks leave no earlier task to probe; there are {there}{' and more' if len(references) > 5 else ''}")
+    return asked
 
 
 def _by_probe(rows: list[Row]) -> list[list[Row]]:

@@ -22,6 +22,7 @@ from reconverge.eval.rollout import EpisodeResult, Rollouts, evaluation_seeds, r
 from reconverge.eval.run_results import read_run
 from reconverge.launch import curriculum_run
 from reconverge.launch.checkpoint_evaluation import evaluate, pooled
+from reconverge.launch.cli import main
 from reconverge.launch.config import RunConfig
 from reconverge.launch.curriculum_run import train, write_cost
 from reconverge.launch.presets import find_preset
@@ -219,6 +220,16 @@ def test_a_checkpoint_is_evaluated_again_with_other_samplers(tmp_path: Path) -> 
     assert [row["temperature"] for row in pooled(rows)] == [0.0, 1.0]
     with pytest.raises(ConfigError, match=r"--temperatures 1\.5 .* from 0 to 1"):
         evaluate(RunFolder.open(path), Progress("quiet"), temperatures=(1.5,))
+
+
+def test_episodes_of_an_evaluation_are_those_of_the_run_with_how_the_policy_acted(tmp_path: Path) -> None:
+    path, output = run(tmp_path / "run", tiny(tmp_path, curriculum="point-reach:2")), tmp_path / "new" / "episodes.csv"
+    assert main(["evaluate", str(path), "--temperatures", "0", "1", "--episodes-output", str(output), "--quiet"]) == 0
+    with open(path / "episodes.csv") as ours, open(output) as theirs:
+        in_run = [row for row in csv.DictReader(ours) if (row["purpose"], row["stage"]) == ("matrix", "2")]
+        rows = list(csv.DictReader(theirs))
+    way = {"split": "test", "sampler": "dpm-solver++", "sampling_steps": "5", "temperature": "0.0", "purpose": "evaluate"}
+    assert rows[: len(in_run)] == [{**row, **way} for row in in_run] and [row["temperature"] for row in rows[len(in_run) :]] == ["1.0"] * len(in_run)
 
 
 def test_where_the_time_went_adds_up_and_is_told_by_phase(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from reconverge.envs.artifact import Artifact
 from reconverge.envs.demonstrations_config import DemonstrationConfig
+from reconverge.envs.errors import ConfigError
 from reconverge.envs.tasks import find_task
 from reconverge.eval.config import EvaluationConfig, RecoveryConfig
 from reconverge.eval.rollout import evaluation_seeds
@@ -92,6 +93,9 @@ def test_a_forgotten_task_comes_back_in_a_probe_and_the_count_is_finite(finetune
     assert all(row["dip"] > 0.5 for row in rows)
     assert before == Artifact(finetuned / "checkpoints" / "stage-02").bytes("policy.safetensors")  # the probe trains a copy
     assert recover(RunFolder.open(finetuned), Progress("quiet")) == rows  # measured once, not again
+    assert recover(RunFolder.open(finetuned), Progress("quiet"), stages=[2], tasks=["point-reach-0"], device="cpu") == rows
+    with pytest.raises(ConfigError, match=r"no earlier task to probe; there are point-reach-0 after stage 2$"):
+        recover(RunFolder.open(finetuned), Progress("quiet"), tasks=["point-reach-1"])
 
     with open(finetuned / "recovery.csv") as file:
         kinds = {row["kind"] for row in csv.DictReader(file)}

@@ -11,7 +11,7 @@ import tyro
 
 from reconverge.envs.tasks import find_task
 from reconverge.eval.config import Split
-from reconverge.launch.commands.cluster import Cluster
+from reconverge.launch.commands.cluster import Cluster, check_owners
 from reconverge.launch.commands.command import Command, MaybeInt, MaybeName, MaybePath, Run, at_least, check_device
 from reconverge.launch.commands.pages import report_on
 from reconverge.launch.commands.tables import Columns, expert_percent, interval_percent, print_table, success_percent
@@ -31,7 +31,7 @@ class Evaluate(Command):
 
     Examples:
       reconverge evaluate runs/cw10/replay/seed-0
-      reconverge evaluate runs/cw10/replay/seed-0 --stage 3 --tasks hammer push --episodes 100
+      reconverge evaluate runs/cw10/replay/seed-0 --stage 3 --tasks hammer push --episodes 100 --episodes-output episodes.csv
       reconverge evaluate runs/cw10/replay/seed-0 --split validation
       reconverge evaluate runs/cw10/replay/seed-0 --temperatures 0 0.5 1
       reconverge train --preset cw10 --method replay --policy.trained-timesteps all --output-dir runs/all-timesteps
@@ -59,7 +59,9 @@ class Evaluate(Command):
     temperatures: tuple[float, ...] = ()
     """Temperatures to act with, 0 to 1, each in turn; the run's own when left out."""
     output: MaybePath = None
-    """Also write the rows to this CSV file."""
+    """Also write the rows to this CSV file: success per task and way of acting."""
+    episodes_output: MaybePath = None
+    """Also write every episode to this CSV file, in the columns of a run's `episodes.csv`, to pair by task and episode_seed. Not on Ray."""
     device: MaybeName = None
     """Torch device; the run's own when left out."""
     quiet: bool = False
@@ -72,15 +74,18 @@ class Evaluate(Command):
         at_least("--stage", self.stage, 0)
         at_least("--episodes", self.episodes, 1)
         self.cluster.check({"--cells-dir": self.cells_dir != CELLS})
+        check_owners(self.cluster.backend, {"--episodes-output": (self.episodes_output is not None, ("local",))})  # a cell keeps its counts alone
         tasks = [find_task(name).name for name in self.tasks]
         folder = RunFolder.open(self.path)
-        from reconverge.launch.checkpoint_evaluation import pooled
+        from reconverge.launch.checkpoint_evaluation import EACH_COLUMNS, pooled
         from reconverge.launch.run_tables import write_csv
 
-        if self.output is not None:
-            self.output.parent.mkdir(parents=True, exist_ok=True)  # fails here rather than with everything measured
+        for path in (self.output, self.episodes_output):
+            if path is not None:
+                path.parent.mkdir(parents=True, exist_ok=True)  # fails here rather than with everything measured
+        each: list[dict[str, Any]] = []
         with Progress.in_terminal(self.quiet) as progress:
-            rows = (self._rows_on_ray if self.cluster.backend == "ray" else self._rows)(folder, tasks, progress)
+            rows = self._rows_on_ray(folder, tasks, progress) if self.cluster.backend == "ray" else self._rows(folder, tasks, progress, each)
         success: Columns = {"success %": success_percent, "95 % interval": interval_percent}
         settings = pooled(rows)
         if len(settings) == 1:
@@ -89,6 +94,8 @@ class Evaluate(Command):
             print_table(settings, {"sampler": "sampler", "steps": "steps", "temperature": "temperature", **success, "episodes": "episodes"})
         if self.output is not None:
             write_csv(self.output, list(rows[0]), rows)
+        if self.episodes_output is not None:
+            write_csv(self.episodes_output, EACH_COLUMNS, each)
         return 0
 
     def _asked(self, tasks: Sequence[str]) -> dict[str, Any]:
@@ -96,11 +103,12 @@ class Evaluate(Command):
         how = {"samplers": self.samplers, "sampling_steps": self.sampling_steps, "temperatures": self.temperatures}
         return {"stage": self.stage, "tasks": tasks, "episodes": self.episodes, "split": self.split, **how, "device": self.device}
 
-    def _rows(self, folder: RunFolder, tasks: Sequence[str], progress: Progress) -> list[dict[str, Any]]:
+    def _rows(self, folder: RunFolder, tasks: Sequence[str], progress: Progress, episodes: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """The table, and on the way a row per episode into `episodes`."""
         from reconverge.launch.checkpoint_evaluation import evaluate
 
         check_device(self.device or folder.config.device)
-        return evaluate(folder, progress, **self._asked(tasks))
+        return evaluate(folder, progress, **self._asked(tasks), each=episodes.append)
 
     def _rows_on_ray(self, folder: RunFolder, tasks: Sequence[str], progress: Progress) -> list[dict[str, Any]]:
         """The same from cells; the cluster is asked only for those that are missing."""
@@ -119,6 +127,7 @@ class Recover(Command):
 
     Examples:
       reconverge recover runs/cw10/replay/seed-0 --updates 200
+      reconverge recover runs/cw10/replay/seed-0 --stages 10 --tasks hammer push-back
     """
 
     summary: ClassVar[str] = "how fast earlier tasks come back, from each checkpoint"
@@ -126,20 +135,27 @@ class Recover(Command):
     path: Run
     """Run folder."""
     updates: MaybeInt = None
-    """Longest probe in updates; as in the run's configuration when left out."""
+    """Longest probe in updates; as in the run's configuration when left out. Probes of another length are replaced."""
+    stages: tuple[int, ...] = ()
+    """Only from these stages' checkpoints."""
+    tasks: tuple[str, ...] = ()
+    """Only these tasks."""
     episodes: MaybeInt = None
     """Episodes per point of a curve; as in the run's configuration when left out."""
+    device: MaybeName = None
+    """Torch device; the run's own when left out."""
     quiet: bool = False
     """Show no progress."""
 
     def run(self, command_line: str) -> int:
         at_least("--updates", self.updates, 1)
         at_least("--episodes", self.episodes, 1)
+        tasks = [find_task(name).name for name in self.tasks]
         with RunFolder.resume(self.path) as folder, Progress.in_terminal(self.quiet) as progress:
-            check_device(folder.config.device)
+            check_device(self.device or folder.config.device)
             from reconverge.launch.recovery_probe import recover
 
-            rows = recover(folder, progress, self.updates, self.episodes)
+            rows = recover(folder, progress, self.updates, self.episodes, stages=self.stages, tasks=tasks, device=self.device)
             report_on([folder], folder.report_html, progress)
         columns: Columns = {"stage": "stage", "task": "task", "threshold %": "threshold", "updates": _updates, "dip, points": _dip}
         print_table(rows, columns)
