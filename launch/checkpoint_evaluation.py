@@ -29,7 +29,7 @@ from reconverge.policy.sampler_steps import unfit_steps, unfit_temperature
 
 Row = dict[str, Any]
 EACH_COLUMNS = ("split", "sampler", "sampling_steps", "temperature", *EPISODE_COLUMNS)
-"""Of an episode: the list that it is of, how the policy acted, then what `episodes.csv` says of one, by which the two are paired: task and episode_seed."""
+"""Of an episode: its list, how the policy acted, then the columns of `episodes.csv`, with which task and episode_seed pair it."""
 
 
 class Acting(NamedTuple):

@@ -175,7 +175,7 @@ class Diagnose(Command):
       reconverge diagnose runs/cw10/trust-region/seed-0 --stages 2 10 --draws 512
     """
 
-    summary: ClassVar[str] = "is the Fisher rank one, the update a meta-learner's, replay real?"
+    summary: ClassVar[str] = "what methods assume, measured: Fisher, updates, replay"
 
     path: Run
     """Run folder."""
