@@ -30,7 +30,7 @@ class GeneratorConfig:
 class ReplayConfig:
     source: Literal["generator", "teacher-rollouts", "stored"] = "generator"
     """Where windows of earlier tasks come from: the trajectory generator (data-free), the frozen teacher acting in their simulators, or
-    stored real windows (oracle)."""
+    stored real windows (experience replay)."""
     pool: Literal["freshest", "redrawn"] = "freshest"
     """Whether each task's windows are made once by its freshest generator and teacher, or again before every stage by the newest
     (`t-dgr` always does that)."""
