@@ -9,8 +9,8 @@
                                                              costs       minutes, bytes and FLOPs
 
 An interval over seeds is Student's t and speaks of the method; a single seed has only the binomial interval of its episodes, which speaks
-of that one trained policy. `Estimate.over` says which it is. Plasticity and transfer stand beside `single`, where a run of it learned the
-same stages.
+of that one trained policy. `Estimate.over` says which it is. Plasticity and transfer stand beside `single`, where runs of it have the same
+settings.
 """
 
 from __future__ import annotations
@@ -33,8 +33,9 @@ from reconverge.eval.learning_curve import LearningRow, learning_row
 from reconverge.eval.plasticity import PlasticityRow, plasticity_row
 from reconverge.eval.published_results import PublishedSuccess, published_success, same_tasks_in_order
 from reconverge.eval.recovery_comparison import RecoveryCell, RecoverySummary, WinsRow, compare_recovery, recovery_cells, recovery_summaries
-from reconverge.eval.run_groups import RunGroup, differing, group_runs, worded
+from reconverge.eval.run_groups import RunGroup, differing, group_runs, settings_of, worded
 from reconverge.eval.run_results import RunResults
+from reconverge.policy.method_settings import is_read
 
 DEFAULT_REFERENCE = "replay"
 FLOPS = ("one query", "one update", "in all")
@@ -147,9 +148,9 @@ def find_reference(groups: Sequence[RunGroup], name: str | None = None) -> RunGr
 
 
 def single_beside(group: RunGroup, groups: Sequence[RunGroup]) -> RunGroup | None:
-    """The first group of `single` that learned the same stages with as many updates."""
-    found = [other for other in groups if other.method == "single" and other.stages == group.stages]
-    return next((other for other in found if other.runs[0].stage_updates == group.runs[0].stage_updates), None)
+    """The group of `single` with the same settings, stages and updates among them, as far as `single` reads them; None without one."""
+    own = {key: value for key, value in settings_of(group.runs[0]).items() if is_read(key, "single")}
+    return next((other for other in groups if other.method == "single" and settings_of(other.runs[0]) == own), None)
 
 
 def method_row(group: RunGroup) -> MethodRow:

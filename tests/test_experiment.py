@@ -308,6 +308,17 @@ def test_single_stands_beside_runs_of_the_same_stages_and_updates(tmp_path: Path
     assert single_beside(own, others) is None
 
 
+def test_single_stands_beside_runs_of_the_settings_that_it_reads(tmp_path: Path) -> None:
+    """Of two groups of single the one with the same batch, whichever comes first; how replay is done is no matter of single's."""
+    def of(name: str, method: str, **train: object) -> RunGroup:
+        return group_of(read_run(with_settings(write_run(tmp_path / name, method=method), train={"updates": 500, **train})))
+
+    small, large = of("small", "single", batch=64), of("large", "single", batch=256)
+    own, ablated, other = of("own", "replay", batch=256, replay_ratio=2.0), of("ablated", "replay", batch=64), of("other", "ewc", batch=128)
+    groups = [small, large, own, ablated, other]
+    assert [single_beside(group, groups) for group in (own, ablated, other)] == [large, small, None]
+
+
 def test_single_plays_a_task_with_the_latest_policy_that_learned_it() -> None:
     assert [played_at("single", "aba", stage, "a") for stage in (0, 1, 2, 3)] == [0, 1, 1, 3]
     assert played_at("replay", "aba", 2, "a") == 2
