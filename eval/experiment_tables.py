@@ -117,14 +117,16 @@ def _plasticity(row: PlasticityRow) -> Entries:
     return {
         "method": row.label, "seeds": row.seeds, "interval_over": row.change.over,
         **_interval("first_third", row.first.interval), **_interval("last_third", row.last.interval), **_interval("change", row.change.interval),
-        **_interval("beside_single", row.beside_single),
+        **_interval("beside_single", row.beside_single), "common_seeds": row.common_seeds,
         **{f"task_{number}": rate for number, rate in enumerate(row.stages, start=1)},
     }  # fmt: skip
 
 
 def _learning(row: LearningRow) -> Entries:
-    head = {"method": row.label, "seeds": row.seeds}
-    return {**head, **_interval("area", row.area), **_interval("forward_transfer", row.transfer), "transfer_tasks": row.tasks}
+    return {
+        "method": row.label, "seeds": row.seeds, **_interval("area", row.area), **_interval("forward_transfer", row.transfer),
+        "common_seeds": row.common_seeds, "transfer_tasks": row.tasks,
+    }  # fmt: skip
 
 
 def _summary(row: RecoverySummary) -> Entries:

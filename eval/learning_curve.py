@@ -2,7 +2,7 @@
 
     AUC_i  =  1/U  integral from 0 to U of p_i(u) du           p_i: success on task i after u of the U updates of its own stage
     FT_i   =  (AUC_i - AUC_i^single) / (1 - AUC_i^single)      single: the same task learned by a policy of its own, from scratch
-    FT     =  mean over all tasks i of FT_i
+    FT     =  mean over all stages i of FT_i                          both of the same seed
 
 Wolczyk et al. 2021 (arXiv 2105.10919), section 4. Above zero: what was learned before helps; below zero: it is in the way; 1: success from
 the first update on. Theirs is a curve over environment steps, evaluated at equal distances; ours is one over updates at the points
@@ -35,13 +35,14 @@ class LearningRow:
     """A method's learning curves: mean area in [0, 1] and forward transfer up to 1, each per seed, with Student's t over seeds.
 
     `transfer` is NaN for `single` itself, without runs of it beside, and where no task was evaluated at the same updates in both; `tasks` is
-    how many went into it.
+    how many stages went into it, `common_seeds` how many seeds that `single` has too.
     """
 
     label: str
     seeds: int
     area: Interval
     transfer: Interval
+    common_seeds: int
     tasks: int
 
 
@@ -60,38 +61,40 @@ def transfer(area: float, single: float) -> float:
     return (area - single) / (1 - single) if single < 1 else math.nan
 
 
-def learning_curves(run: RunResults) -> dict[str, Curve]:
-    """task -> its success curve over its own stage, the first in which it is learned; where both ends of the curve were measured."""
+def learning_curves(run: RunResults) -> dict[int, Curve]:
+    """Stage, counted from 1 -> the success curve of its task; where both ends of the curve were measured.
+
+    A task that is learned twice has two. The second begins with what is left of the first.
+    """
     curves = {}
-    for task, own in zip(run.tasks, run.own_stage, strict=True):
-        curve = run.curves.get(("learning", own, task))
-        if curve is not None and (curve.updates[0], curve.updates[-1]) == (0, run.stage_updates[own - 1]):
-            curves[task] = curve
+    for stage, task in enumerate(run.stages, start=1):
+        curve = run.curves.get(("learning", stage, task))
+        if curve is not None and (curve.updates[0], curve.updates[-1]) == (0, run.stage_updates[stage - 1]):
+            curves[stage] = curve
     return curves
 
 
 def learning_row(group: RunGroup, single: RunGroup | None) -> LearningRow | None:
-    """The areas of a group, and its transfer beside the mean areas of the runs of `single`; None without a learning curve."""
-    curves = [learning_curves(run) for run in group.runs]
-    if not any(curves):
+    """The areas of a group, and its transfer beside `single` over the seeds that both have; None without a learning curve.
+
+    Seed by seed, so that the interval of the transfer holds the noise of `single` too.
+    """
+    curves = {run.seed: learning_curves(run) for run in group.runs}
+    if not any(curves.values()):
         return None
-    areas = [_mean([area_under(curve) for curve in of_run.values()]) for of_run in curves]
-    beside = {} if single is None or single is group else _mean_areas(single)
-    gains = [
-        [transfer(area_under(curve), beside[task, curve.updates]) for task, curve in of_run.items() if (task, curve.updates) in beside]
-        for of_run in curves
-    ]
-    tasks = max(sum(not math.isnan(gain) for gain in of_run) for of_run in gains)
-    return LearningRow(group.label, sum(map(bool, curves)), mean_interval(areas), mean_interval(list(map(_mean, gains))), tasks)
+    areas = [_mean([area_under(curve) for curve in of_run.values()]) for of_run in curves.values()]
+    beside = {} if single is None or single is group else {run.seed: learning_curves(run) for run in single.runs}
+    gains = [_gains(of_run, beside[seed]) for seed, of_run in curves.items() if seed in beside]
+    gained = mean_interval(list(map(_mean, gains)))
+    tasks = max((len(of_seed) for of_seed in gains), default=0)
+    return LearningRow(group.label, sum(map(bool, curves.values())), mean_interval(areas), gained, gained.size, tasks)
 
 
-def _mean_areas(single: RunGroup) -> dict[tuple[str, Sequence[int]], float]:
-    """(task, updates at which it was evaluated) -> mean area over the seeds: only curves of the same points are compared."""
-    found: dict[tuple[str, Sequence[int]], list[float]] = {}
-    for run in single.runs:
-        for task, curve in learning_curves(run).items():
-            found.setdefault((task, curve.updates), []).append(area_under(curve))
-    return {key: _mean(areas) for key, areas in found.items()}
+def _gains(own: dict[int, Curve], single: dict[int, Curve]) -> list[float]:
+    """The transfer of every stage whose two curves have the same points, where it is defined."""
+    common = [stage for stage in own if stage in single and own[stage].updates == single[stage].updates]
+    gains = [transfer(area_under(own[stage]), area_under(single[stage])) for stage in common]
+    return [gain for gain in gains if not math.isnan(gain)]
 
 
 def _mean(values: Sequence[float]) -> float:

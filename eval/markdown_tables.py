@@ -28,6 +28,10 @@ from reconverge.eval.survival import MedianUpdates
 from reconverge.eval.wording import flops, median, median_bounds, points, size, with_bounds
 
 ABSENT = "–"
+HEAD = (
+    "Written by reconverge report. In brackets: 95 % intervals, over seeds; over the episodes of the only seed where the row says so; "
+    "those of median updates over pairs, taken as independent. Minutes: the shortest and the longest run."
+)
 _MARKED = re.compile(r"[\\`*\[\]<>|&]|(?<!\w)_|_(?!\w)")
 
 Lines = list[list[str]]
@@ -46,7 +50,7 @@ def markdown_tables(experiment: Experiment) -> str:
         "Cost": _costs(experiment.costs),
     }
     parts = [f"## {name}\n\n{_table(lines)}" for name, lines in tables.items() if len(lines) > 1]
-    return "<!-- Written by reconverge report. In brackets: 95 % intervals, over seeds where it does not say otherwise. -->\n\n" + "\n".join(parts)
+    return f"<!-- {HEAD} -->\n\n" + "\n".join(parts)
 
 
 def escaped(text: str) -> str:
@@ -67,10 +71,9 @@ def _methods(rows: Sequence[MethodRow]) -> Lines:
     heading = ["method", "seeds", "episodes", "success at the end, %", "IQM, %", "just learned, %", "forgetting, points"]
     lines = [[*heading, *(["published success, %", "published forgetting, points"] if published else [])]]
     for row in rows:
-        mark = "" if row.success.over == "seeds" else ", over episodes"
         figures = [_estimate(row.success), _rate(row.success_iqm), _estimate(row.just_learned), _difference(row.forgetting.interval)]
         beside = _published(row.published) if published else []
-        lines.append([escaped(row.label), f"{len(row.seeds)}{mark}", f"{row.episodes:,}", *figures, *beside])
+        lines.append([escaped(row.label), _seeds(len(row.seeds), row.success), f"{row.episodes:,}", *figures, *beside])
     return lines
 
 
@@ -124,10 +127,11 @@ def _wins(rows: Sequence[WinsRow]) -> Lines:
 
 
 def _plasticity(rows: Sequence[PlasticityRow]) -> Lines:
-    lines = [["success just after learning", "seeds", "first third, %", "last third, %", "change, points", "beside single, points"]]
+    heading = ["success just after learning", "seeds", "first third, %", "last third, %", "change, points", "common seeds", "beside single, points"]
+    lines = [heading]
     for row in rows:
-        figures = [_estimate(row.first), _estimate(row.last), _difference(row.change.interval), _difference(row.beside_single)]
-        lines.append([escaped(row.label), str(row.seeds), *figures])
+        figures = [_estimate(row.first), _estimate(row.last), _difference(row.change.interval)]
+        lines.append([escaped(row.label), _seeds(row.seeds, row.change), *figures, str(row.common_seeds), _difference(row.beside_single)])
     return lines
 
 
@@ -138,6 +142,11 @@ def _costs(rows: Sequence[CostRow]) -> Lines:
         kept = [ABSENT if math.isnan(count) else size(round(count)) for count in (row.kept_bytes, row.past_data_bytes)]
         lines.append([escaped(row.label), str(row.seeds), minutes, *kept, *map(flops, (row.query_flops, row.update_flops, row.run_flops))])
     return lines
+
+
+def _seeds(count: int, found: Estimate) -> str:
+    """How many there are, and that an interval is not over them."""
+    return f"{count}" if found.over == "seeds" else f"{count}, over episodes"
 
 
 def _estimate(found: Estimate) -> str:

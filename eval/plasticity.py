@@ -1,17 +1,18 @@
-"""Whether a policy still learns as well as it did: success just after each task was learned, over the stages.
+"""Whether a policy still learns as well as it did: success just after each task was first learned, task by task.
 
-    L[i] = R[i, task of stage i]                        just-learned success, in the order of the stages
+    L[j] = R[first stage of task j, j]                  just-learned success, in the order in which tasks are learned
     change        =  mean of the last third of L  -  mean of the first third          below zero: plasticity was lost
-    beside single =  mean over tasks of L[i] - L_single[i]                            `single` learns each task from scratch
+    beside single =  mean over tasks of L[j] - L_single[j]                            `single` learns each task from scratch
 
-A worked example, six tasks (a third is two of them; of K tasks it is K // 3, at least one):
+A worked example, six tasks (a third is two of them; of T tasks it is T // 3, at least one):
 
-    stage            1     2     3     4     5     6
+    task             1     2     3     4     5     6
     this method    0.90  0.80  0.80  0.70  0.60  0.60         change   0.60 - 0.85 = -0.25
     single         0.90  0.90  0.80  0.80  0.80  0.90         change   0.85 - 0.90 = -0.05         beside single   -0.70 / 6 = -0.1167
 
 Tasks are not equally hard, so a change may be that of the tasks: `single`, which shares nothing between stages, shows how much of it is.
-Intransigence (Chaudhry et al. 2018, arXiv 1801.10112) is the last line with its sign turned and joint training in place of `single`.
+Intransigence (Chaudhry et al. 2018, arXiv 1801.10112) is the last line with its sign turned and joint training in place of `single`. A stage that
+learns a task again, as in `cw20`, does not count: it asks how much was kept, not how well something new is learned.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from reconverge.eval.estimate import Estimate, estimate
-from reconverge.eval.intervals import Interval, combined_rates, paired_difference
+from reconverge.eval.intervals import Interval, combined_rates, mean_interval
 from reconverge.eval.run_groups import RunGroup
 from reconverge.eval.run_results import RunResults
 
@@ -35,9 +36,10 @@ class PlasticityRow:
     """Just-learned success of a method, rates in [0, 1] and differences in [-1, 1].
 
     Attributes:
-        stages: (N,) of the task of every stage, mean over seeds; NaN = not measured.
+        stages: (T,) of every task at the first stage that learned it, mean over seeds; NaN = not measured.
         first: mean of the first third of them, per seed; `last` of the last third; `change` is last - first.
         beside_single: mean over tasks of this method - single, over common seeds; NaN without them.
+        common_seeds: those behind `beside_single`.
     """
 
     label: str
@@ -47,16 +49,17 @@ class PlasticityRow:
     last: Estimate
     change: Estimate
     beside_single: Interval
+    common_seeds: int
 
 
 def just_learned(run: RunResults) -> np.ndarray:
-    """(N,) success on the task of each stage just after it; NaN = not measured, and all of `joint`."""
+    """(T,) success on each task just after it was first learned; NaN = not measured, and all of `joint`."""
     return np.array([math.nan if place is None else run.cell_at[place].rate for place in _places(run)])
 
 
 def thirds(run: RunResults) -> tuple[list[int], list[int]]:
-    """The stages of the first and of the last third, counted from 0, over the whole curriculum."""
-    count = len(run.stages)
+    """The first and the last third of the tasks, counted from 0, over the whole curriculum."""
+    count = len(run.tasks)
     size = max(1, count // 3)
     return (list(range(size)), list(range(count - size, count))) if count > 1 else ([], [])
 
@@ -85,6 +88,7 @@ def plasticity_row(group: RunGroup, single: RunGroup | None) -> PlasticityRow | 
     beside = {} if single is None or single is group else {run.seed: just_learned(run) for run in single.runs}
     common = [seed for seed in learned if seed in beside]
     differences = [_mean(learned[seed] - beside[seed]) for seed in common]
+    beside_single = mean_interval(differences)
     return PlasticityRow(
         label=group.label,
         seeds=len(learned),
@@ -92,13 +96,14 @@ def plasticity_row(group: RunGroup, single: RunGroup | None) -> PlasticityRow | 
         first=estimate(group, first_third),
         last=estimate(group, last_third),
         change=estimate(group, change),
-        beside_single=paired_difference(differences, [0.0] * len(differences)),
+        beside_single=beside_single,
+        common_seeds=beside_single.size,
     )
 
 
 def _places(run: RunResults) -> list[tuple[int, str] | None]:
-    """The cell of the success matrix of each stage's task just after it; None where there is none."""
-    places = enumerate(run.stages, start=1)
+    """The cell of the success matrix of each task just after the first stage that learned it; None where there is none."""
+    places = zip(run.own_stage, run.tasks, strict=True)
     return [place if run.method != "joint" and place in run.cell_at and run.cell_at[place].episodes else None for place in places]
 
 

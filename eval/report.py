@@ -224,7 +224,7 @@ def _section(run: RunResults, number: int, video_limit_bytes: int) -> dict[str, 
         "settings": [(key, str(value)) for key, value in flat_settings(run.config).items()],
         "low_cosine": LOW_SPLIT_HALF_COSINE,
         "diagnostics": diagnostics_section(run),
-        "areas": [(task, run.own_stage[run.tasks.index(task)], area_under(curve)) for task, curve in learning_curves(run).items()],
+        "areas": [(run.stages[stage - 1], stage, area_under(curve)) for stage, curve in learning_curves(run).items()],
         "episodes": _episode_note(run),
         "failures": failure_sentences(run),
     }

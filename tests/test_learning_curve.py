@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from reconverge.envs.errors import ConfigError
 from reconverge.eval.config import EvaluationConfig, RecoveryConfig
 from reconverge.eval.experiment import summarise
 from reconverge.eval.experiment_tables import write_tables
+from reconverge.eval.intervals import mean_interval
 from reconverge.eval.learning_curve import area_under, learning_curves, learning_row, transfer
 from reconverge.eval.report import write_report
 from reconverge.eval.run_groups import RunGroup
@@ -29,12 +31,14 @@ from reconverge.launch.verification import verify
 EXAMPLE = ((0, 10, 25, 50, 100), (0.0, 0.2, 0.6, 0.8, 0.8))
 
 
-def with_curves(folder: Path, method: str, seed: int, *counts: tuple[int, ...], grid: tuple[int, ...] = (0, 100, 500)) -> RunResults:
-    """A run over three tasks of 500 updates with learning curves: successes of 20 at the points of the grid, a tuple per task."""
-    path = write_run(folder, method=method, seed=seed) / "recovery_curves.csv"
+def with_curves(
+    folder: Path, method: str, seed: int, *counts: tuple[int, ...], grid: tuple[int, ...] = (0, 100, 500), stages: Sequence[str] = POINT_REACH
+) -> RunResults:
+    """A run over three stages of 500 updates with learning curves: successes of 20 at the points of the grid, a tuple per stage."""
+    path = write_run(folder, stages, method, seed) / "recovery_curves.csv"
     rows = [
         f"learning,{stage},{task},{update},20,{count}\n"
-        for stage, (task, of_task) in enumerate(zip(POINT_REACH, counts, strict=False), start=1)
+        for stage, (task, of_task) in enumerate(zip(stages, counts, strict=False), start=1)
         for update, count in zip(grid, of_task, strict=True)
     ]
     path.write_text(path.read_text() + "".join(rows))
@@ -56,7 +60,7 @@ def test_areas_and_transfer_in_closed_form() -> None:
             area_under(wrong)
 
 
-def test_transfer_stands_beside_the_mean_area_of_single_task_by_task(tmp_path: Path) -> None:
+def test_transfer_stands_beside_the_area_of_single_task_by_task_and_seed_by_seed(tmp_path: Path) -> None:
     """Areas: (0, 10, 20) of 20 at 0, 100, 500 -> (100*0.25 + 400*0.75)/500 = 0.65; (0, 0, 20) -> 0.4; (20, 20, 20) -> 1."""
     one = with_curves(tmp_path / "0", "replay", 0, (0, 10, 20), (0, 0, 20))
     two = with_curves(tmp_path / "1", "replay", 1, (0, 10, 20), (0, 10, 20))
@@ -64,10 +68,32 @@ def test_transfer_stands_beside_the_mean_area_of_single_task_by_task(tmp_path: P
     single = RunGroup("single", "single", tuple(alone))
     row = learning_row(RunGroup("replay", "replay", (one, two)), single)
     assert row is not None and row.area.mean == pytest.approx((0.525 + 0.65) / 2) and row.tasks == 2
-    first = (0.65 - 0.525) / (1 - 0.525)
-    assert row.transfer.mean == pytest.approx(((first + 0) / 2 + (first + 0.25 / 0.6) / 2) / 2) and row.transfer.size == 2
+    of_seeds = [(0.25 / 0.6 + 0) / 2, (0 + 0.25 / 0.6) / 2]  # the first task gains in the first seed, the second in the other
+    assert row.transfer.mean == pytest.approx(sum(of_seeds) / 2) and row.common_seeds == 2
+    more = learning_row(RunGroup("replay", "replay", (one, two, with_curves(tmp_path / "2", "replay", 2, (20, 20, 20)))), single)
+    assert more is not None and (more.seeds, more.common_seeds) == (3, 2) and more.transfer == row.transfer
     itself, without = learning_row(single, single), learning_row(RunGroup("replay", "replay", (one,)), None)
     assert itself is not None and math.isnan(itself.transfer.mean) and without is not None and math.isnan(without.transfer.mean)
+
+
+def test_the_noise_of_single_is_in_the_interval(tmp_path: Path) -> None:
+    """A method whose seeds agree and a control whose seeds do not: 0.65 beside 0.4 and 0.65."""
+    own = tuple(with_curves(tmp_path / f"own-{seed}", "replay", seed, (0, 10, 20)) for seed in (0, 1))
+    alone = tuple(with_curves(tmp_path / f"single-{seed}", "single", seed, first) for seed, first in enumerate(((0, 0, 20), (0, 10, 20))))
+    row = learning_row(RunGroup("replay", "replay", own), RunGroup("single", "single", alone))
+    assert row is not None and row.transfer == mean_interval([0.25 / 0.6, 0.0])
+
+
+def test_a_task_that_is_learned_twice_has_two_curves(tmp_path: Path) -> None:
+    """A B A: areas 0.4, 0.4, 1.0 beside those of single, 0.4, 0.4, 0.65."""
+    stages = (POINT_REACH[0], POINT_REACH[1], POINT_REACH[0])
+    own, alone = (
+        with_curves(tmp_path / method, method, 0, (0, 0, 20), (0, 0, 20), third, stages=stages)
+        for method, third in (("replay", (20, 20, 20)), ("single", (0, 10, 20)))
+    )
+    assert [area_under(curve) for curve in learning_curves(own).values()] == pytest.approx([0.4, 0.4, 1.0]) and set(learning_curves(own)) == {1, 2, 3}
+    row = learning_row(RunGroup("replay", "replay", (own,)), RunGroup("single", "single", (alone,)))
+    assert row is not None and row.transfer.mean == pytest.approx(1 / 3) and row.tasks == 3
 
 
 def test_only_curves_of_the_same_points_are_compared(tmp_path: Path) -> None:
@@ -125,7 +151,7 @@ def test_the_loop_measures_it_beside_everything_else_and_changes_nothing(tmp_pat
 
     results, alone = read_run(measured), read_run(run(tmp_path / "single", replace(asked, method="single")))
     for found in (results, alone):
-        assert {task: curve.updates for task, curve in learning_curves(found).items()} == dict.fromkeys(POINT_REACH[:2], (0, 5, 10, 20))
+        assert {stage: curve.updates for stage, curve in learning_curves(found).items()} == dict.fromkeys((1, 2), (0, 5, 10, 20))
         assert "learning/simulate" in found.cost["phases"] and found.cost["flops"]["learning"] > 0
     assert results.curves["learning", 1, POINT_REACH[0]] == alone.curves["learning", 1, POINT_REACH[0]]
     assert [work["learning"] for work in planned_work(results)] == [0, 3, 3]
