@@ -51,8 +51,9 @@ def combined_rates(weights: Sequence[float], successes: Sequence[int], episodes:
         both                 Newcombe's square-and-add of the two
 
     One rate gives Wilson's interval, a mean of equally many episodes of each task Wilson's of all of them, a difference of two rates
-    Newcombe's. Rates that differ vary less than equal ones of the same mean, so the interval of a mean over unlike tasks is too wide rather
-    than too narrow; so is that of a drop between cells that share their episodes. Rates without episodes are an error.
+    Newcombe's. Rates that differ vary less than equal ones of the same mean, so with equally many episodes of each the interval of a mean over
+    unlike tasks is too wide rather than too narrow; it may be too narrow where a rate near one half has far fewer episodes than rates near 0 or 1.
+    That of a drop between cells that share their episodes is too wide. Rates without episodes are an error.
     """
     if not len(weights) == len(successes) == len(episodes):
         raise ValueError(f"one weight, success count and episode count per rate, got {len(weights)}, {len(successes)}, {len(episodes)}")
