@@ -1,6 +1,8 @@
 """An experiment: methods x seeds on one curriculum, from the finished runs to every table of its page. Pure aggregation.
 
     run folders -> RunResults -> groups of equal settings -> methods     what is left, what was forgotten, beside the published values
+                                                             tasks       what is left, task by task
+                                                             stages      average success on the way there, stage by stage
                                                              paired      the same as differences to a reference method, seed by seed
                                                              plasticity  is the last third of the tasks learned as well as the first?
                                                              learning    how fast tasks are learned, where learning curves were measured
@@ -16,8 +18,9 @@ settings.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -35,18 +38,25 @@ from reconverge.eval.published_results import PublishedSuccess, published_succes
 from reconverge.eval.recovery_comparison import RecoveryCell, RecoverySummary, WinsRow, compare_recovery, recovery_cells, recovery_summaries
 from reconverge.eval.run_groups import RunGroup, differing, group_runs, settings_of, worded
 from reconverge.eval.run_results import RunResults
+from reconverge.eval.task_failures import failure_sentences
 from reconverge.policy.method_settings import is_read
 
 DEFAULT_REFERENCE = "replay"
 FLOPS = ("one query", "one update", "in all")
 """Of the FLOPs in a cost.json, those that are compared."""
+FURTHER: dict[str, Callable[[RunResults], Interval]] = {
+    "peak forgetting": headlines.peak_forgetting,
+    "backward transfer": headlines.backward_transfer,
+    "forward transfer": headlines.forward_transfer,
+}
+"""What else is said of what became of the tasks; shown where any method has it."""
 
 
 @dataclass(frozen=True)
 class MethodRow:
     """Rates in [0, 1]; `episodes` is how many stand behind `success`, all seeds together.
 
-    `success_iqm` is the interquartile mean over seeds x tasks, with its stratified bootstrap interval.
+    `success_iqm` is the interquartile mean over seeds x tasks, with its bootstrap interval over whole runs; `further` are the figures of `FURTHER`.
     """
 
     label: str
@@ -55,8 +65,25 @@ class MethodRow:
     forgetting: Estimate
     just_learned: Estimate
     success_iqm: Interval
+    further: dict[str, Estimate]
     episodes: int
     published: PublishedSuccess | None
+
+
+@dataclass(frozen=True)
+class SuccessRow:
+    """Success of a method on one task at the end, or after one stage on all tasks learned so far; `seeds` measured it.
+
+    `stage` is the one after which it was measured; of a row about one task None. `expert` is how often the task's expert succeeds; NaN where
+    that is not known, or of a row about a stage.
+    """
+
+    label: str
+    stage: int | None
+    task: str
+    seeds: int
+    success: Estimate
+    expert: float = math.nan
 
 
 @dataclass(frozen=True)
@@ -68,6 +95,7 @@ class PairedRow:
     seeds: tuple[int, ...]
     success: Interval
     forgetting: Interval
+    further: dict[str, Interval]
 
 
 @dataclass(frozen=True)
@@ -92,11 +120,16 @@ class CostRow:
 
 @dataclass(frozen=True)
 class Experiment:
-    """Everything the page and the tables show; `warnings` say what is not like for like, `notes` what was left out."""
+    """Everything the page and the tables show.
+
+    `warnings` say what is not like for like, `failures` which tasks failed in their simulators, `notes` what was left out.
+    """
 
     reference: str
     groups: tuple[RunGroup, ...]
     methods: tuple[MethodRow, ...]
+    tasks: tuple[SuccessRow, ...]
+    stages: tuple[SuccessRow, ...]
     paired: tuple[PairedRow, ...]
     plasticity: tuple[PlasticityRow, ...]
     learning: tuple[LearningRow, ...]
@@ -105,6 +138,7 @@ class Experiment:
     wins: tuple[WinsRow, ...]
     costs: tuple[CostRow, ...]
     warnings: tuple[str, ...]
+    failures: tuple[str, ...]
     notes: tuple[str, ...]
 
 
@@ -124,6 +158,8 @@ def summarise(runs: Sequence[RunResults], reference: str | None = None) -> Exper
         reference=base.label,
         groups=tuple(groups),
         methods=tuple(method_row(group) for group in groups),
+        tasks=tuple(row for group in groups for row in task_rows(group)),
+        stages=tuple(row for group in groups for row in stage_rows(group)),
         paired=tuple(row for group in others if (row := paired_row(group, base)) is not None),
         plasticity=tuple(plastic for group in groups if (plastic := plasticity_row(group, alone[id(group)])) is not None),
         learning=tuple(learned for group in groups if (learned := learning_row(group, alone[id(group)])) is not None),
@@ -132,6 +168,7 @@ def summarise(runs: Sequence[RunResults], reference: str | None = None) -> Exper
         wins=tuple(row for group in others for row in compare_recovery(group, base, as_published)),
         costs=tuple(cost_row(group) for group in groups),
         warnings=tuple(unlike(used)),
+        failures=tuple(f"{run_name(run, groups)}: {sentence}" for run in runs for sentence in failure_sentences(run)),
         notes=tuple(_notes(runs, used, groups, base)),
     )
 
@@ -162,9 +199,29 @@ def method_row(group: RunGroup) -> MethodRow:
         forgetting=estimate(group, headlines.forgetting),
         just_learned=estimate(group, headlines.just_learned),
         success_iqm=bootstrap_interval(final_table(group)),
+        further={name: estimate(group, figure) for name, figure in FURTHER.items()},
         episodes=sum(headlines.final_success(run).size for run in group.runs),
         published=published_success().get(group.published_as) if whole_cw10 else None,
     )
+
+
+def task_rows(group: RunGroup) -> list[SuccessRow]:
+    """One per task that was measured at the end, in the order in which they are learned."""
+    experts = expert_rates(group)
+    found = [(task, *_over_seeds(group, partial(headlines.task_success, task=task))) for task in group.runs[0].tasks]
+    return [SuccessRow(group.label, None, task, seeds, success, experts.get(task, math.nan)) for task, seeds, success in found if seeds]
+
+
+def stage_rows(group: RunGroup) -> list[SuccessRow]:
+    """One per stage after which any task was measured; `task` is the one that it learned."""
+    stages = enumerate(group.stages, start=1)
+    found = [(stage, task, *_over_seeds(group, partial(headlines.success_after, stage=stage))) for stage, task in stages]
+    return [SuccessRow(group.label, stage, task, seeds, success) for stage, task, seeds, success in found if seeds]
+
+
+def expert_rates(group: RunGroup) -> dict[str, float]:
+    """task -> how often its expert succeeds, in [0, 1]."""
+    return {ceiling.task: ceiling.rate for run in group.runs for ceiling in run.ceilings}
 
 
 def paired_row(group: RunGroup, reference: RunGroup) -> PairedRow | None:
@@ -177,10 +234,12 @@ def paired_row(group: RunGroup, reference: RunGroup) -> PairedRow | None:
         return None
     other = {run.seed: run for run in reference.runs}
     pairs = [(run, other[run.seed]) for run in group.runs if run.seed in other and run.stages_done == other[run.seed].stages_done]
-    success, lost = (
-        mean_interval([_mean_measured(figure(one) - figure(two)) for one, two in pairs]) for figure in (_success_per_task, _forgetting_per_stage)
+    success, lost, peak, backward = (
+        mean_interval([_mean_measured(figure(one) - figure(two)) for one, two in pairs])
+        for figure in (_success_per_task, _forgetting_per_stage, _peak_per_stage, _backward_per_stage)
     )
-    return PairedRow(group.label, reference.label, tuple(run.seed for run, _ in pairs), success, lost)
+    further = {"peak forgetting": peak, "backward transfer": backward}
+    return PairedRow(group.label, reference.label, tuple(run.seed for run, _ in pairs), success, lost, further)
 
 
 def cost_row(group: RunGroup) -> CostRow:
@@ -212,6 +271,25 @@ def final_rates(group: RunGroup) -> dict[str, float]:
             if own <= run.stages_done and (cell := run.cell_at.get((run.stages_done, task))) and cell.episodes:
                 measured.setdefault(task, []).append(cell.rate)
     return {task: _mean(rates) for task, rates in measured.items()}
+
+
+def run_name(run: RunResults, groups: Sequence[RunGroup]) -> str:
+    """A run by the label of its group and its seed; one that is in no group by its method."""
+    labels = [group.label for group in groups if any(run is member for member in group.runs)]
+    return f"{labels[0]}, seed {run.seed}" if labels else run.name
+
+
+def measured_further(rows: Sequence[MethodRow] | Sequence[PairedRow]) -> list[str]:
+    """The names in `FURTHER` of which any row has a figure."""
+    figures = [(name, found.interval if isinstance(found, Estimate) else found) for row in rows for name, found in row.further.items()]
+    return [name for name in FURTHER if any(name == own and not math.isnan(interval.mean) for own, interval in figures)]
+
+
+def caveats(experiment: Experiment) -> list[str]:
+    """What must be said wherever the figures are shown, a sentence each."""
+    unlike_runs = [f"Not like for like: these runs differ in {', '.join(experiment.warnings)}."] if experiment.warnings else []
+    failed = [f"Left out of all figures: {sentence}" for sentence in experiment.failures]
+    return [*unlike_runs, *failed, *experiment.notes]
 
 
 def _notes(runs: Sequence[RunResults], used: Sequence[RunResults], groups: Sequence[RunGroup], base: RunGroup) -> list[str]:
@@ -246,6 +324,19 @@ def _forgetting_per_stage(run: RunResults) -> np.ndarray:
     """(N,) `metrics.forgetting_per_task` of the stages so far; all NaN for `joint`, as `headlines.forgetting`."""
     lost = metrics.forgetting_per_task(run.by_stage)
     return np.full_like(lost, np.nan) if run.method == "joint" else lost
+
+
+def _peak_per_stage(run: RunResults) -> np.ndarray:
+    return metrics.forgetting_peak_per_task(run.by_stage)
+
+
+def _backward_per_stage(run: RunResults) -> np.ndarray:
+    return metrics.backward_transfer_per_task(run.by_stage)
+
+
+def _over_seeds(group: RunGroup, figure: Callable[[RunResults], Interval]) -> tuple[int, Estimate]:
+    """How many seeds measured a figure, and the figure."""
+    return sum(not math.isnan(figure(run).mean) for run in group.runs), estimate(group, figure)
 
 
 def _mean_measured(values: np.ndarray) -> float:

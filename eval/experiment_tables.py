@@ -1,6 +1,8 @@
 """The tables of an experiment as CSV files and its figures as PNG and SVG, to be committed or put into a paper.
 
-    table1.csv               success at the end, just learned, forgetting per method; beside the published values
+    table1.csv               success at the end, just learned, forgetting, transfer per method; beside the published values
+    tasks.csv                success at the end per method, task by task, and how often the task's expert succeeds
+    stages.csv               average success per method on the tasks learned so far, stage by stage
     paired.csv               differences to the reference over common seeds
     plasticity.csv           just-learned success per method: first and last third of the tasks, beside single, and task by task
     learning.csv             area under the learning curves and forward transfer, where they were measured
@@ -28,7 +30,7 @@ from typing import Any
 
 from reconverge.envs.artifact import write_file
 from reconverge.eval import plots
-from reconverge.eval.experiment import CostRow, Experiment, MethodRow, PairedRow, summarise
+from reconverge.eval.experiment import CostRow, Experiment, MethodRow, PairedRow, SuccessRow, measured_further, summarise
 from reconverge.eval.intervals import Interval
 from reconverge.eval.latex_tables import latex_tables
 from reconverge.eval.learning_curve import LearningRow
@@ -68,8 +70,10 @@ def write_tables(runs: Sequence[Path], folder: Path, reference: str | None = Non
 def experiment_rows(experiment: Experiment) -> dict[str, list[Entries]]:
     """Name of a table -> its rows, each a mapping of column to value."""
     return {
-        "table1": [_method(row) for row in experiment.methods],
-        "paired": [_paired(row) for row in experiment.paired],
+        "table1": [_method(row, measured_further(experiment.methods)) for row in experiment.methods],
+        "tasks": [_task(row) for row in experiment.tasks],
+        "stages": [_stage(row) for row in experiment.stages],
+        "paired": [_paired(row, measured_further(experiment.paired)) for row in experiment.paired],
         "plasticity": [_plasticity(row) for row in experiment.plasticity],
         "learning": [_learning(row) for row in experiment.learning],
         "recovery_summary": [_summary(row) for row in experiment.recovery],
@@ -95,7 +99,7 @@ def _entry(value: Any) -> str:
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
-def _method(row: MethodRow) -> Entries:
+def _method(row: MethodRow, further: Sequence[str]) -> Entries:
     found = row.published
     return {
         "method": row.label, "seeds": len(row.seeds), "interval_over": row.success.over, "episodes": row.episodes,
@@ -103,14 +107,26 @@ def _method(row: MethodRow) -> Entries:
         **_interval("just_learned", row.just_learned.interval),
         **_interval("forgetting", row.forgetting.interval),
         **_interval("success_iqm", row.success_iqm),
+        **_further({name: row.further[name].interval for name in further}),
         "published_success": found.success if found else None, "published_success_se": found.success_se if found else None,
         "published_forgetting": found.forgetting if found else None, "published_forgetting_se": found.forgetting_se if found else None,
     }  # fmt: skip
 
 
-def _paired(row: PairedRow) -> Entries:
+def _task(row: SuccessRow) -> Entries:
+    head = {"method": row.label, "task": row.task, "seeds": row.seeds, "interval_over": row.success.over}
+    return {**head, **_interval("success", row.success.interval), "expert": row.expert}
+
+
+def _stage(row: SuccessRow) -> Entries:
+    head = {"method": row.label, "stage": row.stage, "new_task": row.task, "seeds": row.seeds, "interval_over": row.success.over}
+    return {**head, **_interval("average_success", row.success.interval)}
+
+
+def _paired(row: PairedRow, further: Sequence[str]) -> Entries:
     head = {"method": row.label, "reference": row.reference, "seeds": len(row.seeds)}
-    return {**head, **_interval("success", row.success), **_interval("forgetting", row.forgetting)}
+    beside = _further({name: row.further[name] for name in further})
+    return {**head, **_interval("success", row.success), **_interval("forgetting", row.forgetting), **beside}
 
 
 def _plasticity(row: PlasticityRow) -> Entries:
@@ -133,8 +149,10 @@ def _summary(row: RecoverySummary) -> Entries:
     spread = row.published
     return {
         "method": row.label, "threshold": row.threshold, "pairs": row.pairs, "unlearned_pairs": row.unlearned,
+        "unmeasured_pairs": row.unmeasured,
         **_interval("no_dip", row.steady), **_interval("dip", row.dip), **_interval("dip_area", row.dip_area),
         **_median("after_dip", row.after_dip), **_median("first", row.first), "observed_until": row.after_dip.last,
+        "dipped_pairs": row.dipped.size, "dipped_share": row.dipped.size / row.pairs, **_median("dipped", row.dipped),
         "published_median": spread.median.median if spread else None, "published_never": spread.median.never if spread else None,
         "published_at_floor": spread.at_floor if spread else None, "published_cells": spread.median.size if spread else None,
     }  # fmt: skip
@@ -176,6 +194,10 @@ def _costs(rows: Sequence[CostRow]) -> list[Entries]:
 
 def _interval(name: str, interval: Interval) -> Entries:
     return {name: interval.mean, f"{name}_low": interval.low, f"{name}_high": interval.high}
+
+
+def _further(found: Mapping[str, Interval]) -> Entries:
+    return {key: value for name, interval in found.items() for key, value in _interval(name.replace(" ", "_"), interval).items()}
 
 
 def _median(name: str, found: MedianUpdates) -> Entries:

@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from reconverge.eval import recovery
+from reconverge.eval import metrics, recovery
 from reconverge.eval.intervals import Interval, combined_rates
 from reconverge.eval.run_results import Recovery, RunResults
 from reconverge.eval.survival import median_updates
@@ -44,7 +44,17 @@ class RecoveryHeadline:
 
 def final_success(run: RunResults) -> Interval:
     """`metrics.average_success`: mean over the tasks learned so far, after the last finished stage."""
-    return _linear(run, ([(1.0, run.stages_done, task)] for task in _tasks_learned(run)))
+    return success_after(run, run.stages_done)
+
+
+def success_after(run: RunResults, stage: int) -> Interval:
+    """An entry of `metrics.average_success_over_stages`: mean over the tasks learned up to a stage, after it."""
+    return _linear(run, ([(1.0, stage, task)] for task, own in zip(run.tasks, run.own_stage, strict=True) if own <= stage))
+
+
+def task_success(run: RunResults, task: str) -> Interval:
+    """Success on one task after the last finished stage; NaN for one that is still to be learned."""
+    return _linear(run, ([(1.0, run.stages_done, learned)] for learned in _tasks_learned(run) if learned == task))
 
 
 def forgetting(run: RunResults) -> Interval:
@@ -64,6 +74,11 @@ def just_learned(run: RunResults) -> Interval:
 def backward_transfer(run: RunResults) -> Interval:
     """`metrics.backward_transfer`."""
     return _linear(run, ([(1.0, run.stages_done, task), (-1.0, stage, task)] for stage, task in _learned(run) if stage < run.stages_done))
+
+
+def peak_forgetting(run: RunResults) -> Interval:
+    """`metrics.forgetting_peak`, without bounds: that of a maximum over noisy rates has no closed form."""
+    return Interval(metrics.forgetting_peak(run.by_stage), math.nan, math.nan, 0)
 
 
 def forward_transfer(run: RunResults) -> Interval:

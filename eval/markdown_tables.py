@@ -1,12 +1,13 @@
 """The tables of an experiment in Markdown, for a README, an issue or a page of documentation: one file, one heading a table.
 
-    ## Success        success at the end, just learned, forgetting per method with 95 % intervals; published values beside them
+    ## Success        success at the end, just learned, forgetting, transfer per method with 95 % intervals; published values beside them
     ## Tasks          success at the end task by task, and how often the expert itself succeeds
     ## Differences    each method minus the reference over common seeds
-    ## Recovery       per method and threshold: pairs without a dip, never back, dip, median updates until a task is back
+    ## Recovery       per method and threshold: pairs without a dip and with one, never back, dip, median updates until a task is back
     ## Wins           who came back sooner than the reference, cell by cell; the difference in cells without a dip
     ## Just learned   success just after learning: first and last third of the tasks, and beside single
     ## Cost           minutes, bytes and FLOPs
+    ## Notes          what is not like for like, which tasks failed, what was left out
 
 The figures are those of the page that `reconverge report` writes; a table without rows is left out.
 """
@@ -18,13 +19,13 @@ import re
 from collections.abc import Sequence
 
 from reconverge.envs.gym_name import short_name
+from reconverge.eval import wording
 from reconverge.eval.estimate import Estimate
-from reconverge.eval.experiment import CostRow, Experiment, MethodRow, PairedRow, final_rates
+from reconverge.eval.experiment import CostRow, Experiment, MethodRow, PairedRow, caveats, expert_rates, final_rates, measured_further
 from reconverge.eval.intervals import Interval
 from reconverge.eval.plasticity import PlasticityRow
 from reconverge.eval.published_results import PublishedSuccess
 from reconverge.eval.recovery_comparison import PublishedSpread, RecoverySummary, WinsRow
-from reconverge.eval.survival import MedianUpdates
 from reconverge.eval.wording import flops, median, median_bounds, points, size, with_bounds
 
 ABSENT = "–"
@@ -50,6 +51,8 @@ def markdown_tables(experiment: Experiment) -> str:
         "Cost": _costs(experiment.costs),
     }
     parts = [f"## {name}\n\n{_table(lines)}" for name, lines in tables.items() if len(lines) > 1]
+    notes = [f"* {escaped(sentence)}\n" for sentence in caveats(experiment)]
+    parts += [f"## Notes\n\n{''.join(notes)}"] if notes else []
     return f"<!-- {HEAD} -->\n\n" + "\n".join(parts)
 
 
@@ -69,9 +72,11 @@ def _methods(rows: Sequence[MethodRow]) -> Lines:
     """The columns of published values only where one of the methods has any."""
     published = any(row.published for row in rows)
     heading = ["method", "seeds", "episodes", "success at the end, %", "IQM, %", "just learned, %", "forgetting, points"]
-    lines = [[*heading, *(["published success, %", "published forgetting, points"] if published else [])]]
+    further = measured_further(rows)
+    lines = [[*heading, *(f"{name}, points" for name in further), *(["published success, %", "published forgetting, points"] if published else [])]]
     for row in rows:
         figures = [_estimate(row.success), _rate(row.success_iqm), _estimate(row.just_learned), _difference(row.forgetting.interval)]
+        figures += [_difference(row.further[name].interval) for name in further]
         beside = _published(row.published) if published else []
         lines.append([escaped(row.label), _seeds(len(row.seeds), row.success), f"{row.episodes:,}", *figures, *beside])
     return lines
@@ -88,7 +93,7 @@ def _tasks(experiment: Experiment) -> Lines:
 
 def _experts(experiment: Experiment) -> list[tuple[str, dict[str, float]]]:
     """How often the expert itself succeeds: one row, or one per group where they were shown different experts."""
-    found = {group.label: {ceiling.task: ceiling.rate for run in group.runs for ceiling in run.ceilings} for group in experiment.groups}
+    found = {group.label: expert_rates(group) for group in experiment.groups}
     shown = {label: rates for label, rates in found.items() if rates}
     together = {task: rate for rates in shown.values() for task, rate in rates.items()}
     if shown and all(together[task] == rate for rates in shown.values() for task, rate in rates.items()):
@@ -97,21 +102,29 @@ def _experts(experiment: Experiment) -> list[tuple[str, dict[str, float]]]:
 
 
 def _paired(rows: Sequence[PairedRow]) -> Lines:
-    lines = [["difference", "common seeds", "success at the end, points", "forgetting, points"]]
+    further = measured_further(rows)
+    lines = [["difference", "common seeds", "success at the end, points", "forgetting, points", *(f"{name}, points" for name in further)]]
     for row in rows:
         name = f"{escaped(row.label)} − {escaped(row.reference)}"
-        lines.append([name, str(len(row.seeds)), _difference(row.success), _difference(row.forgetting)])
+        figures = [row.success, row.forgetting, *(row.further[own] for own in further)]
+        lines.append([name, str(len(row.seeds)), *map(_difference, figures)])
     return lines
 
 
 def _recovery(rows: Sequence[RecoverySummary]) -> Lines:
     published = any(row.published for row in rows)
-    heading = ["method", "back at", "pairs", "no dip, %", "never back", "dip, points", "dip area", "median updates, after the dip"]
+    heading = [
+        "method", "back at", "pairs", "no dip, %", "dipped", "never back, of those", "median updates, of those", "dip, points", "dip area",
+        "median updates, of all pairs",
+    ]  # fmt: skip
     lines = [[*heading, *(["published median, first time", "published never"] if published else [])]]
     for row in rows:
-        name = escaped(row.label) + (f" ({row.unlearned:,} pairs never learned)" if row.unlearned else "")
+        left_out, fell = wording.left_out(row.unlearned, row.unmeasured), row.dipped
+        name = escaped(row.label) + (f" ({left_out})" if left_out else "")
+        dipped = [f"{fell.size:,} ({100 * fell.size / row.pairs:.1f} %)", f"{fell.never:,}", _within(median(fell), median_bounds(fell))]
         depth = [_number(100 * row.dip.mean), _number(row.dip_area.mean, ",.0f")]
-        found = [f"{row.threshold} %", f"{row.pairs:,}", _rate(row.steady), f"{row.after_dip.never:,}", *depth, _median(row.after_dip)]
+        of_all = _within(wording.median_of_all(row.after_dip, fell.size), wording.bounds_of_all(row.after_dip, fell.size))
+        found = [f"{row.threshold} %", f"{row.pairs:,}", _rate(row.steady), *dipped, *depth, of_all]
         lines.append([name, *found, *(_published_median(row.published) if published else [])])
     return lines
 
@@ -176,9 +189,8 @@ def _published(found: PublishedSuccess | None) -> list[str]:
     return [f"{100 * found.success:.1f} ± {100 * found.success_se:.1f}", f"{points(found.forgetting)} ± {100 * found.forgetting_se:.1f}"]
 
 
-def _median(found: MedianUpdates) -> str:
-    within = median_bounds(found)
-    return f"{median(found)} (95 %: {within})" if within else median(found)
+def _within(found: str, bounds: str) -> str:
+    return f"{found} (95 %: {bounds})" if bounds else found
 
 
 def _published_median(found: PublishedSpread | None) -> list[str]:

@@ -68,10 +68,14 @@ def forgetting_peak(matrix: Matrix, own_stage: Sequence[int] | None = None) -> f
     The form of Chaudhry et al. (2018). The peak is a maximum over noisy rates, so this lies above zero even for a policy that
     does not change; `forgetting_end_of_own_task` does not have that bias.
     """
+    return _mean(forgetting_peak_per_task(matrix, own_stage))
+
+
+def forgetting_peak_per_task(matrix: Matrix, own_stage: Sequence[int] | None = None) -> np.ndarray:
+    """(T,): max over own_j <= i < K of R[i, j], minus R[K, j], in [-1, 1]; NaN for a task with own_j >= K."""
     rates, own = _checked(matrix, own_stage)
     final = len(rates) - 1
-    drops = [_maximum(rates[own[j] : final, j]) - rates[final, j] for j in range(len(own)) if own[j] < final]
-    return _mean(np.array(drops))
+    return np.array([_maximum(rates[own[j] : final, j]) - rates[final, j] if own[j] < final else np.nan for j in range(len(own))])
 
 
 def backward_transfer(matrix: Matrix, own_stage: Sequence[int] | None = None) -> float:
@@ -79,8 +83,13 @@ def backward_transfer(matrix: Matrix, own_stage: Sequence[int] | None = None) ->
 
     Positive: later tasks helped earlier ones. It is minus the forgetting, without the last task's zero in the mean.
     """
+    return _mean(backward_transfer_per_task(matrix, own_stage))
+
+
+def backward_transfer_per_task(matrix: Matrix, own_stage: Sequence[int] | None = None) -> np.ndarray:
+    """(T,): R[K, j] - R[own_j, j], in [-1, 1]; NaN for a task with own_j >= K."""
     rates, own = _checked(matrix, own_stage)
-    return _mean((rates[-1] - _own_success(rates, own))[own < len(rates) - 1])
+    return np.where(own < len(rates) - 1, rates[-1] - _own_success(rates, own), np.nan)
 
 
 def forward_transfer(matrix: Matrix, own_stage: Sequence[int] | None = None) -> float:

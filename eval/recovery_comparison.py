@@ -5,8 +5,9 @@ One `Observation` is one cell of one run at one threshold; everything else is a 
     after_dip   updates until, from the bottom of the dip on, the threshold was met: the count used here
     first       the first evaluated update at which it was met, dip or not: the count of arXiv 2602.02417
 
-A cell whose task never fell below the threshold counts the first point of the grid in both and is marked `steady`. A cell whose earlier
-task had not been learned (reference 0) has nothing to recover and is left out, as is one whose curve is not in the run folder.
+A cell whose task never fell below the threshold counts the first point of the grid in both and is marked `steady`. Where at least half of the
+cells are, a median over all of them is that point, the floor, and says nothing of recovery; so the median of those that dipped stands beside it.
+A cell whose earlier task had not been learned (reference 0) has nothing to recover and is left out, as is one whose curve is not in the run folder.
 
     updates at 90 %, seed 0        hammer after 2    hammer after 3    push-wall after 3
     trust-region                         2                 50                never
@@ -24,13 +25,13 @@ from reconverge.eval import headlines
 from reconverge.eval.intervals import Interval, mean_interval
 from reconverge.eval.published_results import PUBLISHED_UPDATES, published_recovery
 from reconverge.eval.run_groups import RunGroup
-from reconverge.eval.run_results import RunResults
+from reconverge.eval.run_results import Recovery, RunResults
 from reconverge.eval.survival import MedianUpdates, median_updates
 
 Count = Literal["after_dip", "first"]
 COUNTS: tuple[Count, ...] = ("after_dip", "first")
 Cell = tuple[int, int]
-"""(old stage, new stage), both 1-based: the task first learned in `old stage`, while the task of `new stage` is learned."""
+"""(old stage, new stage), both 1-based: the task last learned in `old stage`, while the task of `new stage` is learned."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Observation:
     Attributes:
         after_dip, first: updates, None = never up to `last_point`, where observation ended.
         points: the updates at which the task was evaluated.
-        dip, dip_area: depth in [0, 1] and area in success x updates.
+        dip, dip_area: depth in [0, 1] and area in success x updates; no area (NaN) of a curve that does not reach the stage's end.
     """
 
     seed: int
@@ -74,17 +75,21 @@ class RecoverySummary:
     """A group at one threshold over cells x seeds.
 
     Attributes:
-        pairs: cells x seeds observed. unlearned: those beside them whose earlier task had never been learned.
+        pairs: cells x seeds observed. unlearned: those beside them whose earlier task had never been learned. unmeasured: those beside
+            them without a point before the switch, a reference, or any point at all, as after failures of their simulator.
         steady: share of pairs without a dip below the threshold, mean over seeds; dip and dip_area likewise.
+        after_dip, first: medians over all pairs. dipped: `after_dip` over those with a dip alone.
     """
 
     label: str
     threshold: int
     pairs: int
     unlearned: int
+    unmeasured: int
     steady: Interval
     after_dip: MedianUpdates
     first: MedianUpdates
+    dipped: MedianUpdates
     dip: Interval
     dip_area: Interval
     published: PublishedSpread | None
@@ -138,11 +143,15 @@ class WinsRow:
 
 def observations(run: RunResults) -> list[Observation]:
     """Online recovery of every cell whose earlier task had been learned, in order of the table."""
-    return [
-        Observation(run.seed, (_old_stage(run, row.task), row.stage), row.threshold, headlines.after_dip_of(run, row), row.updates,
-                    headlines.points_of(run, row), headlines.is_steady(run, row), row.dip, row.dip_area)
-        for row in run.recoveries if row.kind == "online" and row.reference_rate > 0 and headlines.has_curve(run, row)
-    ]  # fmt: skip
+    found = [row for row in run.recoveries if row.kind == "online" and row.reference_rate > 0 and headlines.has_curve(run, row)]
+    return [_observation(run, row) for row in found]
+
+
+def unmeasured_pairs(run: RunResults, threshold: int) -> int:
+    """Earlier tasks x stages in which recovery was looked for that have no row in recovery.csv."""
+    looked = {point.stage for point in run.curve_points if point.kind == "online"} | {row.stage for row in run.failures if row.purpose == "recovery"}
+    wanted = {(stage, task) for stage in looked for task in run.stages[: stage - 1] if task != run.stages[stage - 1]}
+    return len(wanted - {(row.stage, row.task) for row in run.recoveries if row.kind == "online" and row.threshold == threshold})
 
 
 def recovery_summaries(group: RunGroup, published: bool) -> list[RecoverySummary]:
@@ -203,14 +212,24 @@ def published_wins(method: str, reference: str, threshold: int, cells: Iterable[
     return count_wins((own[cell], other[cell]) for cell in common) if common and method != reference else None
 
 
-def _old_stage(run: RunResults, task: str) -> int:
-    return run.own_stage[run.tasks.index(task)] if task in run.tasks else 0
+def _observation(run: RunResults, row: Recovery) -> Observation:
+    points = headlines.points_of(run, row)
+    area = row.dip_area if points[-1] == run.stage_updates[row.stage - 1] else math.nan
+    return Observation(
+        run.seed, (_old_stage(run, row), row.stage), row.threshold, headlines.after_dip_of(run, row), row.updates, points,
+        headlines.is_steady(run, row), row.dip, area,
+    )  # fmt: skip
+
+
+def _old_stage(run: RunResults, row: Recovery) -> int:
+    """The last stage before that learned the task: the reference is what it could do then."""
+    return max((stage for stage, task in enumerate(run.stages[: row.stage - 1], start=1) if task == row.task), default=0)
 
 
 def _summary(group: RunGroup, threshold: int, seen: Sequence[Observation], published: bool) -> RecoverySummary:
     of_seed = [[one for one in seen if one.seed == seed] for seed in sorted({one.seed for one in seen})]
     steady, dip, area = (
-        mean_interval([sum(values) / len(values) for values in of_figure])
+        mean_interval([_mean(values) for values in of_figure])
         for of_figure in (
             [[float(one.steady) for one in own] for own in of_seed],
             [[one.dip for one in own] for own in of_seed],
@@ -219,8 +238,10 @@ def _summary(group: RunGroup, threshold: int, seen: Sequence[Observation], publi
     )
     found = [row for run in group.runs for row in run.recoveries if row.kind == "online" and row.threshold == threshold]
     return RecoverySummary(
-        label=group.label, threshold=threshold, pairs=len(seen), unlearned=sum(row.reference_rate <= 0 for row in found), steady=steady,
-        after_dip=_median(seen, "after_dip"), first=_median(seen, "first"), dip=dip, dip_area=area,
+        label=group.label, threshold=threshold, pairs=len(seen), unlearned=sum(row.reference_rate <= 0 for row in found),
+        unmeasured=sum(unmeasured_pairs(run, threshold) for run in group.runs), steady=steady,
+        after_dip=_median(seen, "after_dip"), first=_median(seen, "first"), dipped=_median([one for one in seen if not one.steady], "after_dip"),
+        dip=dip, dip_area=area,
         published=_published_spread(group.published_as, threshold, {one.cell for one in seen}) if published else None,
     )  # fmt: skip
 
@@ -231,9 +252,15 @@ def _cell(group: RunGroup, threshold: int, cell: Cell, seen: Sequence[Observatio
     return RecoveryCell(
         label=group.label, cell=cell, old_task=names[0], new_task=names[1], threshold=threshold, seeds=len(seen),
         steady_seeds=sum(one.steady for one in seen), after_dip=_median(seen, "after_dip"), first=_median(seen, "first"),
-        dip=sum(one.dip for one in seen) / len(seen), dip_area=sum(one.dip_area for one in seen) / len(seen),
+        dip=_mean([one.dip for one in seen]), dip_area=_mean([one.dip_area for one in seen]),
         is_published=published and key in published_recovery(), published=published_recovery().get(key) if published else None,
     )  # fmt: skip
+
+
+def _mean(values: Sequence[float]) -> float:
+    """Of what was measured; NaN of nothing."""
+    measured = [value for value in values if not math.isnan(value)]
+    return sum(measured) / len(measured) if measured else math.nan
 
 
 def _median(seen: Sequence[Observation], count: Count) -> MedianUpdates:

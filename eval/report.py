@@ -26,7 +26,7 @@ from reconverge.eval import experiment_plots, headlines, plots, wording
 from reconverge.eval.comparison import code_commits, run_row, torch_versions
 from reconverge.eval.cost import by_phase
 from reconverge.eval.diagnostics_section import diagnostics_section
-from reconverge.eval.experiment import CostRow, Experiment, summarise
+from reconverge.eval.experiment import CostRow, Experiment, measured_further, run_name, summarise
 from reconverge.eval.learning_curve import area_under, learning_curves
 from reconverge.eval.plain_picture import read_picture
 from reconverge.eval.plasticity import change
@@ -150,11 +150,11 @@ def _experiment(runs: Sequence[RunResults], reference: str | None) -> dict[str, 
         "flops": any(not math.isnan(row.query_flops) for row in experiment.costs),
         "rest": {row.label: sum(minutes for phase, minutes in row.phases.items() if phase not in phases) for row in experiment.costs},
         "published": any(row.published for row in experiment.recovery),
-        "failures": [(_name(run, experiment), sentence) for run in runs for sentence in failure_sentences(run)],
+        "further": {"methods": measured_further(experiment.methods), "paired": measured_further(experiment.paired)},
         "commits": code_commits(runs),
         "torch": torch_versions(runs),
         "machines": sorted({str(run.fingerprint["machine"]) for run in runs if run.fingerprint.get("machine")}),
-        "rows": [(_name(run, experiment), run_row(run)) for run in runs],
+        "rows": [(run_name(run, experiment.groups), run_row(run)) for run in runs],
     }
 
 
@@ -171,12 +171,6 @@ def experiment_figures(experiment: Experiment) -> dict[str, Figure]:
         if cells:
             figures[f"recovery-{number}"] = experiment_plots.recovery_triangles(cells)
     return figures
-
-
-def _name(run: RunResults, experiment: Experiment) -> str:
-    """A run by the label of its group and its seed; one that is in no group by its method."""
-    labels = [group.label for group in experiment.groups if any(run is member for member in group.runs)]
-    return f"{labels[0]}, seed {run.seed}" if labels else run.name
 
 
 def _by_label(experiment: Experiment, rows: Sequence[Any]) -> list[tuple[str, list[Any]]]:
@@ -389,6 +383,7 @@ def page_template(name: str = "report_template.html") -> jinja2.Template:
     environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
     environment.filters.update(percent=percent, points=points, size=size, duration=duration, short=short_name, flops=flops)
     environment.filters.update(updates=wording.updates, median=wording.median, median_bounds=wording.median_bounds, signed=wording.signed)
+    environment.filters.update(median_of_all=wording.median_of_all, bounds_of_all=wording.bounds_of_all, left_out=wording.left_out)
     environment.filters["interval"] = bounds
     environment.filters["points_interval"] = lambda interval: bounds(interval, points)
     return environment.get_template(name)

@@ -84,11 +84,27 @@ def median(found: MedianUpdates) -> str:
     return f"never within {found.last:,}" if found.median is None else updates(found.median)
 
 
+def median_of_all(found: MedianUpdates, dipped: int) -> str:
+    """A median over pairs of which `dipped` had a dip: where at most half had, the pair in the middle waited for nothing."""
+    return median(found) if not found.size or 2 * dipped > found.size else "no dip"
+
+
+def bounds_of_all(found: MedianUpdates, dipped: int) -> str:
+    """The interval of that median; none that says no more than the first point of the grid."""
+    return "" if median_of_all(found, dipped) == "no dip" and found.high == found.median else median_bounds(found)
+
+
 def median_bounds(found: MedianUpdates) -> str:
     """The interval of a median of updates; open above where even its upper bound was not reached, empty where neither was."""
     if found.low is None:
         return ""
     return f"from {found.low:,.0f}" if found.high is None else f"{found.low:,.0f} to {found.high:,.0f}"
+
+
+def left_out(unlearned: int, unmeasured: int, noun: str = "pairs ") -> str:
+    """Pairs that a table of recovery leaves out, such as `3 pairs never learned, 2 pairs not measured`; empty without any."""
+    counts = ((unlearned, "never learned"), (unmeasured, "not measured"))
+    return ", ".join(f"{count:,} {noun}{why}" for count, why in counts if count)
 
 
 def signed(count: int) -> str:

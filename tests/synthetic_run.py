@@ -124,7 +124,8 @@ def _write_recovery(folder: Path, stages: Sequence[str], matrix: dict[tuple[int,
             for update in GRID:
                 rate = start / EPISODES * (1 - depth * min(1, update / 10)) + reference * back * depth * min(1, max(0, update - 10) / 150)
                 counts.append(int(random.binomial(EPISODES, min(1.0, rate))))
-            curve = recovery.Curve((0, *GRID), [count / EPISODES for count in counts])
+            counts.append(matrix[stage, task])
+            curve = recovery.Curve((0, *GRID, UPDATES), [count / EPISODES for count in counts])
             points += [("online", stage, task, update, EPISODES, count) for update, count in zip(curve.updates, counts, strict=True)]
             figures += [
                 ("online", stage, task, threshold, _blank(recovery.recovery_updates(curve, reference, threshold)),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from reconverge.envs.curriculum import CW10
 from reconverge.envs.errors import RunFolderError, UnknownName
 from reconverge.eval.comparison import unlike
 from reconverge.eval.config import RecoveryConfig
-from reconverge.eval.experiment import cost_row, final_rates, find_reference, method_row, paired_row, single_beside, summarise
+from reconverge.eval.experiment import cost_row, final_rates, find_reference, measured_further, method_row, paired_row, single_beside, summarise
 from reconverge.eval.experiment_tables import csv_text, experiment_rows, write_tables
 from reconverge.eval.headlines import played_at, recovery_headline
 from reconverge.eval.intervals import mean_interval, wilson
@@ -26,6 +27,7 @@ from reconverge.eval.recovery_comparison import Wins, compare_recovery, count_wi
 from reconverge.eval.report import write_report
 from reconverge.eval.run_groups import RunGroup, default_settings, group_runs, settings_of, worded
 from reconverge.eval.run_results import RunResults, read_run
+from reconverge.eval.wording import bounds_of_all, median_of_all
 from reconverge.launch.commands import Report
 from reconverge.launch.config import RunConfig
 from reconverge.launch.config_file import HEADER, flat
@@ -39,7 +41,7 @@ def hand_run(folder: Path, method: str, seed: int, final: Sequence[int], curves:
 
     `curves` are successes of ten after 0, 2, 10, 50 updates for (A while B), (A while C), (B while C), with references 0.8, 0.8, 0.9.
     """
-    write_run(folder, method=method, seed=seed)
+    with_updates(write_run(folder, method=method, seed=seed), 50)
     cells = [(1, A, 8), (2, A, 8), (2, B, 9), *((3, task, count) for task, count in zip(POINT_REACH, final, strict=True))]
     rows = [(stage, task, 10, count, count / 10, *wilson(count, 10)) for stage, task, count in cells]
     write_csv(folder / "success_matrix.csv", "stage,task,episodes,successes,rate,wilson_low,wilson_high", rows)
@@ -57,6 +59,15 @@ def with_settings(folder: Path, **settings: object) -> Path:
     """Change settings in a run's config.yaml, given as mappings of top-level keys."""
     config = yaml.safe_load((folder / "config.yaml").read_text())
     (folder / "config.yaml").write_text(HEADER + yaml.safe_dump({**config, **settings}))
+    return folder
+
+
+def with_updates(folder: Path, updates: int) -> Path:
+    """Change the updates of every stage in a run's curriculum.yaml."""
+    curriculum = yaml.safe_load((folder / "curriculum.yaml").read_text())
+    for stage in curriculum["tasks"]:
+        stage["updates"] = updates
+    (folder / "curriculum.yaml").write_text(yaml.safe_dump(curriculum))
     return folder
 
 
@@ -215,7 +226,23 @@ def test_success_and_forgetting_by_hand(tmp_path: Path) -> None:
     assert row.forgetting.interval.mean == pytest.approx((2 / 30 + 0) / 2)
     assert row.just_learned.interval.mean == pytest.approx(0.9)
     assert row.success.over == "seeds" and row.episodes == 60 and row.published is None
+    further = {name: found.interval for name, found in row.further.items()}
+    assert further["backward transfer"] == pytest.approx(mean_interval([-0.1, 0.0])) and further["peak forgetting"].mean == pytest.approx(0.05)
+    assert math.isnan(further["forward transfer"].mean) and measured_further([row]) == ["peak forgetting", "backward transfer"]
     assert final_rates(RunGroup("replay", "replay", (one, two))) == {A: pytest.approx(0.7), B: 0.9, C: 1.0}
+
+
+def test_success_task_by_task_and_stage_by_stage(tmp_path: Path) -> None:
+    """Of 8, then 8 and 9, then 6 or 8, 9, 10 of ten each; a task that one seed did not measure rests on the other."""
+    folders = [hand_run(tmp_path / str(seed), "replay", seed, final).folder for seed, final in ((0, (6, 9, 10)), (1, (8, 9, 10)))]
+    keep_lines(folders[1] / "success_matrix.csv", lambda line: not line.startswith(f"3,{B},"))
+    write_tables(folders, tmp_path / "tables")
+    tasks, stages = (rows_of(tmp_path / "tables" / f"{name}.csv") for name in ("tasks", "stages"))
+    assert [(row["task"], row["seeds"], float(row["success"])) for row in tasks] == [(A, "2", 0.7), (B, "1", 0.9), (C, "2", 1.0)]
+    assert tasks[0]["expert"] == f"{118 / 120:.6g}" and tasks[0]["interval_over"] == "seeds"
+    assert [(row["stage"], row["new_task"]) for row in stages] == [("1", A), ("2", B), ("3", C)]
+    assert [float(row["average_success"]) for row in stages] == pytest.approx([0.8, 0.85, (25 / 30 + 0.9) / 2], abs=1e-6)
+    assert float(stages[2]["average_success_high"]) == pytest.approx(mean_interval([25 / 30, 0.9]).high, abs=1e-5)
 
 
 def test_the_figure_of_the_end_leaves_out_tasks_still_to_be_learned_like_the_table(tmp_path: Path) -> None:
@@ -267,6 +294,7 @@ def test_pairs_share_seeds(tmp_path: Path) -> None:
     row = paired_row(finetune, replay)
     assert row is not None and row.seeds == (1,)
     assert row.success.mean == pytest.approx((13 - 25) / 30) and row.forgetting.mean == pytest.approx(12 / 30)
+    assert row.further["backward transfer"].mean == pytest.approx(-12 / 20) and row.further["peak forgetting"].mean == pytest.approx(12 / 20)
     assert math.isnan(row.success.low)
 
 
@@ -295,12 +323,7 @@ def test_the_page_names_commits_and_versions_of_torch(tmp_path: Path) -> None:
 
 def test_single_stands_beside_runs_of_the_same_stages_and_updates(tmp_path: Path) -> None:
     def of(name: str, method: str, stages: Sequence[str] = POINT_REACH, updates: int = 500) -> RunGroup:
-        folder = write_run(tmp_path / name, stages, method)
-        curriculum = yaml.safe_load((folder / "curriculum.yaml").read_text())
-        for stage in curriculum["tasks"]:
-            stage["updates"] = updates
-        (folder / "curriculum.yaml").write_text(yaml.safe_dump(curriculum))
-        return group_of(read_run(folder))
+        return group_of(read_run(with_updates(write_run(tmp_path / name, stages, method), updates)))
 
     own, same = of("own", "replay"), of("same", "single")
     others = [own, of("turned", "single", POINT_REACH[::-1]), of("longer", "single", updates=900)]
@@ -349,6 +372,8 @@ def test_recovery_by_hand(tmp_path: Path) -> None:
     assert row.steady.mean == pytest.approx((1 / 3 + 2 / 3) / 2)
     assert (row.after_dip.median, row.after_dip.never) == (2, 1)  # 2, 2, 2, 10, 50, never
     assert (row.first.median, row.first.never) == (2, 0)
+    assert row.dipped[:2] == (50, 10) and (row.dipped.size, row.dipped.never) == (3, 1)  # 10, 50, never
+    assert (median_of_all(row.after_dip, 3), bounds_of_all(row.after_dip, 3), median_of_all(row.after_dip, 4)) == ("no dip", "from 2", "2")
     assert row.dip.mean == pytest.approx(((0 + 0.5 + 0.7) / 3 + (0 + 0 + 0.5) / 3) / 2)
     cells = {cell.cell: cell for cell in recovery_cells(group, published=False)}
     assert list(cells) == [(1, 2), (1, 3), (2, 3)]
@@ -361,6 +386,36 @@ def test_a_task_never_learned_is_no_recovery(tmp_path: Path) -> None:
     (tmp_path / "0" / "recovery.csv").write_text((tmp_path / "0" / "recovery.csv").read_text().replace(",0.8\n", ",0.0\n"))
     (row,) = recovery_summaries(RunGroup("replay", "replay", (read_run(run.folder),)), published=False)
     assert (row.pairs, row.unlearned) == (1, 2)
+
+
+def test_what_failed_before_the_switch_or_throughout_is_counted_as_not_measured(tmp_path: Path) -> None:
+    """A has no row while C is learned, since its point before the switch is missing; B has neither row nor curve, but failures."""
+    folder = hand_run(tmp_path / "0", "replay", 0, (8, 9, 10)).folder
+    keep_lines(folder / "recovery.csv", lambda line: not line.startswith("online,3"))
+    keep_lines(folder / "recovery_curves.csv", lambda line: not line.startswith((f"online,3,{A},0", f"online,3,{B}")))
+    (folder / "failures.csv").write_text(f"stage,purpose,update,task,episode_seed,attempts,error\n3,recovery,2,{B},7,3,it fell\n")
+    (row,) = recovery_summaries(group_of(read_run(folder)), published=False)
+    assert (row.pairs, row.unlearned, row.unmeasured) == (1, 0, 2)
+    assert experiment_rows(summarise([read_run(folder)]))["recovery_summary"][0]["unmeasured_pairs"] == 2
+    assert "2 pairs not measured" in write_report([folder, hand_run(tmp_path / "1", "ewc", 0, (8, 9, 10)).folder], tmp_path / "page.html").read_text()
+
+
+def test_a_curve_that_does_not_reach_the_end_of_its_stage_has_no_area(tmp_path: Path) -> None:
+    folder = hand_run(tmp_path / "0", "replay", 0, (8, 9, 10)).folder
+    (folder / "recovery.csv").write_text((folder / "recovery.csv").read_text().replace(f"online,3,{B},90,2,0,1.0", f"online,3,{B},90,2,0,31.0"))
+    (whole,) = recovery_summaries(group_of(read_run(folder)), published=False)
+    keep_lines(folder / "recovery_curves.csv", lambda line: not line.startswith(f"online,3,{B},50"))
+    group = group_of(read_run(folder))
+    (short,) = recovery_summaries(group, published=False)
+    assert (whole.dip_area.mean, short.dip_area.mean, short.pairs) == (11.0, 1.0, 3)
+    assert math.isnan(recovery_cells(group, published=False)[2].dip_area)
+    assert ">nan" not in write_report([folder, hand_run(tmp_path / "1", "ewc", 0, (8, 9, 10)).folder], tmp_path / "page.html").read_text()
+
+
+def test_a_task_that_is_learned_twice_recovers_to_what_it_could_do_last(tmp_path: Path) -> None:
+    group = group_of(read_run(write_run(tmp_path / "run", (A, B, A, B, C), "replay")))
+    cells = {(cell.cell, cell.old_task) for cell in recovery_cells(group, published=False) if cell.threshold == 90 and cell.cell[1] in (2, 5)}
+    assert cells == {((1, 2), A), ((3, 5), A), ((4, 5), B)}
 
 
 def test_a_task_learned_badly_was_learned(tmp_path: Path) -> None:
@@ -583,7 +638,7 @@ def test_tables_and_figures_are_files(tmp_path: Path) -> None:
     folders = [write_run(tmp_path / f"{method}-{seed}", CW10, method, seed) for method in ("replay", "trust-region") for seed in (0, 1)]
     write_tables(folders, tmp_path / "tables")
     names = {path.name for path in (tmp_path / "tables").iterdir()}
-    tables = {f"{name}.csv" for name in ("table1", "paired", "plasticity", "recovery_summary", "recovery_cells", "wins", "cost")}
+    tables = {f"{name}.csv" for name in ("table1", "tasks", "stages", "paired", "plasticity", "recovery_summary", "recovery_cells", "wins", "cost")}
     figures = {f"{name}.{kind}" for name in ("methods", "stages", "tasks", "plasticity", "recovery-1", "recovery-2") for kind in ("png", "svg")}
     assert names == tables | figures | {"table1.tex", "recovery.tex", "tables.md"}
     (tmp_path / "tables" / "recovery-notes.txt").write_text("mine")
@@ -617,6 +672,16 @@ def test_the_page_of_an_experiment_says_what_it_rests_on(tmp_path: Path) -> None
     for text in ("Differences from replay", "Who came back sooner", "88.3\N{NARROW NO-BREAK SPACE}% ± 0.4", one_seed):
         assert text in page
     assert page.count("<summary>All cells of") == 2 and ">nan" not in page
+
+
+def test_the_page_says_no_dip_where_the_median_is_the_floor_and_cuts_bounds_to_what_can_be(tmp_path: Path) -> None:
+    """Dips of 0.8, 0.8, 0.9 in one seed and 0.4 thrice in the other: a mean of 0.62, whose interval reaches beyond both ends."""
+    falls = (((8, 0, 0, 0), (8, 0, 0, 0), (9, 0, 0, 0)), ((8, 8, 4, 8), (8, 8, 4, 8), (9, 9, 5, 9)))
+    runs = [hand_run(tmp_path / f"r{seed}", "replay", seed, (8, 9, 10)) for seed in (0, 1)]
+    runs += [hand_run(tmp_path / f"f{seed}", "finetune", seed, (0, 0, 10), curves) for seed, curves in enumerate(falls)]
+    page = write_report([run.folder for run in runs], tmp_path / "page.html").read_text()
+    assert len(re.findall(r">\s*no dip\s*</td>", page)) == 2 and "61.7<br><small>0.0 to 100.0</small>" in page
+    assert "peak forgetting, points" in page and "backward transfer, points" in page and "forward transfer, points" not in page
 
 
 def test_the_page_of_many_runs_leaves_out_the_single_ones(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from reconverge.eval.experiment_tables import write_tables
 from reconverge.eval.latex_tables import latex_tables
 from reconverge.eval.markdown_tables import escaped, markdown_tables
 from reconverge.eval.run_results import read_run
-from reconverge.eval.wording import points
+from reconverge.eval.wording import median, median_of_all, points
 
 CELLS = re.compile(r"(?<!\\)\|")
 
@@ -54,8 +54,11 @@ def test_the_figures_are_those_of_the_experiment_with_seeds_and_intervals(experi
         assert row[3] == f"{100 * found.mean:.1f} ({max(0, 100 * found.low):.1f} to {min(100, 100 * found.high):.1f})"
     assert [row[0] for row in tables["Differences"][1:]] == [r"my\|method − replay", "finetune − replay"]
     for row, found_back in zip(tables["Recovery"][1:], experiment.recovery, strict=True):
-        assert row[1:3] == [f"{found_back.threshold} %", str(found_back.pairs)] and row[4] == str(found_back.after_dip.never)
-        assert [float(cell.replace(",", "")) for cell in row[5:7]] == [round(100 * found_back.dip.mean, 1), round(found_back.dip_area.mean)]
+        fell = found_back.dipped
+        assert row[1:3] == [f"{found_back.threshold} %", str(found_back.pairs)]
+        assert row[4] == f"{fell.size} ({100 * fell.size / found_back.pairs:.1f} %)"
+        assert row[5] == str(fell.never) and row[6].startswith(median(fell)) and row[9].startswith(median_of_all(found_back.after_dip, fell.size))
+        assert [float(cell.replace(",", "")) for cell in row[7:9]] == [round(100 * found_back.dip.mean, 1), round(found_back.dip_area.mean)]
     for row, won in zip(tables["Wins"][1:], experiment.wins, strict=True):
         assert row[3:5] == ["–".join(map(str, won.after_dip)), "–".join(map(str, won.first))]
         assert row[-1].split()[0] == points(won.no_dip_difference.mean)
@@ -71,13 +74,28 @@ def test_different_experts_have_a_row_each(tmp_path: Path) -> None:
 
 
 def test_pairs_that_were_never_learned_are_counted_apart(experiment: Experiment) -> None:
-    summaries = tuple(replace(row, unlearned=3) if row.label == "finetune" else row for row in experiment.recovery)
+    counted = {"finetune": {"unlearned": 3}, "replay": {"unlearned": 1, "unmeasured": 2}}
+    summaries = tuple(replace(row, **counted.get(row.label, {})) for row in experiment.recovery)
     changed = replace(experiment, recovery=summaries)
     named = {row[0] for row in tables_of(markdown_tables(changed))["Recovery"][1:]}
-    assert named == {"replay", r"my\|method", "finetune (3 pairs never learned)"}
+    assert named == {"replay (1 pairs never learned, 2 pairs not measured)", r"my\|method", "finetune (3 pairs never learned)"}
     text = latex_tables(changed)["recovery.tex"]
     assert "finetune (3 never learned)" in text and "nothing to recover" in text
+    assert "replay (1 never learned, 2 not measured)" in text and "could not be measured" in text
     assert "nothing to recover" not in latex_tables(experiment)["recovery.tex"]
+
+
+def test_what_failed_and_what_is_not_like_for_like_is_said_below_the_tables_and_above_those_in_latex(experiment: Experiment) -> None:
+    assert "Notes" not in tables_of(markdown_tables(experiment)) and latex_tables(experiment)["table1.tex"].startswith("% written by")
+    changed = replace(experiment, warnings=("progress",), failures=("my|method, seed 0: task 'a' FAILED:\nit fell",), notes=("One was left out.",))
+    *_, notes = markdown_tables(changed).partition("## Notes\n\n")
+    assert notes.splitlines() == [
+        "* Not like for like: these runs differ in progress.",
+        "* Left out of all figures: my\\|method, seed 0: task 'a' FAILED: it fell",
+        "* One was left out.",
+    ]
+    for text in latex_tables(changed).values():
+        assert "% Left out of all figures: my|method, seed 0: task 'a' FAILED: it fell\n" in text and "% One was left out.\n" in text
 
 
 def test_the_report_writes_them_beside_the_csv(tmp_path: Path) -> None:
