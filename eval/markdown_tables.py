@@ -43,6 +43,7 @@ def markdown_tables(experiment: Experiment) -> str:
     """All tables, each under a heading of the second level that names it."""
     tables = {
         "Success": _methods(experiment.methods),
+        "Transfer": _transfer(experiment.methods),
         "Tasks": _tasks(experiment),
         "Differences": _paired(experiment.paired),
         "Recovery": _recovery(experiment.recovery),
@@ -72,13 +73,20 @@ def _methods(rows: Sequence[MethodRow]) -> Lines:
     """The columns of published values only where one of the methods has any."""
     published = any(row.published for row in rows)
     heading = ["method", "seeds", "episodes", "success at the end, %", "IQM, %", "just learned, %", "forgetting, points"]
-    further = measured_further(rows)
-    lines = [[*heading, *(f"{name}, points" for name in further), *(["published success, %", "published forgetting, points"] if published else [])]]
+    lines = [[*heading, *(["published success, %", "published forgetting, points"] if published else [])]]
     for row in rows:
         figures = [_estimate(row.success), _rate(row.success_iqm), _estimate(row.just_learned), _difference(row.forgetting.interval)]
-        figures += [_difference(row.further[name].interval) for name in further]
         beside = _published(row.published) if published else []
         lines.append([escaped(row.label), _seeds(len(row.seeds), row.success), f"{row.episodes:,}", *figures, *beside])
+    return lines
+
+
+def _transfer(rows: Sequence[MethodRow]) -> Lines:
+    """No rows where none of it was measured."""
+    further = measured_further(rows)
+    lines = [["method", "seeds", *(f"{name}, points" for name in further)]]
+    for row in rows if further else ():
+        lines.append([escaped(row.label), _seeds(len(row.seeds), row.success), *(_difference(row.further[name].interval) for name in further)])
     return lines
 
 

@@ -42,7 +42,7 @@ def tables_of(text: str) -> dict[str, list[list[str]]]:
 
 def test_every_table_is_there_with_whole_rows(experiment: Experiment) -> None:
     tables = tables_of(markdown_tables(experiment))
-    assert list(tables) == ["Success", "Tasks", "Differences", "Recovery", "Wins", "Just learned", "Cost"]
+    assert list(tables) == ["Success", "Transfer", "Tasks", "Differences", "Recovery", "Wins", "Just learned", "Cost"]
     assert all(len({len(row) for row in table}) == 1 for table in tables.values())
 
 
