@@ -1,4 +1,4 @@
-"""Figures of an experiment, in the style of `plots`: one colour and one marker per group of runs, the published values hollow.
+"""Figures of an experiment, in the style of `plots`: every method in its own colour and with its own marker, the published values hollow.
 
 Axes are in percent although all arguments are rates in [0, 1].
 """
@@ -6,49 +6,47 @@ Axes are in percent although all arguments are rates in [0, 1].
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import LinearSegmentedColormap, LogNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator
 
 from reconverge.envs.gym_name import short_name
 from reconverge.eval import headlines, metrics
 from reconverge.eval.experiment import Experiment, MethodRow, final_rates
 from reconverge.eval.intervals import Interval
+from reconverge.eval.method_looks import Look, method_looks
 from reconverge.eval.plasticity import PlasticityRow
-from reconverge.eval.plots import HEAT, INK, MUTED, PAPER, STYLE, WARM, line_look
-from reconverge.eval.recovery_comparison import Cell, RecoveryCell
+from reconverge.eval.plots import HEAT, INK, MUTED, PAPER, STYLE, WARM
 from reconverge.eval.run_groups import RunGroup
+from reconverge.eval.wording import in_percent, possible
 
-WAIT = LinearSegmentedColormap.from_list("updates", ["#e3eef2", "#86bacb", "#34839f", "#0f4c5c"])
-STEADY = "#f4f7f9"
-"""Fill of a cell without a dip, where the number of updates says nothing."""
-LONGEST_WAIT = 50_000
-_OF_ONE_SEED = (":", PAPER)
-"""Line and filling of a dot that stands for one seed."""
+HIGH, LOWEST_ENLARGED = 85, 50
+"""Lines that end at HIGH % or above are enlarged in a panel of their own, unless one of them has been below the other."""
 
 
 @mpl.rc_context(STYLE)
 def method_dots(experiment: Experiment) -> Figure:
     """Success at the end and forgetting per group: mean and 95 % interval, every seed small; published value +- s.e.
 
-    A single seed, whose interval is over its episodes and so says nothing of the method, is drawn hollow and dashed.
+    A single seed, whose interval is over its episodes and so says nothing of the method, is drawn hollow. Bounds are cut to what can be.
     """
-    rows, groups = experiment.methods, experiment.groups
+    rows, groups, looks = experiment.methods, experiment.groups, looks_of(experiment.groups)
     labels = [_wrapped(row.label) for row in rows]
     figure = Figure(figsize=(9, 0.95 + _row_height(labels, 0.42) * len(rows)), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
     for place, (row, group) in enumerate(zip(rows, groups, strict=True)):
-        published = row.published
+        published, look = row.published, looks[group.label]
         seeds = [headlines.final_success(run).mean for run in group.runs]
-        _dot(left, place, row.success.interval, seeds, (published.success, published.success_se) if published else None)
-        seeds = [headlines.forgetting(run).mean for run in group.runs]
-        _dot(right, place, row.forgetting.interval, seeds, (published.forgetting, published.forgetting_se) if published else None)
+        _dot(left, place, look, _cut(row.success.interval), seeds, (published.success, published.success_se) if published else None)
+        seeds, lost = [headlines.forgetting(run).mean for run in group.runs], _cut(row.forgetting.interval, signed=True)
+        _dot(right, place, look, lost, seeds, (published.forgetting, published.forgetting_se) if published else None)
     left.set_yticks(range(len(rows)), labels)
     left.set(ylim=(len(rows) - 0.45, -0.55), xlim=(-2, 102), title="Success at the end, %")
     right.set(title="Forgetting, points (less is better)")
@@ -63,57 +61,41 @@ def method_dots(experiment: Experiment) -> Figure:
 @mpl.rc_context(STYLE)
 def average_over_stages(groups: Sequence[RunGroup]) -> Figure:
     """Average success on the tasks learned so far, over stages: mean of a group's seeds in a band from its lowest to its highest."""
-    figure = Figure(figsize=(9, 3.2), layout="constrained")
-    axes = figure.add_subplot()
-    for index, group in enumerate(groups):
+    looks, lines = looks_of(groups), []
+    for group in groups:
         curves = [metrics.average_success_over_stages(run.matrix, run.own_stage) for run in group.runs]
         shared = 100 * np.array([curve[: min(map(len, curves))] for curve in curves])
-        stages = np.arange(1, shared.shape[1] + 1)
-        colour, marker = line_look(index)
-        axes.fill_between(stages, shared.min(axis=0), shared.max(axis=0), color=colour, alpha=0.14, linewidth=0)
-        label = f"{group.label} ({len(curves)})"
-        axes.plot(stages, shared.mean(axis=0), color=colour, marker=marker, markersize=4, linewidth=1.8, label=label, clip_on=False, zorder=3)
-    axes.set(ylim=(0, 102), xlabel="after stage", ylabel="average success, %")
-    axes.set_xticks(range(1, max(len(run.stages) for group in groups for run in group.runs) + 1))
-    figure.legend(loc="outside lower left", ncols=4 if max(len(group.label) for group in groups) < 22 else 2)
-    return figure
+        band = (shared.min(axis=0), shared.max(axis=0))
+        lines.append(_Line(f"{_wrapped(group.label)} ({len(curves)})", looks[group.label], shared.mean(axis=0), band))
+    return _over_stages(lines, "after stage", "Average success on the tasks learned so far, %")
 
 
 @mpl.rc_context(STYLE)
-def plasticity(rows: Sequence[PlasticityRow], labels: Sequence[str]) -> Figure:
+def plasticity(rows: Sequence[PlasticityRow], groups: Sequence[RunGroup]) -> Figure:
     """Success just after each task was learned, in the order of learning: the mean over the seeds of a method.
 
-    `labels` are those of all groups, by whose order each has the colour and marker that it has in the other figures.
+    `groups` are all of the experiment, by which each row has the look that it has in the other figures.
     """
-    figure = Figure(figsize=(9, 3.2), layout="constrained")
-    axes = figure.add_subplot()
-    for row in rows:
-        index = labels.index(row.label)
-        afresh = row.label.partition(",")[0] == "single"
-        rates, (colour, marker) = [100 * rate for rate in row.stages], line_look(index)
-        label, line = f"{row.label} ({row.seeds})", "--" if afresh else "-"
-        axes.plot(range(1, len(rates) + 1), rates, line, color=MUTED if afresh else colour, marker=marker, markersize=4, label=label, clip_on=False)
-    axes.set(ylim=(0, 103), xlabel="task, in the order of learning", ylabel="just learned, %")
-    axes.set_xticks(range(1, max(len(row.stages) for row in rows) + 1))
-    figure.legend(loc="outside lower left", ncols=4 if max(len(row.label) for row in rows) < 22 else 2)
-    return figure
+    looks = looks_of(groups)
+    lines = [_Line(f"{_wrapped(row.label)} ({row.seeds})", looks[row.label], 100 * np.array(row.stages)) for row in rows]
+    return _over_stages(lines, "task, in the order of learning", "Success just after learning, %")
 
 
 @mpl.rc_context(STYLE)
-def final_success(groups: Sequence[RunGroup]) -> Figure:
-    """Task x group: success at the end in percent, mean over seeds; the last column is the mean over tasks."""
+def final_success(experiment: Experiment) -> Figure:
+    """Task x group: success at the end in percent, mean over seeds; the last column is the mean over tasks, as the tables have it."""
+    groups = experiment.groups
     tasks = list(dict.fromkeys(task for group in groups for run in group.runs for task in run.tasks))
     labels = [_wrapped(group.label) for group in groups]
     figure = Figure(figsize=(1.9 + 0.72 * (len(tasks) + 1), 0.75 + _row_height(labels, 0.4) * len(groups)), layout="constrained")
     axes = figure.add_subplot()
-    for row, group in enumerate(groups):
-        rates = final_rates(group)
+    for row, (group, method) in enumerate(zip(groups, experiment.methods, strict=True)):
+        rates, mean = final_rates(group), method.success.interval.mean
         for column, task in enumerate(tasks):
             if task in rates:
                 _filled(axes, column, row, HEAT(rates[task]), f"{100 * rates[task]:.0f}", dark=rates[task] > 0.55)
         if rates:
-            mean = float(np.mean([rates[task] for task in rates]))
-            _filled(axes, len(tasks) + 0.2, row, HEAT(mean), f"{100 * mean:.1f}", dark=mean > 0.55)
+            _filled(axes, len(tasks) + 0.2, row, HEAT(mean), in_percent(mean), dark=mean > 0.55)
     axes.set(xlim=(-0.55, len(tasks) + 0.75), ylim=(len(groups) - 0.45, -0.55))
     axes.set_yticks(range(len(groups)), labels)
     names = [short_name(task).replace("-", "\n", 1) for task in tasks]
@@ -122,98 +104,142 @@ def final_success(groups: Sequence[RunGroup]) -> Figure:
     return figure
 
 
-@mpl.rc_context(STYLE)
-def recovery_triangles(cells: Sequence[RecoveryCell]) -> Figure:
-    """Updates to recovery of one group: a triangle per threshold, earlier tasks down, transitions to the right; below, as published.
-
-    Own cells hold the median over seeds from the bottom of the dip, published ones the first time at or above the threshold.
-    """
-    thresholds = sorted({cell.threshold for cell in cells}, reverse=True)
-    published = any(cell.is_published for cell in cells)
-    last = max(cell.cell[1] for cell in cells)
-    side = 9 / len(thresholds)
-    height = 0.35 + 0.62 * side * (1 + published)
-    figure = Figure(figsize=(9, height), layout="constrained")
-    panels = figure.subplots(1 + published, len(thresholds), sharex=True, sharey=True, squeeze=False)
-    for column, threshold in enumerate(thresholds):
-        chosen = {cell.cell: cell for cell in cells if cell.threshold == threshold}
-        _triangle(panels[0, column], {place: _own_text(cell) for place, cell in chosen.items()}, last, f"here, {threshold} %")
-        if published:
-            texts = {place: _published_text(cell) for place, cell in chosen.items() if cell.is_published}
-            _triangle(panels[1, column], texts, last, f"published, {threshold} %")
-    figure.supxlabel("while learning task", fontsize=8, color=MUTED)
-    figure.supylabel("earlier task", fontsize=8, color=MUTED)
-    return figure
+def looks_of(groups: Sequence[RunGroup]) -> dict[str, Look]:
+    """label -> how it is drawn in every figure of an experiment."""
+    return method_looks({group.label: group.method for group in groups})
 
 
-# Parts of figures --------------------------------------------------------------------------------------------------------------
+# Dots --------------------------------------------------------------------------------------------------------------------------
 
 
-def _dot(axes: Axes, place: float, interval: Interval, seeds: Sequence[float], published: tuple[float, float] | None) -> None:
+def _dot(axes: Axes, place: float, look: Look, interval: Interval, seeds: Sequence[float], published: tuple[float, float] | None) -> None:
     if published:
         value, error = published
-        axes.errorbar(100 * value, place + 0.2, xerr=100 * error, color=WARM, marker="D", markersize=4.5, markerfacecolor=PAPER, linewidth=1)
+        axes.plot([100 * (value - error), 100 * (value + error)], [place + 0.2] * 2, "|-", color=WARM, markersize=5, linewidth=1)
+        axes.plot(100 * value, place + 0.2, "D", color=WARM, markersize=4.5, markerfacecolor=PAPER)
     if np.isnan(interval.mean):
         axes.text(0.5, place, "not defined", transform=axes.get_yaxis_transform(), ha="center", va="center", color=MUTED, fontsize=8)
         return
-    colour, _ = line_look(int(place))
     if len(seeds) > 1:
-        axes.plot([100 * seed for seed in seeds], [place - 0.24] * len(seeds), "|", color=colour, markersize=5, alpha=0.8)
-    line, filling = _OF_ONE_SEED if len(seeds) == 1 else ("-", colour)
+        axes.plot([100 * seed for seed in seeds], [place - 0.28] * len(seeds), "|", color=look.colour, markersize=4, alpha=0.8)
+    filling = PAPER if len(seeds) == 1 else look.colour
     if not np.isnan(interval.low):
-        axes.plot([100 * interval.low, 100 * interval.high], [place - 0.04] * 2, line, color=colour, linewidth=1.8, solid_capstyle="butt")
-    axes.plot(100 * interval.mean, place - 0.04, "o", color=colour, markerfacecolor=filling, markersize=6, zorder=4)
+        bounds = [100 * interval.low, 100 * interval.high]
+        axes.plot(bounds, [place - 0.04] * 2, "|-", color=look.colour, markersize=8, markeredgewidth=1.2, linewidth=1.2, clip_on=False)
+    axes.plot(100 * interval.mean, place - 0.04, look.marker, color=look.colour, markerfacecolor=filling, markersize=6, zorder=4)
+
+
+def _cut(interval: Interval, signed: bool = False) -> Interval:
+    """With bounds that a rate, or a difference of rates, can have."""
+    if np.isnan(interval.low):
+        return interval
+    low, high = possible(interval, signed)
+    return interval._replace(low=low, high=high)
 
 
 def _dot_legend(figure: Figure, axes: Axes, rows: Sequence[MethodRow]) -> None:
     entries, counts = [], [len(row.seeds) for row in rows]
+    own: dict[str, Any] = {"color": MUTED, "markersize": 6, "linewidth": 1.2}
     if max(counts) > 1:
-        entries.append((axes.plot([], [], "o-", color=MUTED, markersize=6, linewidth=1.8)[0], "mean over seeds, 95 % interval"))
-        entries.append((axes.plot([], [], "|", color=MUTED, markersize=5)[0], "a seed"))
+        entries.append((axes.plot([], [], "o-", **own)[0], "mean over seeds, 95 % interval"))
+        entries.append((axes.plot([], [], "|", color=MUTED, markersize=4)[0], "a seed"))
     if min(counts) == 1:
-        line, filling = _OF_ONE_SEED
-        only = axes.plot([], [], f"o{line}", color=MUTED, markerfacecolor=filling, markersize=6, linewidth=1.8)[0]
-        entries.append((only, "only one seed, interval of its episodes"))
+        entries.append((axes.plot([], [], "o-", markerfacecolor=PAPER, **own)[0], "only one seed, interval of its episodes"))
     if any(row.published for row in rows):
         entries.append((axes.plot([], [], "D-", color=WARM, markersize=4.5, markerfacecolor=PAPER, linewidth=1)[0], "published ± s.e."))
     figure.legend(*zip(*entries, strict=True), loc="outside lower left", ncols=4)
 
 
-def _own_text(cell: RecoveryCell) -> tuple[str, float | None]:
-    """What a cell says, and the updates that colour it: None = never, NaN = no dip in most seeds."""
-    if 2 * cell.steady_seeds > cell.seeds:
-        return "·", np.nan
-    return _wait_text(cell.after_dip.median), cell.after_dip.median
+# Lines -------------------------------------------------------------------------------------------------------------------------
 
 
-def _published_text(cell: RecoveryCell) -> tuple[str, float | None]:
-    return _wait_text(cell.published), np.nan if cell.published == 2 else cell.published
+@dataclass(frozen=True)
+class _Line:
+    """Percent per stage from the first on, and a band around them; the label holds its line breaks."""
+
+    label: str
+    look: Look
+    values: np.ndarray
+    band: tuple[np.ndarray, np.ndarray] | None = None
 
 
-def _wait_text(updates: float | None) -> str:
-    if updates is None:
-        return "never"
-    return f"{updates:.0f}" if updates < 1000 else f"{updates / 1000:.3g}k"
+def _over_stages(lines: Sequence[_Line], xlabel: str, title: str) -> Figure:
+    """All lines from 0 to 100 %, and beside them the upper end enlarged where several end there; a line is named where it ends."""
+    high = [line for line in lines if line.values[-1] >= HIGH]
+    lowest = 5 * int(min((np.nanmin(line.values) for line in high), default=0) // 5)
+    enlarged = len(high) > 1 and lowest >= LOWEST_ENLARGED
+    names = sum(1 + line.label.count("\n") for line in lines)
+    figure = Figure(figsize=(9, max(3.4, 0.8 + 0.19 * names)), layout="constrained")
+    panels, inches = list(figure.subplots(1, 1 + enlarged, squeeze=False)[0]), figure.get_figheight() - 0.8
+    for axes, low in zip(panels, (0, lowest), strict=False):
+        for line in lines:
+            _draw(axes, line)
+        axes.set(ylim=(low - (100 - low) / 40, 100 + (100 - low) / 40), xlabel=xlabel)
+        axes.set_xticks(range(1, max(len(line.values) for line in lines) + 1))
+        axes.yaxis.set_major_locator(MaxNLocator(6, integer=True))
+    panels[0].set_title(title)
+    _end_labels(panels[0], [line for line in lines if not enlarged or line not in high], inches)
+    if enlarged:
+        panels[1].set_title(f"The same from {lowest} % on")
+        _end_labels(panels[1], high, inches)
+    return figure
 
 
-def _triangle(axes: Axes, texts: Mapping[Cell, tuple[str, float | None]], last: int, title: str) -> None:
-    norm = LogNorm(2, LONGEST_WAIT)
-    for (old, new), (text, updates) in texts.items():
-        colour = WARM if updates is None else STEADY if np.isnan(updates) else WAIT(norm(updates))
-        dark = updates is None or (not np.isnan(updates) and norm(updates) > 0.45)
-        _filled(axes, new, old, colour, text, dark, fontsize=5 if len(text) > 4 else 6)
-    axes.set(xlim=(1.4, last + 0.6), ylim=(last - 0.4, 0.4))
-    axes.set_title(title, fontsize=8)
-    axes.set_xticks(range(2, last + 1))
-    axes.set_yticks(range(1, last))
-    axes.tick_params(labelsize=7)
-    axes.grid(visible=False)
-    axes.spines[:].set_visible(False)
+def _draw(axes: Axes, line: _Line) -> None:
+    stages = np.arange(1, len(line.values) + 1)
+    if line.band is not None:
+        axes.fill_between(stages, *line.band, color=line.look.colour, alpha=0.14, linewidth=0)
+    axes.plot(stages, line.values, line.look.line, color=line.look.colour, marker=line.look.marker, markersize=4, linewidth=1.5, zorder=3)
 
 
-def _filled(axes: Axes, column: float, row: float, colour: Any, text: str, dark: bool, fontsize: float = 9.5) -> None:
+def _end_labels(axes: Axes, lines: Sequence[_Line], inches: float) -> None:
+    """Names to the right of axes of this height, in the order in which the lines end, each with its marker and a thin line to its end."""
+    low, high = axes.get_ylim()
+    line_height = 0.16 / inches
+    ordered = sorted(lines, key=lambda line: -line.values[-1])
+    heights = [line_height * (1 + line.label.count("\n")) for line in ordered]
+    places = _apart([(line.values[-1] - low) / (high - low) for line in ordered], heights)
+    for line, place in zip(ordered, places, strict=True):
+        end, colour = (len(line.values), line.values[-1]), line.look.colour
+        thin: dict[str, Any] = {"arrowstyle": "-", "color": colour, "linewidth": 0.7, "shrinkA": 0, "shrinkB": 0}
+        axes.annotate("", end, (1.06, place), textcoords="axes fraction", arrowprops=thin, annotation_clip=False)
+        axes.plot(1.06, place, line.look.marker, color=colour, markersize=4.5, transform=axes.transAxes, clip_on=False)
+        axes.annotate(line.label, (1.06, place), (6, 0), xycoords="axes fraction", textcoords="offset points", va="center", fontsize=8)
+
+
+def _apart(wanted: Sequence[float], heights: Sequence[float]) -> list[float]:
+    """Middles in [0, 1] for labels of these heights, as near to `wanted`, which falls, as lets none touch another.
+
+    Those that would touch stand in a block: 0.9, 0.5, 0.5 of height 0.1 come to stand at 0.9, 0.55, 0.45.
+    """
+    blocks: list[tuple[float, list[int]]] = []
+    for number in range(len(wanted)):
+        middle, members = _middle_of([number], wanted, heights), [number]
+        while blocks and blocks[-1][0] - middle < sum(heights[k] for k in blocks[-1][1] + members) / 2 - 1e-9:
+            members = blocks.pop()[1] + members
+            middle = _middle_of(members, wanted, heights)
+        blocks.append((middle, members))
+    places = []
+    for middle, members in blocks:
+        top = middle + sum(heights[k] for k in members) / 2
+        places += [top - sum(heights[k] for k in members[:rank]) - heights[number] / 2 for rank, number in enumerate(members)]
+    return places
+
+
+def _middle_of(members: Sequence[int], wanted: Sequence[float], heights: Sequence[float]) -> float:
+    """Where a block of labels stands so that its labels are off by nothing in the mean, but for what would leave the axes."""
+    whole = sum(heights[k] for k in members)
+    offsets = [whole / 2 - sum(heights[k] for k in members[:rank]) - heights[number] / 2 for rank, number in enumerate(members)]
+    middle = sum(wanted[number] - offset for number, offset in zip(members, offsets, strict=True)) / len(members)
+    return min(max(middle, whole / 2), 1 - whole / 2)
+
+
+# Tables ------------------------------------------------------------------------------------------------------------------------
+
+
+def _filled(axes: Axes, column: float, row: float, colour: Any, text: str, dark: bool) -> None:
     axes.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, facecolor=colour, edgecolor=PAPER, linewidth=1.2))
-    axes.text(column, row, text, ha="center", va="center", color=PAPER if dark else INK, fontsize=fontsize)
+    axes.text(column, row, text, ha="center", va="center", color=PAPER if dark else INK, fontsize=9.5)
 
 
 def _bare(axes: Axes) -> None:

@@ -12,7 +12,8 @@
     cost.csv                 minutes, bytes and FLOPs per method
     table1.tex  recovery.tex table1 and recovery_summary for LaTeX
     tables.md                the tables for a README, an issue or a page of documentation
-    methods.png  stages.png  tasks.png  plasticity.png  recovery-N.png, each also as .svg
+    methods.png  stages.png  tasks.png  plasticity.png
+    recovery-METHOD.png      all cells of a method; every figure also as .svg
 
 Rates, shares and differences are in [-1, 1]; bounds over seeds are Student's, which may lie outside; updates and bytes are counts.
 An empty entry was not measured, does not exist or, for a number of updates whose `..._never` or `size` is above zero, was not reached.
@@ -42,7 +43,7 @@ from reconverge.eval.run_results import read_run
 from reconverge.eval.survival import MedianUpdates
 
 Entries = Mapping[str, Any]
-OURS = re.compile(r"recovery-\d+\.(png|svg)|learning\.csv")
+OURS = re.compile(r"recovery-.+\.(png|svg)|learning\.csv")
 """Names of files that depend on what an experiment holds."""
 
 

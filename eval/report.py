@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import io
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -31,6 +32,7 @@ from reconverge.eval.learning_curve import area_under, learning_curves
 from reconverge.eval.plain_picture import read_picture
 from reconverge.eval.plasticity import change
 from reconverge.eval.published_results import published_recovery, published_success, same_tasks_in_order
+from reconverge.eval.recovery_plots import recovery_triangles
 from reconverge.eval.run_groups import flat_settings
 from reconverge.eval.run_results import Recovery, RunResults, read_run
 from reconverge.eval.task_failures import failure_sentences
@@ -41,6 +43,8 @@ PUBLISHED_METHODS = ("trust-region", "replay")
 VIDEO_LIMIT_BYTES = 24_000_000
 SINGLE_RUNS = 6
 """A page about more runs than this leaves out what is said about each of them alone."""
+LONGEST_LABEL = 100
+"""Letters of a group's label in the name of a file."""
 SHOWN_PHASES = 6
 """Phases of the cost with a column of their own on the page about several runs; the others are added up."""
 LOW_SPLIT_HALF_COSINE = 0.3
@@ -139,11 +143,12 @@ def _experiment(runs: Sequence[RunResults], reference: str | None) -> dict[str, 
     measured = any(run.stages_done for run in runs)
     phases = _shown_phases(experiment.costs)
     figures = {name: _inline(figure) for name, figure in experiment_figures(experiment).items()} if measured else {}
+    names = recovery_names([group.label for group in experiment.groups])
     return {
         "tables": experiment,
         "figures": figures,
         "recovery": _by_label(experiment, experiment.recovery),
-        "cells": [(*found, figures.get(f"recovery-{number}")) for number, found in enumerate(_by_label(experiment, experiment.cells), start=1)],
+        "cells": [(label, rows, figures.get(names[label])) for label, rows in _by_label(experiment, experiment.cells)],
         "wins": _by_label(experiment, experiment.wins),
         "phases": phases,
         "single": any(group.method == "single" for group in experiment.groups),
@@ -159,18 +164,30 @@ def _experiment(runs: Sequence[RunResults], reference: str | None) -> dict[str, 
 
 
 def experiment_figures(experiment: Experiment) -> dict[str, Figure]:
-    """The figures of an experiment by name; `recovery-1`, `recovery-2`, ... belong to the groups in their order."""
+    """The figures of an experiment by the name of their files."""
     figures = {
         "methods": experiment_plots.method_dots(experiment),
         "stages": experiment_plots.average_over_stages(experiment.groups),
-        "tasks": experiment_plots.final_success(experiment.groups),
+        "tasks": experiment_plots.final_success(experiment),
     }
     if experiment.plasticity:
-        figures["plasticity"] = experiment_plots.plasticity(experiment.plasticity, [group.label for group in experiment.groups])
-    for number, (_, cells) in enumerate(_by_label(experiment, experiment.cells), start=1):
-        if cells:
-            figures[f"recovery-{number}"] = experiment_plots.recovery_triangles(cells)
+        figures["plasticity"] = experiment_plots.plasticity(experiment.plasticity, experiment.groups)
+    names = recovery_names([group.label for group in experiment.groups])
+    figures |= {names[label]: recovery_triangles(cells) for label, cells in _by_label(experiment, experiment.cells) if cells}
     return figures
+
+
+def recovery_names(labels: Sequence[str]) -> dict[str, str]:
+    """label of a group -> name of its figure of recovery, which every file system takes.
+
+    >>> recovery_names(["ewc", "ewc, train.trust_region.fisher=diagonal"])
+    {'ewc': 'recovery-ewc', 'ewc, train.trust_region.fisher=diagonal': 'recovery-ewc-train.trust_region.fisher-diagonal'}
+    """
+    names: dict[str, str] = {}
+    for label in labels:
+        plain = "recovery-" + re.sub(r"[^A-Za-z0-9._]+", "-", label).strip("-.")[:LONGEST_LABEL]
+        names[label] = plain if plain not in names.values() else f"{plain}-{len(names) + 1}"
+    return names
 
 
 def _by_label(experiment: Experiment, rows: Sequence[Any]) -> list[tuple[str, list[Any]]]:

@@ -11,7 +11,12 @@ from reconverge.eval.survival import MedianUpdates
 
 def percent(rate: float | None) -> str:
     """A rate in [0, 1] as percent with one decimal; a dash when it was not measured."""
-    return "–" if rate is None or math.isnan(rate) else f"{100 * rate:.1f}\N{NARROW NO-BREAK SPACE}%"
+    return "–" if rate is None or math.isnan(rate) else f"{in_percent(rate)}\N{NARROW NO-BREAK SPACE}%"
+
+
+def in_percent(rate: float) -> str:
+    """The same without its unit, for columns that say it."""
+    return f"{100 * rate:.1f}"
 
 
 def points(difference: float | None) -> str:

@@ -14,7 +14,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
-from reconverge.eval.plots import MUTED, STYLE, WARM, line_look
+from reconverge.eval.method_looks import Look, method_looks
+from reconverge.eval.plots import MUTED, STYLE, WARM
 
 Shown = Mapping[tuple[int, int], Tensor]
 GAP = 1  # pixels between images of a tile
@@ -50,9 +51,10 @@ def forgetting_curves(
     real = {name: each.distance for name, each in zip(classes.names, judge.of_real, strict=True)}
     panels = {"all classes learned so far": set(classes.names), f"classes of the first stage: {', '.join(sorted(first))}": first}
     for axes, (title, names) in zip(figure.subplots(1, 2, sharey=True), panels.items(), strict=True):
+        looks = method_looks({method: method for method, _ in rows})
         for number, method in enumerate(dict.fromkeys(method for method, _ in rows)):
             seeds = [_means(each, names) for (of, _), each in rows.items() if of == method]
-            _curve(axes, seeds, method, number)
+            _curve(axes, seeds, method, number, looks[method])
         axes.axhline(np.mean([real[name] for name in names]), color=MUTED, linewidth=0.8, dashes=(4, 3), label="real images")
         axes.set(title=title, xlabel="stage", xticks=range(1, len(stages) + 1))
     figure.axes[0].set(ylabel="Frechet distance (lower is better)", ylim=(0, None))
@@ -65,12 +67,11 @@ def _means(rows: Sequence[Mapping[str, Any]], names: set[str]) -> dict[int, floa
     return {stage: float(np.mean([row["distance"] for row in rows if row["stage"] == stage and row["class"] in names])) for stage in stages}
 
 
-def _curve(axes: Axes, seeds: Sequence[Mapping[int, float]], label: str, number: int) -> None:
+def _curve(axes: Axes, seeds: Sequence[Mapping[int, float]], label: str, number: int, look: Look) -> None:
     stages = np.array(list(seeds[0])) + 0.05 * number  # side by side, where methods agree
-    colour, marker = line_look(number)
     for seed in seeds if len(seeds) > 1 else ():
-        axes.plot(stages, list(seed.values()), color=colour, linewidth=0.6, alpha=0.5)
-    axes.plot(stages, np.mean([list(seed.values()) for seed in seeds], axis=0), color=colour, marker=marker, markersize=4, label=label)
+        axes.plot(stages, list(seed.values()), color=look.colour, linewidth=0.6, alpha=0.5)
+    axes.plot(stages, np.mean([list(seed.values()) for seed in seeds], axis=0), color=look.colour, marker=look.marker, markersize=4, label=label)
 
 
 def _tile(images: Tensor, channels: int) -> np.ndarray:

@@ -639,11 +639,14 @@ def test_tables_and_figures_are_files(tmp_path: Path) -> None:
     write_tables(folders, tmp_path / "tables")
     names = {path.name for path in (tmp_path / "tables").iterdir()}
     tables = {f"{name}.csv" for name in ("table1", "tasks", "stages", "paired", "plasticity", "recovery_summary", "recovery_cells", "wins", "cost")}
-    figures = {f"{name}.{kind}" for name in ("methods", "stages", "tasks", "plasticity", "recovery-1", "recovery-2") for kind in ("png", "svg")}
+    recovery = ("recovery-replay", "recovery-trust-region")
+    figures = {f"{name}.{kind}" for name in ("methods", "stages", "tasks", "plasticity", *recovery) for kind in ("png", "svg")}
     assert names == tables | figures | {"table1.tex", "recovery.tex", "tables.md"}
     (tmp_path / "tables" / "recovery-notes.txt").write_text("mine")
+    (tmp_path / "tables" / "recovery-1.png").write_bytes(b"of an earlier version")
     write_tables(folders[:2], tmp_path / "tables")  # of one method: what the other one had is gone, what is not ours stays
-    assert {path.name for path in (tmp_path / "tables").iterdir()} == names - {"recovery-2.png", "recovery-2.svg"} | {"recovery-notes.txt"}
+    gone = {"recovery-trust-region.png", "recovery-trust-region.svg"}
+    assert {path.name for path in (tmp_path / "tables").iterdir()} == names - gone | {"recovery-notes.txt"}
     write_tables(folders, tmp_path / "tables")
     first = rows_of(tmp_path / "tables" / "table1.csv")
     assert [row["method"] for row in first] == ["replay", "trust-region"]
