@@ -94,11 +94,15 @@ def success_matrix(run: RunResults) -> Figure:
 
     A cell whose task failed in its simulator is hatched and says so. `joint` has one row for its one stage, and no own-task cells.
     """
+    figure = Figure(figsize=(1.5 + 0.82 * len(run.tasks), 0.9 + 0.46 * matrix_rows(run)), layout="constrained")
+    draw_matrix(figure.add_subplot(), run)
+    return figure
+
+
+def draw_matrix(axes: Axes, run: RunResults) -> None:
+    """`success_matrix` into axes of a figure."""
     ceilings = {ceiling.task: ceiling for ceiling in run.ceilings}
-    stages = _matrix_stages(run)
-    rows = len(stages) + bool(ceilings)
-    figure = Figure(figsize=(1.5 + 0.82 * len(run.tasks), 0.9 + 0.46 * rows), layout="constrained")
-    axes = figure.add_subplot()
+    stages, rows = _matrix_stages(run), matrix_rows(run)
     for column, task in enumerate(run.tasks):
         for row, stage in enumerate(stages):
             if cell := run.cell_at.get((stage, task)):
@@ -111,7 +115,11 @@ def success_matrix(run: RunResults) -> Figure:
             ceiling = ceilings[task]
             _heat_cell(axes, column, rows - 0.85, ceiling.rate, (ceiling.wilson_low, ceiling.wilson_high))
     _matrix_axes(axes, run, with_ceiling=bool(ceilings))
-    return figure
+
+
+def matrix_rows(run: RunResults) -> int:
+    """Rows of its success matrix, the expert's among them."""
+    return len(_matrix_stages(run)) + bool(run.ceilings)
 
 
 @mpl.rc_context(STYLE)

@@ -15,6 +15,7 @@ is built once. Short clips freeze on their last frame. Frames travel through fil
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
@@ -36,6 +37,7 @@ from reconverge.envs.task import Task
 from reconverge.envs.task_files import task_file, task_of_file
 from reconverge.envs.tasks import TaskEnv, find_task, make_env
 from reconverge.eval.config import VideoConfig
+from reconverge.eval.plain_picture import read_picture
 from reconverge.eval.run_results import read_run
 
 BACKGROUND, CELL_DARK, TEXT, TEXT_DIM = (18, 22, 27), (27, 33, 40), (232, 237, 241), (139, 151, 163)
@@ -259,6 +261,25 @@ def write_grid(clips: Sequence[Clip], curriculum: Sequence[str], folder: Path, c
     return folder / "grid.mp4", folder / "grid.png"
 
 
+def read_grid(folder: Path, curriculum: Sequence[str]) -> dict[tuple[int, str], Image.Image]:
+    """(stage, task) -> its last frame, in its border, cut out of grid.png in a run's folder of videos; empty where nothing was rendered.
+
+    Raises DamagedFile for a picture that cannot be read, or that is not the grid of the videos beside it.
+    """
+    poster = folder / "grid.png"
+    if not poster.exists():
+        return {}
+    picture = read_picture(poster)
+    shown = {match for path in folder.glob("stage-*.mp4") if (match := _cell_of(path)) is not None}
+    stages, tasks = sorted({stage for stage, _ in shown}), _rows([task for _, task in sorted(shown)], curriculum)
+    pitch = (picture.width - MARGIN) // max(1, len(stages)), (picture.height - HEADER) // max(1, len(tasks))
+    size = pitch[0] - 2 * BORDER - GAP, pitch[1] - 2 * BORDER - CAPTION - GAP
+    if min(size) < 1 or _grid_size(len(stages), len(tasks), size) != picture.size:
+        raise DamagedFile(f"{poster} is not the grid of the videos beside it; render the run again")
+    corners = {cell: _corner((stages.index(cell[0]), tasks.index(cell[1])), size) for cell in shown}
+    return {cell: picture.crop((x, y, x + pitch[0] - GAP, y + pitch[1] - GAP)) for cell, (x, y) in corners.items()}
+
+
 @dataclass(frozen=True)
 class _Grid:
     """The layout of the grid: a background with labels and dark cells, and the corner of each clip's cell in it."""
@@ -271,8 +292,7 @@ class _Grid:
     @classmethod
     def of(cls, clips: Sequence[Clip], curriculum: Sequence[str], config: VideoConfig) -> _Grid:
         stages = sorted({clip.stage for clip in clips})
-        tasks = list(dict.fromkeys([*curriculum, *(clip.task for clip in clips)]))
-        tasks = [task for task in tasks if any(clip.task == task for clip in clips)]
+        tasks = _rows([clip.task for clip in clips], curriculum)
         size = _cell_size(config.size, len(stages), len(tasks))
         corners = tuple(_corner((stages.index(clip.stage), tasks.index(clip.task)), size) for clip in clips)
         return cls(_empty_grid([_stage_label(stage, curriculum) for stage in stages], tasks, size), tuple(clips), corners, size)
@@ -283,6 +303,11 @@ class _Grid:
         for clip, corner in zip(self.clips, self.corners, strict=True):
             picture.paste(_grid_cell(clip, index, self.size), corner)
         return picture
+
+
+def _rows(shown: Sequence[str], curriculum: Sequence[str]) -> list[str]:
+    """The tasks that are shown, in the order of the curriculum."""
+    return [task for task in dict.fromkeys([*curriculum, *shown]) if task in shown]
 
 
 def _grid_cell(clip: Clip, index: int, size: tuple[int, int]) -> Image.Image:
@@ -306,7 +331,7 @@ def _cell_picture(frame: np.ndarray, border: tuple[int, int, int], caption: str)
 def _empty_grid(columns: Sequence[str], tasks: Sequence[str], size: tuple[int, int]) -> Image.Image:
     """Background, row and column labels, and a dark pane in every cell."""
     pitch = _pitch(size)
-    picture = Image.new("RGB", (_even(MARGIN + len(columns) * pitch[0]), _even(HEADER + len(tasks) * pitch[1])), BACKGROUND)
+    picture = Image.new("RGB", _grid_size(len(columns), len(tasks), size), BACKGROUND)
     pen = ImageDraw.Draw(picture)
     for column, label in enumerate(columns):
         pen.text((MARGIN + column * pitch[0] + (pitch[0] - GAP) // 2, HEADER // 2), label, font=_font(12), fill=TEXT_DIM, anchor="mm")
@@ -329,6 +354,12 @@ def _cell_size(wanted: tuple[int, int], columns: int, rows: int) -> tuple[int, i
 
 def _pitch(size: tuple[int, int]) -> tuple[int, int]:
     return size[0] + 2 * BORDER + GAP, size[1] + 2 * BORDER + CAPTION + GAP
+
+
+def _grid_size(columns: int, rows: int, size: tuple[int, int]) -> tuple[int, int]:
+    """Width and height of a grid whose frames have this size."""
+    pitch = _pitch(size)
+    return _even(MARGIN + columns * pitch[0]), _even(HEADER + rows * pitch[1])
 
 
 def _corner(place: tuple[int, int], size: tuple[int, int]) -> tuple[int, int]:
@@ -387,6 +418,15 @@ def _checked(rollout: Rollout) -> Rollout:
 
 def _cell_name(stage: int, task: str) -> str:
     return f"stage-{stage:02d}-{task_file(task)}.mp4"
+
+
+def _cell_of(video: Path) -> tuple[int, str] | None:
+    """The stage and task of a cell's video, by its name; None for a name that is no cell's, or of which the task was cut."""
+    found = re.fullmatch(r"stage-(\d{2,9})-(.+)", video.stem, re.ASCII)
+    try:
+        return (int(found[1]), task_of_file(found[2])) if found else None
+    except DamagedFile:
+        return None
 
 
 def _stage_label(stage: int, curriculum: Sequence[str]) -> str:
