@@ -58,12 +58,18 @@ class RunGroup:
 
 
 def group_runs(runs: Sequence[RunResults]) -> list[RunGroup]:
-    """The groups in order of first appearance. A second run with the settings and seed of another counts once: the first is taken."""
+    """The groups, methods in order of first appearance, each beginning with the group that bears its name alone.
+
+    A second run with the settings and seed of another counts once: the first is taken.
+    """
     found: dict[str, list[RunResults]] = {}
     for run in runs:
         found.setdefault(json.dumps([run.method, settings_of(run)], sort_keys=True, default=str), []).append(run)
     members = [sorted({run.seed: run for run in reversed(group)}.values(), key=lambda run: run.seed) for group in found.values()]
-    return [RunGroup(label, group[0].method, tuple(group)) for label, group in zip(_labels([group[0] for group in members]), members, strict=True)]
+    labels = _labels([group[0] for group in members])
+    groups = [RunGroup(label, group[0].method, tuple(group)) for label, group in zip(labels, members, strict=True)]
+    methods = [group.method for group in groups]
+    return sorted(groups, key=lambda group: (methods.index(group.method), group.label != group.method))
 
 
 def settings_of(run: RunResults) -> dict[str, Any]:

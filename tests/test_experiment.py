@@ -165,6 +165,12 @@ def test_how_often_one_saves_and_logs_does_not_divide(tmp_path: Path) -> None:
     assert [group.seeds for group in group_runs([read_run(first), read_run(second)])] == [(0, 1)]
 
 
+def test_a_method_begins_with_the_group_that_bears_its_name_alone(tmp_path: Path) -> None:
+    stored = with_settings(write_run(tmp_path / "a", method="replay"), replay={"source": "stored"})
+    folders = [stored, write_run(tmp_path / "b", method="finetune"), write_run(tmp_path / "c", method="replay")]
+    assert [group.label for group in group_runs([read_run(folder) for folder in folders])] == ["replay", "replay, replay.source=stored", "finetune"]
+
+
 def test_a_setting_that_the_method_does_not_read_does_not_divide(tmp_path: Path) -> None:
     first = write_run(tmp_path / "a", method="finetune", seed=0)
     second = with_settings(write_run(tmp_path / "b", method="finetune", seed=1), replay={"source": "stored"})

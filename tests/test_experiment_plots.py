@@ -98,7 +98,7 @@ def test_recovery_compares_equal_counts_and_says_for_how_long_one_looked(tmp_pat
     titles = [axes.get_title("left") for axes in figure.axes if axes.get_title("left")]
     assert titles == [
         f"{count} at {threshold} %, within {last} updates"
-        for count, last in (("here, first time", 400), ("published, first time", "50,000"), ("here, after the dip", 400))
+        for count, last in (("here, first time", 500), ("published, first time", "50,000"), ("here, after the dip", 500))
         for threshold in (99, 90, 80)
     ]
     assert figure.get_suptitle().startswith("replay: updates until an earlier task is back, median over 2 seeds")

@@ -240,7 +240,7 @@ def test_without_the_package_the_line_that_installs_it_is_said(write, package: s
         raise ImportError(name)
 
     monkeypatch.setattr(importlib, "import_module", absent)
-    with pytest.raises(ConfigError, match="pip install 'reconverge"):
+    with pytest.raises(ConfigError, match="pip install -e '"):
         write(found, tmp_path / "set")
     assert list(tmp_path.iterdir()) == []
 

@@ -92,5 +92,5 @@ def test_tables_and_page_have_it(tmp_path: Path) -> None:
     assert "| replay | 1, over episodes | 85.0" in written and "| 1 | −11.7 |" in written and "| 0 | – |" in written
     assert (tmp_path / "tables" / "plasticity.png").read_bytes().startswith(b"\x89PNG")
     page = write_report(folders, tmp_path / "page.html").read_text()
-    assert "Learning new tasks" in page and "Dashed: single" in page and "−25.0" in page and ">nan" not in page
+    assert "Learning new tasks" in page and "Single learns every task from scratch." in page and "−25.0" in page and ">nan" not in page
     assert summarise([read_run(folder) for folder in folders]).plasticity[0].label == "replay"
