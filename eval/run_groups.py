@@ -140,7 +140,7 @@ def _usual_settings(alike: Sequence[RunResults]) -> dict[str, Any]:
     """What needs no name in the labels of one method: the settings of the run from which all others differ in one setting each; of several,
     as where there are two, of the one below whose folder the others lie, as in a sweep. Where that does not tell, the defaults."""
     settings = [settings_of(run) for run in alike]
-    changes = [[sum(own[key] != other.get(key) for key in own) for other in settings] for own in settings]
+    changes = [[sum(own.get(key) != other.get(key) for key in {**own, **other}) for other in settings] for own in settings]
     bases = [number for number, counts in enumerate(changes) if max(counts) <= 1]
     if len(bases) > 1:
         bases = [number for number in bases if all(run.folder.is_relative_to(alike[number].folder.parent) for run in alike)]
