@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from matplotlib.colors import to_hex, to_rgb
 
-from reconverge.eval.plots import INK, MARKERS, MUTED, PAPER
+from reconverge.eval.plots import INK, MARKERS, MUTED, PAPER, line_look
 
 METHODS: dict[str, tuple[str, str]] = {
     "finetune": (MUTED, "v"),
@@ -56,14 +56,9 @@ def method_looks(methods: Mapping[str, str]) -> dict[str, Look]:
     looks, seen = {}, dict.fromkeys(methods.values(), 0)
     for label in sorted(methods, key=lambda label: label != methods[label]):
         method = methods[label]
-        looks[label] = _varied(*_of_others(others.index(method)) if method in others else METHODS[method], seen[method])
+        looks[label] = _varied(*line_look(others.index(method), LEFT) if method in others else METHODS[method], seen[method])
         seen[method] += 1
     return looks
-
-
-def _of_others(number: int) -> tuple[str, str]:
-    around, colour = divmod(number, len(LEFT))
-    return LEFT[colour], MARKERS[(colour + around) % len(MARKERS)]
 
 
 def _varied(colour: str, marker: str, variation: int) -> Look:

@@ -59,10 +59,10 @@ STYLE: Any = {
 }
 
 
-def line_look(index: int) -> tuple[str, str]:
+def line_look(index: int, colours: Sequence[str] = SERIES) -> tuple[str, str]:
     """Colour and marker of the line number `index`, from 0: in every further round of colours other markers, so that a hundred lines differ."""
-    around, colour = divmod(index, len(SERIES))
-    return SERIES[colour], MARKERS[(colour + around) % len(MARKERS)]
+    around, colour = divmod(index, len(colours))
+    return colours[colour], MARKERS[(colour + around) % len(MARKERS)]
 
 
 def svg(figure: Figure) -> str:

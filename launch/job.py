@@ -197,7 +197,7 @@ def _recorded(run: RunFolder) -> tuple[dict[str, str], str | None]:
 
 def flags_of(stored: Mapping[str, Any], job: Job) -> str:
     """The flags that make a job the run whose content is stored, such as `--evaluation.episodes 100`; empty where flags alone do not."""
-    keys = [key for key in {**stored, **job.content} if stored.get(key) != job.content.get(key)]
+    keys = _unlike(stored, job.content)
     settings = [key for key in keys if key in flat(job.config)]
     others = [key for key in keys if key not in settings]
     budgets = {"train.updates", "demonstrations.episodes"} & set(settings)  # which the stages repeat
@@ -208,6 +208,11 @@ def flags_of(stored: Mapping[str, Any], job: Job) -> str:
 
 def differing(stored: Mapping[str, Any], wanted: Mapping[str, Any], limit: int = 3) -> str:
     """The first few keys in which two contents differ, in words; empty where they are the same."""
-    keys = [key for key in {**stored, **wanted} if stored.get(key) != wanted.get(key)]
+    keys = _unlike(stored, wanted)
     shown = "; ".join(str(Difference(key, stored.get(key), wanted.get(key))) for key in keys[:limit])
     return shown if len(keys) <= limit else f"{shown}; and {len(keys) - limit} more"
+
+
+def _unlike(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
+    """The keys in which two contents differ, or that one of them alone has."""
+    return [key for key in {**stored, **wanted} if stored.get(key) != wanted.get(key)]
