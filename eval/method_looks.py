@@ -1,8 +1,8 @@
 """How a method is drawn: always in its own colour and with its own marker, whatever else is in the figure.
 
     replay                       blue, a disc, a solid line
-    replay, train.lr=0.001       a darker blue, a disc, a dashed line            a variation of it
-    replay, train.lr=0.003       a lighter blue, a disc, a dash-dotted line      another one
+    replay, batch_size=64        a darker blue, a disc, a dashed line            a variation of it
+    replay, batch_size=512       a lighter blue, a disc, a dash-dotted line      another one
     somebodys-method             of the colours that no method of this package has
 
 The colours are of Okabe & Ito (2008) and of Paul Tol's schemes: those of the methods that are mostly compared stay apart for colour-blind

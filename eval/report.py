@@ -180,8 +180,8 @@ def experiment_figures(experiment: Experiment) -> dict[str, Figure]:
 def recovery_names(labels: Sequence[str]) -> dict[str, str]:
     """label of a group -> name of its figure of recovery, which every file system takes.
 
-    >>> recovery_names(["ewc", "ewc, train.trust_region.fisher=diagonal"])
-    {'ewc': 'recovery-ewc', 'ewc, train.trust_region.fisher=diagonal': 'recovery-ewc-train.trust_region.fisher-diagonal'}
+    >>> recovery_names(["ewc", "ewc, fisher=diagonal"])
+    {'ewc': 'recovery-ewc', 'ewc, fisher=diagonal': 'recovery-ewc-fisher-diagonal'}
     """
     names: dict[str, str] = {}
     for label in labels:

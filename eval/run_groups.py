@@ -2,17 +2,18 @@
 
     replay/seed-0     replay.source generator     ->  replay                         seeds 0, 1
     replay/seed-1     replay.source generator
-    oracle/seed-0     replay.source stored        ->  replay, replay.source=stored   seed 0
+    oracle/seed-0     replay.source stored        ->  replay, source=stored          seed 0
 
 Settings that change nothing but perhaps the last digits, or that the method does not read, are ignored. A setting that a run's file lacks has its
 default, as everywhere. A label names what is not as usual, of the settings in which the groups of one method differ: as in the group of which
-the others are variations, where there is one, as after `sweep --ablate`; else as by default.
+the others are variations, where there is one, as after `sweep --ablate`; else as by default. A setting goes by the end of its dotted name, as far
+as no other that its method reads ends so.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -130,7 +131,7 @@ def _labels(firsts: Sequence[RunResults]) -> list[str]:
     for run in firsts:
         own, method = settings_of(run), run.method
         changed = [key for key in keys[method] if own.get(key) != usual[method].get(key)]
-        named = [f"{key}={run.curriculum if key == 'curriculum' else worded(own.get(key))}" for key in changed]
+        named = [f"{_shortened(key, own)}={run.curriculum if key == 'curriculum' else worded(own.get(key))}" for key in changed]
         label = ", ".join([method, *named])
         labels.append(label if label not in labels else f"{label} (#{len(labels) + 1})")
     return labels
@@ -145,6 +146,19 @@ def _usual_settings(alike: Sequence[RunResults]) -> dict[str, Any]:
     if len(bases) > 1:
         bases = [number for number in bases if all(run.folder.is_relative_to(alike[number].folder.parent) for run in alike)]
     return settings[bases[0]] if len(bases) == 1 else default_settings()
+
+
+def _shortened(key: str, settings: Iterable[str]) -> str:
+    """The shortest end of a dotted name that no other setting has.
+
+    >>> _shortened("train.updates", ["train.updates", "replay.generator.updates", "replay.source"])
+    'train.updates'
+    >>> _shortened("replay.source", ["train.updates", "replay.generator.updates", "replay.source"])
+    'source'
+    """
+    parts = key.split(".")
+    ends = [".".join(parts[first:]) for first in range(len(parts) - 1, 0, -1)]
+    return next((end for end in ends if not any(other != key and f".{other}".endswith(f".{end}") for other in settings)), key)
 
 
 def _of_stages(values: Sequence[Any]) -> Any:

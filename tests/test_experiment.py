@@ -110,7 +110,7 @@ def test_seeds_are_one_group_and_settings_that_matter_are_named(tmp_path: Path) 
     groups = group_runs([read_run(folder) for folder in folders])
     assert [(group.label, group.seeds) for group in groups] == [
         ("replay", (0, 1)),
-        ("replay, replay.source=stored, replay.generator.width=7", (0,)),
+        ("replay, source=stored, generator.width=7", (0,)),
         ("finetune", (0,)),
     ]
 
@@ -122,7 +122,7 @@ def test_what_an_ablation_changes_is_named_and_not_what_its_base_has(ablated: in
     for change in [{"replay_weight": 1.0}, {"replay_weight": 10.0, "replay_ratio": 2.0}, {"replay_weight": 3.0}][:ablated]:
         folders += [with_settings(write_run(tmp_path / "replay" / str(change) / "seed-0", method="replay"), train=change)]
     found = summarise([read_run(folder) for folder in folders])
-    changed = ["train.replay_weight=1.0", "train.replay_ratio=2.0", "train.replay_weight=3.0"][:ablated]
+    changed = ["replay_weight=1.0", "replay_ratio=2.0", "replay_weight=3.0"][:ablated]
     assert found.reference == "replay" and [row.label for row in found.methods] == ["replay", *(f"replay, {each}" for each in changed)]
     assert [row.reference for row in found.paired] == ["replay"] * ablated
 
@@ -168,7 +168,7 @@ def test_how_often_one_saves_and_logs_does_not_divide(tmp_path: Path) -> None:
 def test_a_method_begins_with_the_group_that_bears_its_name_alone(tmp_path: Path) -> None:
     stored = with_settings(write_run(tmp_path / "a", method="replay"), replay={"source": "stored"})
     folders = [stored, write_run(tmp_path / "b", method="finetune"), write_run(tmp_path / "c", method="replay")]
-    assert [group.label for group in group_runs([read_run(folder) for folder in folders])] == ["replay", "replay, replay.source=stored", "finetune"]
+    assert [group.label for group in group_runs([read_run(folder) for folder in folders])] == ["replay", "replay, source=stored", "finetune"]
 
 
 def test_a_setting_that_the_method_does_not_read_does_not_divide(tmp_path: Path) -> None:
@@ -186,7 +186,7 @@ def test_long_lists_are_not_written_out_but_labels_differ(tmp_path: Path) -> Non
     assert worded([1, 2, 3, 4]) == "[1, 2, 3, 4]" and worded([1, 2, 3, 4, 5]) == "5 entries"
     grids = ([1, 2, 3, 4, 5], [1, 2, 3, 4, 6])
     runs = [read_run(with_settings(write_run(tmp_path / str(number)), recovery={"grid": grid})) for number, grid in enumerate(grids)]
-    label = "trust-region, recovery.grid=5 entries"
+    label = "trust-region, grid=5 entries"
     assert [group.label for group in group_runs(runs)] == [label, f"{label} (#2)"]
 
 

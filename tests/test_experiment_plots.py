@@ -43,7 +43,7 @@ def test_a_method_looks_the_same_whatever_stands_beside_it() -> None:
 
 
 def test_variations_are_shades_of_their_method_and_all_differ() -> None:
-    labels = [*(f"replay, train.batch={number}" for number in range(40)), "replay"]
+    labels = [*(f"replay, batch_size={number}" for number in range(40)), "replay"]
     looks = method_looks({label: "replay" for label in labels})
     assert looks["replay"] == ("#0072b2", "o", "-")  # the method itself, though it comes last
     assert len(set(looks.values())) == len(labels)
@@ -112,6 +112,6 @@ def test_recovery_of_a_method_that_was_not_published_has_the_own_counts_only(tmp
 
 
 def test_figures_of_recovery_are_named_by_method() -> None:
-    names = recovery_names(["ewc", "ewc, train.trust_region.fisher=diagonal", "a b", "a/b", "x" * 300])
-    assert list(names.values())[:4] == ["recovery-ewc", "recovery-ewc-train.trust_region.fisher-diagonal", "recovery-a-b", "recovery-a-b-4"]
+    names = recovery_names(["ewc", "ewc, fisher=diagonal", "a b", "a/b", "x" * 300])
+    assert list(names.values())[:4] == ["recovery-ewc", "recovery-ewc-fisher-diagonal", "recovery-a-b", "recovery-a-b-4"]
     assert len(names["x" * 300]) < 120
