@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from reconverge.eval import metrics, recovery
 from reconverge.eval.intervals import Interval, combined_rates
 from reconverge.eval.run_results import Recovery, RunResults
-from reconverge.eval.survival import median_updates
+from reconverge.eval.survival import MedianUpdates, median_updates
 
 Term = tuple[float, int, str]
 """(weight, stage, task) of a cell in a linear figure."""
@@ -26,19 +26,15 @@ class RecoveryHeadline:
     """Recovery at one threshold over all (old task, transition) pairs of a run whose old task had been learned at all.
 
     Attributes:
-        median: Kaplan-Meier median of updates to recovery after the bottom of the dip; None = more than half never recovered.
-        median_first: the same of the published count, the first time at or above the threshold, dip or not.
-        never: pairs that did not recover after their dip as long as one looked.
-        no_dip: pairs that never fell below the threshold.
+        dipped: the pairs that fell below the threshold, and their Kaplan-Meier median of updates until they were back after the bottom.
+        first: the published count, the first time at or above the threshold, of all pairs; of one without a dip that is the floor of the grid.
         without_curve: pairs beside these that are left out, because their curve is not in the folder.
     """
 
     threshold: int
     pairs: int
-    median: float | None
-    median_first: float | None
-    never: int
-    no_dip: int
+    dipped: MedianUpdates
+    first: MedianUpdates
     without_curve: int
 
 
@@ -100,14 +96,12 @@ def recovery_headline(run: RunResults, threshold: int = 90) -> RecoveryHeadline:
     nearest = measured[0] if measured else threshold
     learned = [row for row in run.recoveries if row.kind == "online" and row.threshold == nearest and row.reference_rate > 0]
     rows = [row for row in learned if has_curve(run, row)]
-    after_dip, ends = [after_dip_of(run, row) for row in rows], [points_of(run, row)[-1] for row in rows]
+    dipped = [row for row in rows if not is_steady(run, row)]
     return RecoveryHeadline(
         threshold=nearest,
         pairs=len(rows),
-        median=median_updates(after_dip, ends).median,
-        median_first=median_updates([row.updates for row in rows], ends).median,
-        never=sum(updates is None for updates in after_dip),
-        no_dip=sum(is_steady(run, row) for row in rows),
+        dipped=median_updates([after_dip_of(run, row) for row in dipped], [points_of(run, row)[-1] for row in dipped]),
+        first=median_updates([row.updates for row in rows], [points_of(run, row)[-1] for row in rows]),
         without_curve=len(learned) - len(rows),
     )
 

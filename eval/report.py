@@ -258,12 +258,13 @@ def _recovery_figure(back: headlines.RecoveryHeadline) -> Headline:
     left_out = f"; {back.without_curve} left out, curve missing" if back.without_curve else ""
     if not back.pairs:
         return Headline("Recovery", "–", f"not measured{left_out}", "Updates until an earlier task is back after the curriculum moved on.")
-    counts = f"{back.never} of {back.pairs} never; {back.no_dip} had no dip{left_out}"
+    dipped = back.dipped
+    counts = f"{dipped.size} of {back.pairs} dipped" + (f", {dipped.never} never back" if dipped.size else "") + left_out
     sentence = (
-        f"Median updates until an earlier task, after the bottom of its dip, is back at {back.threshold} % of its own success. "
-        f"The first time at or above that, as published: {wording.updates(back.median_first)}."
+        f"Median updates until an earlier task that fell below {back.threshold} % of its own success is back there after the bottom of its dip. "
+        f"As published, of all pairs and the first time at or above: {wording.median_of_all(back.first, dipped.size)}."
     )
-    return Headline("Recovery", wording.updates(back.median), counts, sentence)
+    return Headline("Recovery", wording.median(dipped) if dipped.size else "no dip", counts, sentence)
 
 
 def _episode_note(run: RunResults) -> str:

@@ -171,7 +171,10 @@ def _headlines(run: RunResults) -> Plain:
     return {
         "success": _interval(headlines.final_success(run)), "forgetting": _interval(headlines.forgetting(run)),
         "forward": _interval(headlines.forward_transfer(run)),
-        "recovery": {"threshold": recovery.threshold, "pairs": recovery.pairs, "median": recovery.median, "never": recovery.never},
+        "recovery": {
+            "threshold": recovery.threshold, "pairs": recovery.pairs,
+            "dipped": recovery.dipped.size, "median": recovery.dipped.median, "never": recovery.dipped.never,
+        },
     }  # fmt: skip
 
 

@@ -226,7 +226,8 @@ function drawHeadlines(found) {
     tile("Mean success", percent(found.success.mean), range(found.success, percent), "tasks learned so far, last stage"),
     tile("Forgetting, points", points(found.forgetting.mean), range(found.forgetting, points), "just learned minus now"),
     tile("Forward transfer, points", points(found.forward.mean), range(found.forward, points), "before learning, above untrained"),
-    tile(`Recovery to ${back.threshold} %`, back.pairs ? (known(back.median) ? `${count(back.median)} updates` : "never") : "–", back.pairs ? `${back.never} of ${back.pairs} never` : "", "median after a task switch"));
+    tile(`Recovery to ${back.threshold} %`, !back.pairs ? "–" : !back.dipped ? "no dip" : known(back.median) ? `${count(back.median)} updates` : "never",
+      back.pairs ? `${back.dipped} of ${back.pairs} dipped${back.dipped ? `, ${back.never} never back` : ""}` : "", "median of those that dipped after a task switch"));
 }
 
 function matrix(run) {
