@@ -109,8 +109,8 @@ def draw_matrix(axes: Axes, run: RunResults) -> None:
                 _heat_cell(axes, column, row, cell.rate, (cell.wilson_low, cell.wilson_high), learned=stage >= run.own_stage[column])
             elif (stage, task) in run.failed_at:
                 _failed_cell(axes, column, row)
-        if run.method != "joint" and run.own_stage[column] <= run.stages_done:
-            axes.add_patch(_box(column, run.own_stage[column], fill=False, edgecolor=WARM, linewidth=1.8, zorder=3))
+        for stage in (stage for stage in run.stages_of(task) if stage <= run.stages_done):
+            axes.add_patch(_box(column, stage, fill=False, edgecolor=WARM, linewidth=1.8, zorder=3))
         if task in ceilings:
             ceiling = ceilings[task]
             _heat_cell(axes, column, rows - 0.85, ceiling.rate, (ceiling.wilson_low, ceiling.wilson_high))
@@ -124,12 +124,13 @@ def matrix_rows(run: RunResults) -> int:
 
 @mpl.rc_context(STYLE)
 def task_curves(run: RunResults) -> Figure:
-    """One strip per task: success over all updates. Its own stage is shaded; the dashed line is the expert's ceiling."""
+    """One strip per task: success over all updates. Its own stages are shaded; the dashed line is the expert's ceiling."""
     figure = Figure(figsize=(9, 0.5 + 0.72 * len(run.tasks)), layout="constrained")
     grid = figure.subplots(len(run.tasks), 1, sharex=True, squeeze=False)[:, 0]
     ceilings = {ceiling.task: ceiling.rate for ceiling in run.ceilings}
-    for axes, task, own in zip(grid, run.tasks, run.own_stage, strict=True):
-        axes.axvspan(run.stage_starts[own - 1], run.stage_starts[own], color=ACCENT_LIGHT, alpha=0.55, linewidth=0)
+    for axes, task in zip(grid, run.tasks, strict=True):
+        for own in run.stages_of(task):
+            axes.axvspan(run.stage_starts[own - 1], run.stage_starts[own], color=ACCENT_LIGHT, alpha=0.55, linewidth=0)
         if task in ceilings:
             axes.axhline(100 * ceilings[task], color=MUTED, linewidth=0.8, dashes=(4, 3))
         _success_over_updates(axes, run, task)

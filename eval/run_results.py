@@ -192,6 +192,10 @@ class RunResults:
         """(T,) the 1-based stage at which each task was first learned."""
         return tuple(metrics.own_stages(self.stages).values())
 
+    def stages_of(self, task: str) -> list[int]:
+        """The stages that learn a task, be they done or not; none for `joint`, which learns all tasks in one."""
+        return [] if self.method == "joint" else [stage for stage, learned in enumerate(self.stages, start=1) if learned == task]
+
     @cached_property
     def by_stage(self) -> np.ndarray:
         """(K+1, N) the matrix with one column per stage: that of the task that it learned, in the order of the stages."""

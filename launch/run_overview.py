@@ -69,7 +69,7 @@ def page(path: str, run: RunResults, live: Liveness) -> Plain:
         "command": run.command,
         "cells": [_cell(run, stage, task) for stage in range(run.stages_done + 1) for task in run.tasks if (stage, task) in run.cell_at],
         "experts": {ceiling.task: ceiling.rate for ceiling in run.ceilings if ceiling.attempts},
-        "own_stages": dict(zip(run.tasks, run.own_stage, strict=True)),
+        "columns": list(run.tasks),
         "stage_tasks": [short_name(task) for task in run.stages], "stage_starts": list(run.stage_starts),
         "curves": {name: loss_curve(run, key, CURVE_POINTS) for name, key in (("loss", "loss"), ("replay loss", "replay_loss"))},
         "phases": phases(run, live), "failures": failure_sentences(run), "headlines": _headlines(run), **files(run.folder),
@@ -161,7 +161,7 @@ def _task(run: RunResults, task: str, own: int) -> Plain:
 def _cell(run: RunResults, stage: int, task: str) -> Plain:
     cell = run.cell_at[stage, task]
     return {
-        "stage": stage, "task": task, "episodes": cell.episodes, "successes": cell.successes,
+        "stage": stage, "task": task, "own": stage in run.stages_of(task), "episodes": cell.episodes, "successes": cell.successes,
         "rate": _number(cell.rate) if cell.episodes else None, "low": _number(cell.wilson_low), "high": _number(cell.wilson_high),
     }  # fmt: skip
 

@@ -207,7 +207,7 @@ function drawRun(page, run) {
     ["stopped", "killed", "failed"].includes(run.state) ? el("p", { class: "note" }, "Go on with ", el("code", {}, `reconverge train --resume ${run.path}`), ", from the folder that is watched.") : null));
   if (run.stages_done) section(page, "headlines", run.headlines, drawHeadlines);
   if (run.failures.length) section(page, "failures", run.failures, list => list.map(words => el("p", { class: "callout" }, words)));
-  section(page, "matrix", [run.cells, run.experts, run.own_stages], () => [el("h2", {}, "Success matrix"), run.cells.length ? matrix(run) : el("p", { class: "note" }, "The first row comes with the first evaluation.")]);
+  section(page, "matrix", [run.cells, run.experts, run.columns], () => [el("h2", {}, "Success matrix"), run.cells.length ? matrix(run) : el("p", { class: "note" }, "The first row comes with the first evaluation.")]);
   section(page, "loss", run.curves, curves => [el("h2", {}, "Loss"),
     chart(Object.entries(curves).map(([name, values]) => ({ name, points: values })), { log: true, bounds: run.stage_starts, names: run.stage_tasks, xlabel: "updates" })]);
   section(page, "links", [run.report, run.tables], () => [el("h2", {}, "Report and tables"),
@@ -231,20 +231,20 @@ function drawHeadlines(found) {
 }
 
 function matrix(run) {
-  const tasks = Object.keys(run.own_stages), at = new Map(run.cells.map(cell => [`${cell.stage} ${cell.task}`, cell]));
+  const tasks = run.columns, at = new Map(run.cells.map(cell => [`${cell.stage} ${cell.task}`, cell]));
   const stages = [...new Set(run.cells.map(cell => cell.stage))];
   const short = new Map(tasks.map((task, i) => [task, run.tasks[i].task]));
   const line = stage => el("tr", {}, el("th", { class: "l" }, stage ? `${stage} ${run.stage_tasks[stage - 1]}` : "untrained"), tasks.map(task => {
     const cell = at.get(`${stage} ${task}`);
     if (!cell) return el("td");
     const interval = `${whole(cell.low)} to ${whole(cell.high)}`;
-    return el("td", { class: `cell${run.own_stages[task] === stage ? " own" : ""}`, shade: cell.rate, title: `${cell.successes} of ${cell.episodes} episodes; 95 % interval ${interval}` },
+    return el("td", { class: `cell${cell.own ? " own" : ""}`, shade: cell.rate, title: `${cell.successes} of ${cell.episodes} episodes; 95 % interval ${interval}` },
       cell.episodes ? whole(cell.rate) : "failed", el("small", {}, interval));
   }));
   const experts = Object.keys(run.experts).length ? el("tr", {}, el("th", { class: "l" }, "expert"), tasks.map(task => el("td", { class: "cell" }, whole(run.experts[task])))) : null;
   return [el("div", { class: "scroll" }, el("table", {}, el("thead", {}, el("tr", {}, el("th", { class: "l" }, "after stage"), tasks.map(task => el("th", { class: "tilt" }, short.get(task))))),
     el("tbody", {}, stages.map(line), experts))),
-    el("p", { class: "note" }, "Success in percent over its 95 % interval. Outlined: the stage in which the task was learned. Read down a column to watch a task being learned and kept.")];
+    el("p", { class: "note" }, "Success in percent over its 95 % interval. Outlined: a stage in which the task was learned. Read down a column to watch a task being learned and kept.")];
 }
 
 function drawVideos(run) {

@@ -232,6 +232,16 @@ def test_the_matrix_of_joint_has_one_row_for_all_tasks_and_none_of_a_single_one(
         assert ("Outlined" in read(write_report([folder], tmp_path / "report.html"))) == (outlined > 0)
 
 
+def test_a_task_that_is_learned_twice_is_outlined_twice_and_only_in_stages_that_are_done(tmp_path: Path) -> None:
+    stages = [*POINT_REACH, *POINT_REACH]
+    run = read_run(write_run(tmp_path / "run", stages=stages, done=4))
+    (axes,) = plots.success_matrix(run).axes
+    corners = [patch.get_xy() for patch in axes.patches if not patch.get_fill()]
+    assert sorted((x + 0.5, y + 0.5) for x, y in corners) == [(0, 1), (0, 4), (1, 2), (2, 3)]
+    shaded = [len(strip.patches) for strip in plots.task_curves(run).axes]
+    assert shaded == [2, 2, 2]
+
+
 def test_how_a_run_was_made_is_said_in_words(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run")
     said = json.loads((run / "fingerprint.json").read_text())
