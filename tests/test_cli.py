@@ -323,7 +323,8 @@ def test_evaluate_makes_the_folder_of_its_output_and_shows_its_table_whatever_be
 ) -> None:
     rates = {"rate": 0.5, "wilson_low": 0.1, "wilson_high": 0.9}
     row = {"stage": 1, "task": "point-reach-0", "sampler": "ddim", "steps": 4, "temperature": 1.0, "episodes": 2, "successes": 1, **rates}
-    monkeypatch.setattr("reconverge.launch.checkpoint_evaluation.evaluate", lambda *given, **named: [row])
+    other = {**row, "task": "point-reach-1", "episodes": 6, "successes": 5}
+    monkeypatch.setattr("reconverge.launch.checkpoint_evaluation.evaluate", lambda *given, **named: [row, other])
     training(lambda config, folder, progress: write_results(folder))
     assert main(["train", "--preset", "smoke", "--output-dir", "out"]) == 0
     assert main(["evaluate", "out", "--output", "new/deep/x.csv"]) == 0
@@ -332,6 +333,7 @@ def test_evaluate_makes_the_folder_of_its_output_and_shows_its_table_whatever_be
     assert main(["evaluate", "out", "--output", "new"]) == 2
     said = capsys.readouterr()
     assert "point-reach-0" in said.out and "cannot be used" in said.err
+    assert said.out.endswith("mean success 75.0 % (40.9 to 92.9); 8 episodes, one policy\n")
 
 
 @pytest.mark.parametrize("number", [errno.ENAMETOOLONG, errno.ELOOP, errno.ESTALE, errno.ETIMEDOUT])

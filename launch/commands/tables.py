@@ -28,6 +28,11 @@ def success_percent(row: Mapping[str, Any]) -> str:
     return f"{100 * row['rate']:.0f}" if row["episodes"] else "failed"
 
 
+def mean_percent(row: Mapping[str, Any]) -> str:
+    """Rate over several tasks, with one decimal, and its interval."""
+    return f"{100 * row['rate']:.1f} % ({100 * row['wilson_low']:.1f} to {100 * row['wilson_high']:.1f})" if row["episodes"] else "not measured"
+
+
 def expert_percent(row: Mapping[str, Any]) -> str:
     return "-" if row.get("expert") is None else f"{100 * row['expert']:.0f}"
 
