@@ -27,7 +27,7 @@ from reconverge.envs.artifact import sweep_drafts, write_file
 from reconverge.envs.demonstrations import Demonstrations, collect, data_digest
 from reconverge.envs.errors import DamagedFile, LossLeapt, OutOfDeviceMemory
 from reconverge.envs.gym_name import short_name
-from reconverge.envs.plain_json import LARGEST_RECORD, read_json, read_json_object
+from reconverge.envs.plain_json import read_json_object
 from reconverge.envs.simulator_fingerprint import simulator_fingerprints
 from reconverge.envs.simulators import Simulators
 from reconverge.envs.task import Task
@@ -42,7 +42,16 @@ from reconverge.launch.config import RunConfig
 from reconverge.launch.progress import Progress, clock_text
 from reconverge.launch.remaining_time import remaining
 from reconverge.launch.run_folder import RunFolder
-from reconverge.launch.run_tables import CEILING_COLUMNS, FISHER_COLUMNS, StageRecord, rate_columns, success_rates, write_csv, write_tables
+from reconverge.launch.run_tables import (
+    CEILING_COLUMNS,
+    FISHER_COLUMNS,
+    StageRecord,
+    ceiling_row,
+    read_probes,
+    success_rates,
+    write_csv,
+    write_tables,
+)
 from reconverge.launch.stage_plan import StagePlan, demonstration_budgets, plan_stages, run_curriculum
 from reconverge.launch.stop_request import Stopped, StopRequest
 from reconverge.launch.unfinished_stage import UnfinishedStage, drop_unfinished, read_unfinished, save_consolidated, save_learning
@@ -441,7 +450,7 @@ class CurriculumRun:
         return [{"stage": plan.number, "item": item, "bytes": size, "past_task_data": past} for item, size, past in kept]
 
     def _write_ceilings(self) -> None:
-        rows = [{"task": task.name, **_ceiling(found)} for task, found in self.demonstrations.items()]
+        rows = [ceiling_row(task.name, found.successes, found.attempts) for task, found in self.demonstrations.items()]
         write_csv(self.folder.ceilings_csv, CEILING_COLUMNS, rows)
 
     def _write_curriculum(self) -> None:
@@ -450,7 +459,7 @@ class CurriculumRun:
 
     def _write_tables(self) -> None:
         self.folder.check_held()
-        write_tables(self.folder.path, self.records, read_probes(self.folder), self.config.recovery.episodes, self.config.recovery.thresholds)
+        write_tables(self.folder.path, self.records, read_probes(self.folder.path), self.config.recovery.episodes, self.config.recovery.thresholds)
         write_cost(self.folder, self.progress, self._episodes_played(), flops_of_run([record.flops for record in self.records]))
 
     def _episodes_played(self) -> int:
@@ -478,15 +487,6 @@ def write_cost(folder: RunFolder, progress: Progress, episodes: int | None = Non
     write_file(folder.cost_json, json.dumps(content, indent=1) + "\n")
 
 
-def read_probes(folder: RunFolder) -> list[dict[str, Any]]:
-    """Curve rows that `recover` measured."""
-    path = folder.path / "probes.json"
-    try:
-        return list(read_json(path, LARGEST_RECORD)) if path.exists() else []
-    except (OSError, TypeError, DamagedFile) as error:
-        raise DamagedFile(f"{path} cannot be read; delete it and run `reconverge recover {folder.path}` again") from error
-
-
 def restore_learner(config: RunConfig, folder: RunFolder, stage: int) -> Assembly:
     """A learner as it was at the end of `stage`."""
     assembly = assemble(config, run_curriculum(folder, config).tasks, None)
@@ -496,11 +496,6 @@ def restore_learner(config: RunConfig, folder: RunFolder, stage: int) -> Assembl
 
 def _empty_record(plan: StagePlan) -> StageRecord:
     return StageRecord(plan.number, [task.name for task in plan.tasks], plan.updates)
-
-
-def _ceiling(found: Demonstrations) -> dict[str, Any]:
-    columns = rate_columns(found.successes, found.attempts)
-    return {"attempts": columns.pop("episodes"), **columns}
 
 
 def _write_recordings(path: Path, recordings: dict[int, Recording]) -> None:

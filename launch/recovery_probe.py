@@ -25,10 +25,10 @@ from reconverge.eval.rollout import evaluation_starts, rollout
 from reconverge.launch.assembly import make_windows
 from reconverge.launch.checkpoint import checkpoint_of, read_record, stages_in_order
 from reconverge.launch.config import RunConfig
-from reconverge.launch.curriculum_run import collect_task, read_probes, restore_learner
+from reconverge.launch.curriculum_run import collect_task, restore_learner
 from reconverge.launch.progress import Progress
 from reconverge.launch.run_folder import RunFolder
-from reconverge.launch.run_tables import StageRecord, probe_curve_row, recoveries, reference_rates, write_tables
+from reconverge.launch.run_tables import PROBES, StageRecord, probe_curve_row, read_probes, recoveries, reference_rates, write_tables
 from reconverge.launch.stage_plan import demonstration_budgets, plan_stages, run_curriculum
 
 Row = dict[str, Any]
@@ -67,7 +67,7 @@ def recover(
     _refuse_nothing_to_probe(folder, records, references)
     asked = _asked(references, stages, tasks)
 
-    before = read_probes(folder)
+    before = read_probes(folder.path)
     if before:  # a measurement that was broken off may have left the tables behind them
         write_tables(folder.path, records, before, config.recovery.episodes, config.recovery.thresholds)
     curves = {(row["stage"], row["task"]): rows for rows in _by_probe(before) for row in rows[:1] if row["settings"] == [budget, count]}
@@ -89,7 +89,7 @@ def recover(
             curves[stage, name] = [{**row, "settings": [budget, count]} for row in rows]
             measured = [row for rows in curves.values() for row in rows]
             folder.check_held()
-            write_file(folder.path / "probes.json", json.dumps(measured))
+            write_file(folder.path / PROBES, json.dumps(measured))
             write_tables(folder.path, records, measured, config.recovery.episodes, config.recovery.thresholds)
             progress.note(f"probe after stage {stage}, {name}: {_summary(rows[-1])}")
             tick()

@@ -23,11 +23,16 @@ from pathlib import Path
 from typing import Any
 
 from reconverge.envs.artifact import write_file
+from reconverge.envs.errors import DamagedFile
+from reconverge.envs.plain_json import LARGEST_RECORD, read_json
 from reconverge.eval.intervals import wilson
 from reconverge.eval.recovery import Curve, dip, dip_area, recovery_updates
 from reconverge.eval.rollout import EpisodeResult, Rollouts
 
 Row = dict[str, Any]
+
+PROBES = "probes.json"
+"""File of the curves that `recover` measured, from which the tables are written anew."""
 
 CEILING_COLUMNS = ("task", "attempts", "successes", "rate", "wilson_low", "wilson_high")
 EPISODE_COLUMNS = (
@@ -79,6 +84,15 @@ class StageRecord:
             self.episodes.append({"purpose": purpose, "stage": self.stage, "update": update, **asdict(result)})
 
 
+def read_probes(run: Path) -> list[Row]:
+    """Curve rows that `recover` measured, kept as JSON; none where it has not been run. Raises DamagedFile."""
+    path = run / PROBES
+    try:
+        return list(read_json(path, LARGEST_RECORD)) if path.exists() else []
+    except (OSError, TypeError, DamagedFile) as error:
+        raise DamagedFile(f"{path} cannot be read; delete it and run `reconverge recover {run}` again") from error
+
+
 def success_rates(episodes: Iterable[Mapping[str, Any]]) -> list[Row]:
     """The success matrix: one row per (stage, task), over valid episodes of purpose `matrix`."""
     cells: dict[tuple[int, str], list[bool]] = defaultdict(list)
@@ -92,6 +106,12 @@ def rate_columns(successes: int, episodes: int) -> Row:
     low, high = wilson(successes, episodes)
     rate = successes / episodes if episodes else float("nan")
     return {"episodes": episodes, "successes": successes, "rate": rate, "wilson_low": low, "wilson_high": high}
+
+
+def ceiling_row(task: str, successes: int, attempts: int) -> Row:
+    """How often a task's expert succeeded while its demonstrations were collected."""
+    columns = rate_columns(successes, attempts)
+    return {"task": task, "attempts": columns.pop("episodes"), **columns}
 
 
 def online_curves(records: Sequence[StageRecord], episodes_per_point: int) -> list[Row]:
