@@ -51,6 +51,13 @@ class UnsupportedEnvironment(ReconvergeError, TypeError):
     """An environment whose spaces are not Box observations and bounded Box actions."""
 
 
+class MissingLibrary(ReconvergeError, ImportError):
+    """Libraries that were asked for and that an extra of this package would install."""
+
+    def __init__(self, asked_by: str, libraries: Iterable[str], extra: str) -> None:
+        super().__init__(f"{asked_by} needs {', '.join(libraries)}; install it with: pip install -e '.[{extra}]' in the clone of reconverge")
+
+
 class NoSuchStart(ReconvergeError, ValueError):
     """A start that no episode of a task has."""
 

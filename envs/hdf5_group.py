@@ -8,7 +8,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from reconverge.envs.errors import DamagedFile, ReconvergeError, UnsupportedEnvironment, shown
+from reconverge.envs.optional_library import optional_library
 
 MOST_NUMBERS = 2**27
 """Of one array: a gigabyte in float64."""
@@ -23,12 +23,8 @@ MOST_NUMBERS = 2**27
 
 @contextlib.contextmanager
 def opened(path: Path, source: str, fix: str) -> Iterator[GuardedGroup]:
-    """The file's outermost group. Raises UnsupportedEnvironment without h5py; what h5py raises becomes a DamagedFile that names source and fix."""
-    try:
-        h5py: Any = importlib.import_module("h5py")
-    except ImportError as error:
-        extra = source.partition(":")[0]
-        raise UnsupportedEnvironment(f"'{source}' needs h5py; install it with: pip install -e '.[{extra}]' in the clone of reconverge") from error
+    """The file's outermost group. Raises MissingLibrary without h5py; what h5py raises becomes a DamagedFile that names source and fix."""
+    h5py = optional_library("h5py", f"'{source}'", source.partition(":")[0])
     try:
         with h5py.File(path, "r") as file:
             yield GuardedGroup(h5py, file, str(path))

@@ -10,7 +10,6 @@ observations as actions are kept there: of each episode the last action is left 
 
 from __future__ import annotations
 
-import importlib
 import io
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +20,7 @@ import numpy as np
 from reconverge.envs.bounded_file import MIB, read_bounded
 from reconverge.envs.errors import DamagedFile, ReconvergeError, UnsupportedEnvironment, shown
 from reconverge.envs.expert_source import MissingExpert
+from reconverge.envs.optional_library import optional_library
 from reconverge.envs.plain_json import read_json_object
 from reconverge.envs.recording import Recording
 
@@ -35,12 +35,9 @@ LARGEST_TASKS = 4 * MIB
 def lerobot_episodes(place: str, task: str) -> Iterator[Recording]:
     """The data set's episodes in order; of a set of several tasks those of the one called `task`.
 
-    Raises UnsupportedEnvironment, MissingExpert or DamagedFile, naming the place.
+    Raises MissingLibrary, UnsupportedEnvironment, MissingExpert or DamagedFile, naming the place.
     """
-    try:
-        parquet: Any = importlib.import_module("pyarrow.parquet")
-    except ImportError as error:
-        raise UnsupportedEnvironment(f"'lerobot:{place}' needs pyarrow: pip install -e '.[lerobot]' in the clone of reconverge") from error
+    parquet = optional_library("pyarrow.parquet", f"'lerobot:{place}'", "lerobot")
     _check_version(place)
     # pyarrow's own errors are of all these kinds.
     try:

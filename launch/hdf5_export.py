@@ -9,7 +9,6 @@ step. `success` and `seed` are not robomimic's: they bring the episodes back who
 
 from __future__ import annotations
 
-import importlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +18,7 @@ import numpy as np
 
 from reconverge.envs.demonstrations import Demonstrations
 from reconverge.envs.episodes import Episode
-from reconverge.envs.errors import ConfigError
+from reconverge.envs.optional_library import optional_library
 from reconverge.envs.task import Task
 from reconverge.envs.task_files import task_file
 from reconverge.launch.demonstration_folder import new_folder, own_actions
@@ -30,11 +29,8 @@ GYM_TYPE = 2
 
 
 def write_hdf5(found: Sequence[Demonstrations], folder: Path) -> list[Path]:
-    """The files. Raises ConfigError without h5py, RunFolderError where `folder` holds something."""
-    try:
-        h5py: Any = importlib.import_module("h5py")
-    except ImportError as error:
-        raise ConfigError("--format hdf5 needs h5py; install it with: pip install -e '.[hdf5]' in the clone of reconverge") from error
+    """The files. Raises MissingLibrary without h5py, RunFolderError where `folder` holds something."""
+    h5py = optional_library("h5py", "--format hdf5", "hdf5")
     names = [f"{task_file(of_task.task.name)}.hdf5" for of_task in found]
     with new_folder(folder) as draft:
         for name, of_task in zip(names, found, strict=True):

@@ -7,14 +7,14 @@ Hub's own; the token is HF_TOKEN. A login kept in a file is not used, nothing is
 from __future__ import annotations
 
 import contextlib
-import importlib
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from reconverge.envs.errors import ConfigError, DamagedFile, ReconvergeError
+from reconverge.envs.optional_library import optional_library
 
 TOKEN = "HF_TOKEN"
 _NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}"
@@ -47,11 +47,8 @@ class HubClient:
     """Commits files to repositories and reads them. Every method raises HubError, which says what was tried."""
 
     def __init__(self) -> None:
-        try:
-            self._library: Any = importlib.import_module("huggingface_hub")
-            utils: Any = importlib.import_module("huggingface_hub.utils")
-        except ImportError as error:
-            raise ConfigError("push and pull need huggingface_hub; install it with: pip install -e '.[hub]' in the clone of reconverge") from error
+        self._library = optional_library("huggingface_hub", "the Hub", "hub")
+        utils = optional_library("huggingface_hub.utils", "the Hub", "hub")
         utils.disable_progress_bars()
         self._no_such_tag: type[Exception] = utils.RevisionNotFoundError
         self.token = os.environ.get(TOKEN, "").strip() or None

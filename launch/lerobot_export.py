@@ -26,6 +26,7 @@ from reconverge.envs.artifact import write_durably
 from reconverge.envs.demonstrations import Demonstrations
 from reconverge.envs.episodes import Episode
 from reconverge.envs.errors import ConfigError
+from reconverge.envs.optional_library import optional_library
 from reconverge.envs.task import Task
 from reconverge.launch.demonstration_folder import new_folder, own_actions
 
@@ -41,13 +42,10 @@ Columns = dict[str, np.ndarray]
 def write_lerobot(found: Sequence[Demonstrations], folder: Path, fps: int | None = None) -> None:
     """One data set of all tasks, whose sizes agree, at `frames_per_second`.
 
-    Raises ConfigError without pyarrow or without a rate, RunFolderError where `folder` holds something.
+    Raises MissingLibrary without pyarrow, ConfigError without a rate, RunFolderError where `folder` holds something.
     """
     rate = frames_per_second([of_task.task for of_task in found], fps)
-    try:
-        parquet: Any = importlib.import_module("pyarrow.parquet")
-    except ImportError as error:
-        raise ConfigError("--format lerobot needs pyarrow; install it with: pip install -e '.[lerobot]' in the clone of reconverge") from error
+    parquet = optional_library("pyarrow.parquet", "--format lerobot", "lerobot")
     with new_folder(folder) as draft:
         _write(parquet, found, draft, rate)
 

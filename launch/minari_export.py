@@ -9,7 +9,6 @@ Where the task succeeds by its return, which such rewards do not add up to, the 
 from __future__ import annotations
 
 import contextlib
-import importlib
 import os
 import re
 import warnings
@@ -21,8 +20,8 @@ import numpy as np
 
 from reconverge.envs.demonstrations import Demonstrations
 from reconverge.envs.episodes import Episode
-from reconverge.envs.errors import ConfigError
 from reconverge.envs.gym_name import rule_of
+from reconverge.envs.optional_library import optional_library
 from reconverge.envs.success_rule import RETURN
 from reconverge.envs.task import Task
 from reconverge.envs.task_files import task_file
@@ -30,12 +29,9 @@ from reconverge.launch.demonstration_folder import new_folder, own_actions
 
 
 def write_minari(found: Sequence[Demonstrations], folder: Path) -> list[str]:
-    """The ids of the data sets. Raises ConfigError without Minari, RunFolderError where `folder` holds something."""
-    try:
-        minari: Any = importlib.import_module("minari")
-        buffer: Any = importlib.import_module("minari.data_collector").EpisodeBuffer
-    except ImportError as error:
-        raise ConfigError("--format minari needs Minari with HDF5; install it with: pip install -e '.[minari]' in the clone of reconverge") from error
+    """The ids of the data sets. Raises MissingLibrary without Minari, RunFolderError where `folder` holds something."""
+    minari = optional_library("minari", "--format minari", "minari")
+    buffer = optional_library("minari.data_collector", "--format minari", "minari").EpisodeBuffer
     ids = [minari_id(of_task.task) for of_task in found]
     with new_folder(folder) as draft, _datasets_in(draft), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about the environment, author and scores that are not named

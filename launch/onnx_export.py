@@ -25,6 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from reconverge.envs.errors import ConfigError, ReconvergeError
+from reconverge.envs.optional_library import need_libraries
 from reconverge.policy.diffusion_policy import DiffusionPolicy
 from reconverge.policy.random_streams import torch_stream
 
@@ -70,10 +71,10 @@ class ChunkSampler(nn.Module):
 
 
 def onnx_graph(policy: DiffusionPolicy) -> bytes:
-    """The graph, serialised. Raises ConfigError for `ddpm`, and where the optional packages are missing."""
+    """The graph, serialised. Raises ConfigError for `ddpm`, MissingLibrary where the optional packages are missing."""
     if policy.config.sampler == "ddpm":
         raise ConfigError("sampler ddpm draws noise on the way, which no graph can; export with --sampler ddim or --sampler dpm-solver++")
-    _need("onnx", "onnxscript", "onnxruntime")
+    need_libraries(["onnx", "onnxscript", "onnxruntime"], "--format onnx", "onnx")
     sampler = ChunkSampler(policy.clone().eval())
     inputs, names = _queries(policy, rows=3, seed=0), input_names(policy)
     batch = torch.export.Dim("batch", min=1, max=4096)
@@ -171,13 +172,6 @@ def _session(graph: bytes) -> onnxruntime.InferenceSession:
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 3
     return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-
-
-def _need(*packages: str) -> None:
-    from importlib.util import find_spec
-
-    if missing := [name for name in packages if find_spec(name) is None]:
-        raise ConfigError(f"--format onnx needs {', '.join(missing)}; install it with: pip install -e '.[onnx]' in the clone of reconverge")
 
 
 def how_to_load(policy: DiffusionPolicy, parity: Parity) -> str:

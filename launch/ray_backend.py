@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from reconverge.envs.errors import BackendUnavailable, ConfigError
+from reconverge.envs.optional_library import optional_library
 from reconverge.launch.backend import LocalProcess, Need, ProcessOrder, fail, need_of
 from reconverge.launch.bounded_check import NoAnswer, in_a_process, one_line
 from reconverge.launch.stop_request import REQUEUE
@@ -169,11 +170,7 @@ def run_errand(errand: Errand) -> int:
 def _import_ray() -> Any:
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # else Ray warns that this will be the default
-    try:
-        import ray
-    except ImportError as error:
-        raise ConfigError("--backend ray needs ray; install it with: pip install -e '.[ray]' in the clone of reconverge") from error
-    return ray
+    return optional_library("ray", "--backend ray", "ray")
 
 
 def _resolved(address: str) -> str:

@@ -11,11 +11,11 @@ import contextvars
 import io
 import os
 from collections.abc import Callable, Mapping, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from reconverge.envs.errors import ConfigError
+from reconverge.envs.optional_library import need_libraries
 
 TrackerName = Literal["tensorboard", "wandb", "trackio"]
 PROJECT = "reconverge"
@@ -34,10 +34,9 @@ class Tracker(Protocol):
 
 
 def check_trackers(names: Sequence[TrackerName], online: bool = False) -> None:
-    """Raise ConfigError, with the line that mends it, for a tracker whose library is not installed or that cannot be reached as asked."""
+    """Raise MissingLibrary for a tracker whose library is not installed, ConfigError for one that cannot be reached as asked."""
     for name in names:
-        if find_spec(name) is None:
-            raise ConfigError(f'--track {name} needs a library that is not installed; pip install -e ".[{name}]" in the clone of reconverge')
+        need_libraries([name], f"--track {name}", name)
     if online and not {"wandb", "trackio"} & set(names):
         raise ConfigError("--track-online goes with --track wandb or --track trackio; leave it out")
 

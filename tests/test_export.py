@@ -172,7 +172,7 @@ def test_what_cannot_be_exported_says_why(words: list[str], says: str, run: Path
 def test_without_the_optional_packages_the_line_that_installs_them_is_said(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("reconverge.envs.optional_library.find_spec", lambda name: None)
     assert main(["export", str(run), "--format", "onnx", "--output-dir", str(tmp_path / "out")]) == 2
     assert "pip install -e '.[onnx]'" in capsys.readouterr().err
 

@@ -15,7 +15,7 @@ from test_toy_world import run
 from reconverge.envs.demonstrations import Demonstrations, collect
 from reconverge.envs.demonstrations_config import DemonstrationConfig
 from reconverge.envs.episodes import Episode
-from reconverge.envs.errors import ConfigError, RunFolderError
+from reconverge.envs.errors import ConfigError, MissingLibrary, RunFolderError
 from reconverge.envs.expert_source import read_expert
 from reconverge.envs.plain_json import read_json
 from reconverge.envs.tasks import find_task
@@ -240,7 +240,7 @@ def test_without_the_package_the_line_that_installs_it_is_said(write, package: s
         raise ImportError(name)
 
     monkeypatch.setattr(importlib, "import_module", absent)
-    with pytest.raises(ConfigError, match="pip install -e '"):
+    with pytest.raises(MissingLibrary, match="pip install -e '"):
         write(found, tmp_path / "set")
     assert list(tmp_path.iterdir()) == []
 

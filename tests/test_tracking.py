@@ -14,7 +14,8 @@ import pytest
 from synthetic_run import write_run
 from test_curriculum_run import tiny
 
-from reconverge.envs.errors import ConfigError
+from reconverge.envs import optional_library
+from reconverge.envs.errors import ConfigError, MissingLibrary
 from reconverge.eval import headlines
 from reconverge.eval.run_results import read_run
 from reconverge.launch import trackers, tracking
@@ -111,8 +112,8 @@ def test_runs_that_were_not_sent_are_named_and_the_others_sent(
 
 
 def test_what_is_missing_is_named_with_its_mend(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trackers, "find_spec", lambda name: None)
-    with pytest.raises(ConfigError, match=r'pip install -e "\.\[wandb\]"'):
+    monkeypatch.setattr(optional_library, "find_spec", lambda name: None)
+    with pytest.raises(MissingLibrary, match=r"--track wandb needs wandb; install it with: pip install -e '\.\[wandb\]'"):
         trackers.check_trackers(("wandb",))
     trackers.check_trackers(())
     with pytest.raises(ConfigError, match="--track-online"):
