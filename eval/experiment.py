@@ -4,6 +4,7 @@
                                                              tasks       what is left, task by task
                                                              stages      average success on the way there, stage by stage
                                                              paired      the same as differences to a reference method, seed by seed
+                                                             orders      the same over several orders of the tasks, where there are any
                                                              plasticity  is the last third of the tasks learned as well as the first?
                                                              learning    how fast tasks are learned, where learning curves were measured
                                                              recovery    all (earlier task, transition) cells, summarised and one by one
@@ -26,19 +27,21 @@ import numpy as np
 
 from reconverge.envs.curriculum import CW10
 from reconverge.envs.errors import UnknownName
-from reconverge.eval import headlines, metrics
+from reconverge.eval import headlines
 from reconverge.eval.comparison import kept_bytes, unlike
 from reconverge.eval.cost import by_phase
 from reconverge.eval.estimate import Estimate, estimate
 from reconverge.eval.interquartile_mean import bootstrap_interval
-from reconverge.eval.intervals import Interval, mean_interval
+from reconverge.eval.intervals import Interval
 from reconverge.eval.learning_curve import LearningRow, learning_row
+from reconverge.eval.paired_comparison import PairedRow, paired_row, success_per_task
 from reconverge.eval.plasticity import PlasticityRow, plasticity_row
 from reconverge.eval.published_results import PublishedSuccess, published_success, same_tasks_in_order
 from reconverge.eval.recovery_comparison import RecoveryCell, RecoverySummary, WinsRow, compare_recovery, recovery_cells, recovery_summaries
 from reconverge.eval.run_groups import RunGroup, differing, group_runs, settings_of, worded
 from reconverge.eval.run_results import RunResults
 from reconverge.eval.task_failures import failure_sentences
+from reconverge.eval.task_orders import OrdersRow, orders_rows
 from reconverge.policy.method_settings import is_read
 
 DEFAULT_REFERENCE = "replay"
@@ -87,18 +90,6 @@ class SuccessRow:
 
 
 @dataclass(frozen=True)
-class PairedRow:
-    """label - reference over the seeds that both have, rates in [-1, 1]; no seeds: NaN."""
-
-    label: str
-    reference: str
-    seeds: tuple[int, ...]
-    success: Interval
-    forgetting: Interval
-    further: dict[str, Interval]
-
-
-@dataclass(frozen=True)
 class CostRow:
     """Wall-clock minutes: mean over seeds with the shortest and longest run, and the mean of every phase; bytes after the last stage.
 
@@ -131,6 +122,7 @@ class Experiment:
     tasks: tuple[SuccessRow, ...]
     stages: tuple[SuccessRow, ...]
     paired: tuple[PairedRow, ...]
+    orders: tuple[OrdersRow, ...]
     plasticity: tuple[PlasticityRow, ...]
     learning: tuple[LearningRow, ...]
     recovery: tuple[RecoverySummary, ...]
@@ -161,6 +153,7 @@ def summarise(runs: Sequence[RunResults], reference: str | None = None) -> Exper
         tasks=tuple(row for group in groups for row in task_rows(group)),
         stages=tuple(row for group in groups for row in stage_rows(group)),
         paired=tuple(row for group in others if (row := paired_row(group, base)) is not None),
+        orders=tuple(orders_rows(groups, base)),
         plasticity=tuple(plastic for group in groups if (plastic := plasticity_row(group, alone[id(group)])) is not None),
         learning=tuple(learned for group in groups if (learned := learning_row(group, alone[id(group)])) is not None),
         recovery=tuple(row for group in groups for row in recovery_summaries(group, as_published)),
@@ -224,24 +217,6 @@ def expert_rates(group: RunGroup) -> dict[str, float]:
     return {ceiling.task: ceiling.rate for run in group.runs for ceiling in run.ceilings}
 
 
-def paired_row(group: RunGroup, reference: RunGroup) -> PairedRow | None:
-    """Differences over common seeds, which share weights at the start, demonstrations and evaluation episodes; None for other stages.
-
-    A seed counts where both runs have got equally far, and in it the tasks that both measured: a hard task that failed in one of two simulators
-    must not raise a mean on one side only.
-    """
-    if group.stages != reference.stages:
-        return None
-    other = {run.seed: run for run in reference.runs}
-    pairs = [(run, other[run.seed]) for run in group.runs if run.seed in other and run.stages_done == other[run.seed].stages_done]
-    success, lost, peak, backward = (
-        mean_interval([_mean_measured(figure(one) - figure(two)) for one, two in pairs])
-        for figure in (_success_per_task, _forgetting_per_stage, _peak_per_stage, _backward_per_stage)
-    )
-    further = {"peak forgetting": peak, "backward transfer": backward}
-    return PairedRow(group.label, reference.label, tuple(run.seed for run, _ in pairs), success, lost, further)
-
-
 def cost_row(group: RunGroup) -> CostRow:
     """Runs without a cost.json or a ledger are left out of the means; NaN where none has one."""
     timed = [run.cost for run in group.runs if run.cost.get("phases") or run.cost.get("total_s")]
@@ -260,7 +235,7 @@ def cost_row(group: RunGroup) -> CostRow:
 
 def final_table(group: RunGroup) -> np.ndarray:
     """(seeds, tasks) success at the end of the tasks learned so far, in [0, 1]; NaN = not measured."""
-    return np.array([_success_per_task(run) for run in group.runs])
+    return np.array([success_per_task(run) for run in group.runs])
 
 
 def final_rates(group: RunGroup) -> dict[str, float]:
@@ -315,32 +290,9 @@ def _notes(runs: Sequence[RunResults], used: Sequence[RunResults], groups: Seque
     return notes
 
 
-def _success_per_task(run: RunResults) -> np.ndarray:
-    """(T,) success at the end of the tasks learned so far; NaN = not measured."""
-    return np.where(np.array(run.own_stage) <= run.stages_done, run.matrix[-1], np.nan)
-
-
-def _forgetting_per_stage(run: RunResults) -> np.ndarray:
-    """(N,) `metrics.forgetting_per_task` of the stages so far; all NaN for `joint`, as `headlines.forgetting`."""
-    lost = metrics.forgetting_per_task(run.by_stage)
-    return np.full_like(lost, np.nan) if run.method == "joint" else lost
-
-
-def _peak_per_stage(run: RunResults) -> np.ndarray:
-    return metrics.forgetting_peak_per_task(run.by_stage)
-
-
-def _backward_per_stage(run: RunResults) -> np.ndarray:
-    return metrics.backward_transfer_per_task(run.by_stage)
-
-
 def _over_seeds(group: RunGroup, figure: Callable[[RunResults], Interval]) -> tuple[int, Estimate]:
     """How many seeds measured a figure, and the figure."""
     return sum(not math.isnan(figure(run).mean) for run in group.runs), estimate(group, figure)
-
-
-def _mean_measured(values: np.ndarray) -> float:
-    return _mean(values[~np.isnan(values)])
 
 
 def _mean(values: Sequence[float] | np.ndarray) -> float:

@@ -4,6 +4,7 @@
     tasks.csv                success at the end per method, task by task, and how often the task's expert succeeds
     stages.csv               average success per method on the tasks learned so far, stage by stage
     paired.csv               differences to the reference over common seeds
+    orders.csv               per method over several orders of the same tasks, where there are any
     plasticity.csv           just-learned success per method: first and last third of the tasks, beside single, and task by task
     learning.csv             area under the learning curves and forward transfer, where they were measured
     recovery_summary.csv     per method and threshold over all cells x seeds
@@ -31,19 +32,23 @@ from typing import Any
 
 from reconverge.envs.artifact import write_file
 from reconverge.eval import plots
-from reconverge.eval.experiment import CostRow, Experiment, MethodRow, PairedRow, SuccessRow, measured_further, summarise
+from reconverge.eval.experiment import CostRow, Experiment, MethodRow, SuccessRow, measured_further, summarise
 from reconverge.eval.intervals import Interval
 from reconverge.eval.latex_tables import latex_tables
 from reconverge.eval.learning_curve import LearningRow
 from reconverge.eval.markdown_tables import markdown_tables
+from reconverge.eval.paired_comparison import PairedRow
 from reconverge.eval.plasticity import PlasticityRow
 from reconverge.eval.recovery_comparison import RecoveryCell, RecoverySummary, WinsRow
 from reconverge.eval.report import experiment_figures
 from reconverge.eval.run_results import read_run
 from reconverge.eval.survival import MedianUpdates
+from reconverge.eval.task_orders import OrdersRow
 
 Entries = Mapping[str, Any]
-OURS = re.compile(r"recovery-.+\.(png|svg)|learning\.csv")
+OPTIONAL = ("orders", "learning")
+"""Tables that are left out where they would have no rows."""
+OURS = re.compile(rf"recovery-.+\.(png|svg)|({'|'.join(OPTIONAL)})\.csv")
 """Names of files that depend on what an experiment holds."""
 
 
@@ -54,7 +59,7 @@ def write_tables(runs: Sequence[Path], folder: Path, reference: str | None = Non
     """
     experiment = summarise([read_run(Path(run)) for run in runs], reference)
     rows = experiment_rows(experiment)
-    contents: dict[str, str | bytes] = {f"{name}.csv": csv_text(rows[name]) for name in rows if rows[name] or name != "learning"}
+    contents: dict[str, str | bytes] = {f"{name}.csv": csv_text(rows[name]) for name in rows if rows[name] or name not in OPTIONAL}
     contents |= latex_tables(experiment) | {"tables.md": markdown_tables(experiment)}
     if any(run.stages_done for group in experiment.groups for run in group.runs):
         for name, figure in experiment_figures(experiment).items():
@@ -75,6 +80,7 @@ def experiment_rows(experiment: Experiment) -> dict[str, list[Entries]]:
         "tasks": [_task(row) for row in experiment.tasks],
         "stages": [_stage(row) for row in experiment.stages],
         "paired": [_paired(row, measured_further(experiment.paired)) for row in experiment.paired],
+        "orders": [_orders(row) for row in experiment.orders],
         "plasticity": [_plasticity(row) for row in experiment.plasticity],
         "learning": [_learning(row) for row in experiment.learning],
         "recovery_summary": [_summary(row) for row in experiment.recovery],
@@ -128,6 +134,15 @@ def _paired(row: PairedRow, further: Sequence[str]) -> Entries:
     head = {"method": row.label, "reference": row.reference, "seeds": len(row.seeds)}
     beside = _further({name: row.further[name] for name in further})
     return {**head, **_interval("success", row.success), **_interval("forgetting", row.forgetting), **beside}
+
+
+def _orders(row: OrdersRow) -> Entries:
+    return {
+        "method": row.label, "orders": " ".join(row.orders), "runs": sum(row.seeds), **_interval("success", row.success),
+        "success_lowest_order": row.lowest, "success_highest_order": row.highest, **_interval("forgetting", row.forgetting),
+        "reference": row.reference, "orders_compared": row.compared,
+        **_interval("success_difference", row.success_difference), **_interval("forgetting_difference", row.forgetting_difference),
+    }  # fmt: skip
 
 
 def _plasticity(row: PlasticityRow) -> Entries:

@@ -3,6 +3,7 @@
     ## Success        success at the end, just learned, forgetting, transfer per method with 95 % intervals; published values beside them
     ## Tasks          success at the end task by task, and how often the expert itself succeeds
     ## Differences    each method minus the reference over common seeds
+    ## Orders         each method over several orders of the same tasks, where there are any
     ## Recovery       per method and threshold: pairs without a dip and with one, never back, dip, median updates until a task is back
     ## Wins           who came back sooner than the reference, cell by cell; the difference in cells without a dip
     ## Just learned   success just after learning: first and last third of the tasks, and beside single
@@ -21,11 +22,13 @@ from collections.abc import Sequence
 from reconverge.envs.gym_name import short_name
 from reconverge.eval import wording
 from reconverge.eval.estimate import Estimate
-from reconverge.eval.experiment import CostRow, Experiment, MethodRow, PairedRow, caveats, expert_rates, final_rates, measured_further
+from reconverge.eval.experiment import CostRow, Experiment, MethodRow, caveats, expert_rates, final_rates, measured_further
 from reconverge.eval.intervals import Interval
+from reconverge.eval.paired_comparison import PairedRow
 from reconverge.eval.plasticity import PlasticityRow
 from reconverge.eval.published_results import PublishedSuccess
 from reconverge.eval.recovery_comparison import PublishedSpread, RecoverySummary, WinsRow
+from reconverge.eval.task_orders import OrdersRow
 from reconverge.eval.wording import flops, median, median_bounds, points, size, with_bounds
 
 ABSENT = "–"
@@ -46,6 +49,7 @@ def markdown_tables(experiment: Experiment) -> str:
         "Transfer": _transfer(experiment.methods),
         "Tasks": _tasks(experiment),
         "Differences": _paired(experiment.paired),
+        "Orders": _orders(experiment.orders),
         "Recovery": _recovery(experiment.recovery),
         "Wins": _wins(experiment.wins),
         "Just learned": _plasticity(experiment.plasticity),
@@ -116,6 +120,17 @@ def _paired(rows: Sequence[PairedRow]) -> Lines:
         name = f"{escaped(row.label)} − {escaped(row.reference)}"
         figures = [row.success, row.forgetting, *(row.further[own] for own in further)]
         lines.append([name, str(len(row.seeds)), *map(_difference, figures)])
+    return lines
+
+
+def _orders(rows: Sequence[OrdersRow]) -> Lines:
+    beside = next((row.reference for row in rows if row.reference), "")
+    differences = [f"success − that of {escaped(beside)}, points", "forgetting − its, points"] if beside else []
+    lines = [["method", "orders", "runs", "success at the end, %", "worst order, %", "best order, %", "forgetting, points", *differences]]
+    for row in rows:
+        figures = [_rate(row.success), wording.in_percent(row.lowest), wording.in_percent(row.highest), _difference(row.forgetting)]
+        apart = [_difference(row.success_difference), _difference(row.forgetting_difference)] if beside else []
+        lines.append([escaped(row.label), str(len(row.orders)), str(sum(row.seeds)), *figures, *apart])
     return lines
 
 

@@ -36,11 +36,17 @@ LABEL_ITEMS = 4
 
 @dataclass(frozen=True)
 class RunGroup:
-    """Runs that differ in nothing but their seed, in order of seeds; never empty."""
+    """Runs that differ in nothing but their seed, in order of seeds; never empty.
+
+    Attributes:
+        label: the method's name and, where the method has several groups, what tells this one apart.
+        variation: the settings in the label, such as `source=stored`.
+    """
 
     label: str
     method: str
     runs: tuple[RunResults, ...]
+    variation: tuple[str, ...] = ()
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -68,7 +74,7 @@ def group_runs(runs: Sequence[RunResults]) -> list[RunGroup]:
         found.setdefault(json.dumps([run.method, settings_of(run)], sort_keys=True, default=str), []).append(run)
     members = [sorted({run.seed: run for run in reversed(group)}.values(), key=lambda run: run.seed) for group in found.values()]
     labels = _labels([group[0] for group in members])
-    groups = [RunGroup(label, group[0].method, tuple(group)) for label, group in zip(labels, members, strict=True)]
+    groups = [RunGroup(label, group[0].method, tuple(group), tuple(named)) for (label, named), group in zip(labels, members, strict=True)]
     methods = [group.method for group in groups]
     return sorted(groups, key=lambda group: (methods.index(group.method), group.label != group.method))
 
@@ -122,9 +128,9 @@ def worded(value: Any) -> str:
     return f"{len(value)} entries" if len(value) > LABEL_ITEMS else "[" + ", ".join(map(str, value)) + "]"
 
 
-def _labels(firsts: Sequence[RunResults]) -> list[str]:
-    """One distinct label for the first run of every group."""
-    labels: list[str] = []
+def _labels(firsts: Sequence[RunResults]) -> list[tuple[str, list[str]]]:
+    """One distinct label for the first run of every group, and the settings in it."""
+    labels: dict[str, list[str]] = {}
     groups = {method: [other for other in firsts if other.method == method] for method in {run.method for run in firsts}}
     usual = {method: _usual_settings(alike) for method, alike in groups.items()}
     keys = {method: differing(alike) for method, alike in groups.items()}
@@ -133,8 +139,8 @@ def _labels(firsts: Sequence[RunResults]) -> list[str]:
         changed = [key for key in keys[method] if own.get(key) != usual[method].get(key)]
         named = [f"{_shortened(key, own)}={run.curriculum if key == 'curriculum' else worded(own.get(key))}" for key in changed]
         label = ", ".join([method, *named])
-        labels.append(label if label not in labels else f"{label} (#{len(labels) + 1})")
-    return labels
+        labels[label if label not in labels else f"{label} (#{len(labels) + 1})"] = named
+    return list(labels.items())
 
 
 def _usual_settings(alike: Sequence[RunResults]) -> dict[str, Any]:

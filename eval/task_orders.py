@@ -1,0 +1,96 @@
+"""A method over several orders of the same tasks: is what it keeps a matter of the order in which it learns?
+
+    replay  cw10             seeds 0, 1     0.98  0.97    ->  0.975 |
+    replay  cw10:shuffle-1   seeds 0, 1     0.95  0.97    ->  0.960 |  mean over orders 0.960, with Student's interval over the three
+    replay  cw10:shuffle-2   seeds 0, 1     0.94  0.95    ->  0.945 |
+
+The runs of one order have the order in common, so an order counts once, however many seeds it was learned with. A difference to the reference
+is taken seed by seed within every order, and then over the orders that both have learned.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from reconverge.eval import headlines
+from reconverge.eval.intervals import Interval, mean_interval
+from reconverge.eval.paired_comparison import PairedRow, paired_row
+from reconverge.eval.run_groups import RunGroup, settings_of
+
+
+@dataclass(frozen=True)
+class OrdersRow:
+    """A method over at least two orders of the same tasks; rates in [0, 1], differences in [-1, 1], intervals over orders.
+
+    Attributes:
+        label: the method and what it varies but the order. orders: name of every curriculum; seeds: how many runs learned it.
+        lowest, highest: mean success of the order with which it was least, or most.
+        reference, compared: the method of the differences, and over how many orders they are; 0 for the reference itself.
+    """
+
+    label: str
+    orders: tuple[str, ...]
+    seeds: tuple[int, ...]
+    success: Interval
+    lowest: float
+    highest: float
+    forgetting: Interval
+    reference: str
+    compared: int
+    success_difference: Interval
+    forgetting_difference: Interval
+
+
+def orders_rows(groups: Sequence[RunGroup], reference: RunGroup) -> list[OrdersRow]:
+    """A row for every method, with its settings, that has learned the same tasks in several orders. The reference is that of the same tasks."""
+    families: dict[str, list[RunGroup]] = {}
+    for group in groups:
+        families.setdefault(_but_the_order(group), []).append(group)
+    several = [members for members in families.values() if len({group.stages for group in members}) > 1]
+    return [_row(members, _references(members, several, reference)) for members in several]
+
+
+def _row(members: Sequence[RunGroup], references: Sequence[RunGroup]) -> OrdersRow:
+    success = [float(np.mean([headlines.final_success(run).mean for run in group.runs])) for group in members]
+    forgetting = [float(np.mean([headlines.forgetting(run).mean for run in group.runs])) for group in members]
+    pairs = [pair for group in members for other in references if (pair := _pair(group, other)) is not None]
+    return OrdersRow(
+        label=label_but_the_order(members[0]),
+        orders=tuple(group.runs[0].curriculum for group in members),
+        seeds=tuple(len(group.runs) for group in members),
+        success=mean_interval(success),
+        lowest=min(success),
+        highest=max(success),
+        forgetting=mean_interval(forgetting),
+        reference=label_but_the_order(references[0]) if references else "",
+        compared=len(pairs),
+        success_difference=mean_interval([pair.success.mean for pair in pairs]),
+        forgetting_difference=mean_interval([pair.forgetting.mean for pair in pairs]),
+    )
+
+
+def label_but_the_order(group: RunGroup) -> str:
+    """Its label without the name of the curriculum."""
+    return ", ".join([group.method, *(words for words in group.variation if not words.startswith("curriculum="))])
+
+
+def _references(members: Sequence[RunGroup], families: Sequence[Sequence[RunGroup]], reference: RunGroup) -> Sequence[RunGroup]:
+    """The family of the reference's method and variation that has learned the tasks of `members`; none for itself."""
+    tasks, label = sorted(members[0].stages), label_but_the_order(reference)
+    found = [family for family in families if label_but_the_order(family[0]) == label and sorted(family[0].stages) == tasks]
+    return found[0] if found and found[0] is not members else ()
+
+
+def _pair(group: RunGroup, other: RunGroup) -> PairedRow | None:
+    found = paired_row(group, other)
+    return found if found is not None and found.seeds else None
+
+
+def _but_the_order(group: RunGroup) -> str:
+    """The same for groups that differ in nothing but the order of their tasks."""
+    settings = settings_of(group.runs[0]) | {"curriculum": sorted(group.stages)}
+    return json.dumps([group.method, settings], sort_keys=True, default=str)
