@@ -240,12 +240,7 @@ def final_table(group: RunGroup) -> np.ndarray:
 
 def final_rates(group: RunGroup) -> dict[str, float]:
     """task -> success at the end in [0, 1] of the tasks learned so far, mean over the seeds that measured it."""
-    measured: dict[str, list[float]] = {}
-    for run in group.runs:
-        for task, own in zip(run.tasks, run.own_stage, strict=True):
-            if own <= run.stages_done and (cell := run.cell_at.get((run.stages_done, task))) and cell.episodes:
-                measured.setdefault(task, []).append(cell.rate)
-    return {task: _mean(rates) for task, rates in measured.items()}
+    return {row.task: row.success.interval.mean for row in task_rows(group)}
 
 
 def run_name(run: RunResults, groups: Sequence[RunGroup]) -> str:
