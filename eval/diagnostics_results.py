@@ -12,7 +12,7 @@ from pathlib import Path
 from statistics import fmean, median
 from typing import NamedTuple
 
-from reconverge.eval.run_results import Row, read_table
+from reconverge.eval.table_rows import Row, read_table
 from reconverge.eval.window_picture import Stroke
 
 PUBLISHED_COSINE = 0.83

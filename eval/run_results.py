@@ -7,30 +7,20 @@ the second half of a line that is being written: what is there is read. A file t
 
 from __future__ import annotations
 
-import csv
-import io
-import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from typing import Any
 
 import numpy as np
 
-from reconverge.envs.bounded_file import KIB, MIB, read_bounded
 from reconverge.envs.errors import DamagedFile, shown
-from reconverge.envs.plain_json import LARGEST_TEXT, LONGEST_NUMBER, parse_json
+from reconverge.envs.plain_json import LARGEST_TEXT, parse_json
 from reconverge.envs.plain_yaml import LARGEST_FILE, parse_yaml
 from reconverge.eval import metrics
 from reconverge.eval.recovery import Curve
+from reconverge.eval.table_rows import Row, damaged, read_data, read_json_lines, read_table
 
-Row = TypeVar("Row")
-
-LARGEST_TABLE = 64 * MIB
-"""Of episodes.csv; the published budget over twenty stages writes 50 MB."""
-MOST_LINES = 1_000_000
-LONGEST_LINE = 64 * KIB
 LARGEST_COUNT = 10**9
 
 
@@ -282,55 +272,45 @@ def read_run(folder: Path, episodes: bool = True) -> RunResults:
 # Reading one file --------------------------------------------------------------------------------------------------------------
 
 
-def _data(path: Path, most_bytes: int) -> bytes:
-    """Nothing where there is no file."""
-    try:
-        return read_bounded(path, most_bytes)
-    except FileNotFoundError:
-        return b""
-    except (OSError, DamagedFile) as error:
-        raise _damaged(path, str(error)) from error
-
-
 def _text(path: Path) -> str:
     try:
-        return _data(path, LARGEST_TEXT).decode("utf-8")
+        return read_data(path, LARGEST_TEXT).decode("utf-8")
     except UnicodeDecodeError as error:
-        raise _damaged(path, f"byte {error.start} is not UTF-8") from error
+        raise damaged(path, f"byte {error.start} is not UTF-8") from error
 
 
 def _mapping(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise DamagedFile(f"{path} is missing, so {path.parent} is not a run folder; name the folder that `reconverge train` wrote")
     try:
-        content = parse_yaml(_data(path, LARGEST_FILE), path.name)
+        content = parse_yaml(read_data(path, LARGEST_FILE), path.name)
     except DamagedFile as error:
-        raise _damaged(path, f"not YAML: {error}") from error
+        raise damaged(path, f"not YAML: {error}") from error
     if not isinstance(content, dict):
-        raise _damaged(path, f"expected a mapping, found {type(content).__name__}")
+        raise damaged(path, f"expected a mapping, found {type(content).__name__}")
     return content
 
 
 def _json(path: Path) -> dict[str, Any]:
-    data = _data(path, LARGEST_TEXT)
+    data = read_data(path, LARGEST_TEXT)
     if not data:
         return {}
     try:
         content = parse_json(data, path.name)
     except DamagedFile as error:
-        raise _damaged(path, f"not JSON: {error}") from error
+        raise damaged(path, f"not JSON: {error}") from error
     if not isinstance(content, dict):
-        raise _damaged(path, f"expected an object, found {type(content).__name__}")
+        raise damaged(path, f"expected an object, found {type(content).__name__}")
     return content
 
 
 def _training(path: Path) -> tuple[dict[str, Any], ...]:
     """The rows of metrics.jsonl; what is drawn of them must be numbers."""
-    rows = _json_lines(path)
+    rows = read_json_lines(path)
     for number, row in enumerate(rows, 1):
         counted = all(_is_count(row.get(key, 0)) for key in ("stage", "update"))
         if not counted or not all(isinstance(row.get(key), (int, float, type(None))) for key in ("loss", "replay_loss")):
-            raise _damaged(path, f"row {number} is {shown(row)}")
+            raise damaged(path, f"row {number} is {shown(row)}")
     return rows
 
 
@@ -340,7 +320,7 @@ def _fingerprint(path: Path) -> dict[str, Any]:
     versions = found.get("versions") or {}
     plain = all(isinstance(found.get(key), (str, int, float, type(None))) for key in ("git_commit", "parameters", "simulator", "machine", "python"))
     if not plain or not isinstance(versions, dict) or not isinstance(found.get("git_commit") or "", str):
-        raise _damaged(path, f"it is {shown(found)}")
+        raise damaged(path, f"it is {shown(found)}")
     return found
 
 
@@ -351,42 +331,10 @@ def _cost(path: Path) -> dict[str, Any]:
     if not isinstance(total_s, (int, float)):
         raise DamagedFile(f"{path}: total_s is {shown(total_s)}; a number of seconds was expected")
     if not isinstance(phases, dict) or not all(isinstance(seconds, (int, float)) for seconds in phases.values()):
-        raise _damaged(path, f"its phases are {shown(phases)}; seconds were expected")
+        raise damaged(path, f"its phases are {shown(phases)}; seconds were expected")
     if not isinstance(flops, dict) or not all(isinstance(count, (int, float)) for count in flops.values()):
-        raise _damaged(path, f"its flops are {shown(flops)}; numbers of operations were expected")
+        raise damaged(path, f"its flops are {shown(flops)}; numbers of operations were expected")
     return found
-
-
-def _json_lines(path: Path) -> tuple[dict[str, Any], ...]:
-    records = []
-    for number, line, being_written in _lines(path):
-        try:
-            records.append(dict(parse_json(line.encode(), path.name, LONGEST_LINE, unmeasured=True)))
-        except (ValueError, TypeError, DamagedFile) as error:
-            if not being_written:
-                raise _damaged(path, f"line {number} is not a JSON object") from error
-    return tuple(records)
-
-
-def read_table(path: Path, row_type: type[Row]) -> tuple[Row, ...]:
-    """Rows of a CSV file whose header names the fields of `row_type` in any order; further columns are ignored."""
-    lines = _lines(path)
-    header = _header(path, lines)
-    if not header:
-        return ()
-    missing = [name.name for name in fields(row_type) if name.name not in header]  # type: ignore[arg-type]
-    if missing:
-        raise _damaged(path, f"its header lacks {', '.join(missing)}")
-    rows, hints = [], get_type_hints(row_type)
-    for number, line, being_written in lines:
-        try:
-            entries = dict(zip(header, _cells(line), strict=True))
-            rows.append(row_type(**{name: _CONVERTERS[hint](entries[name]) for name, hint in hints.items()}))
-        except ValueError as error:
-            if not being_written:
-                fits = f"does not fit the columns {','.join(header)[:300]} ({str(error)[:200]})"
-                raise _damaged(path, f"line {number} '{line[:200]}' {fits}") from error
-    return tuple(rows)
 
 
 def _by_stage(path: Path, row_type: type[Row], stages: int) -> tuple[Row, ...]:
@@ -395,74 +343,8 @@ def _by_stage(path: Path, row_type: type[Row], stages: int) -> tuple[Row, ...]:
     for row in rows:
         stage = getattr(row, "stage")  # noqa: B009
         if not 0 <= stage <= stages:
-            raise _damaged(path, f"it has a row of stage {stage}, and the run has {stages} stages")
+            raise damaged(path, f"it has a row of stage {stage}, and the run has {stages} stages")
     return rows
-
-
-def _header(path: Path, lines: Iterator[tuple[int, str, bool]]) -> list[str]:
-    """The cells of the first line; none where there is no line."""
-    try:
-        return next((_cells(line) for _, line, _ in lines), [])
-    except ValueError as error:
-        raise _damaged(path, f"its header cannot be read ({error})") from error
-
-
-def _cells(line: str) -> list[str]:
-    """Raises ValueError where the line is none of a CSV file."""
-    try:
-        return next(csv.reader(io.StringIO(line)), [])
-    except csv.Error as error:  # which is no ValueError: a cell of more than 128 KiB, a carriage return in the middle
-        raise ValueError(str(error)) from error
-
-
-def _lines(path: Path) -> Iterator[tuple[int, str, bool]]:
-    """(line number, line, whether it may still be in the middle of being written) of every line that is not empty."""
-    data = _data(path, LARGEST_TABLE)
-    if data.count(b"\n") > MOST_LINES:
-        raise _damaged(path, f"it has more than {MOST_LINES} lines")
-    for number, raw in enumerate(io.BytesIO(data), 1):
-        if len(raw) > LONGEST_LINE:
-            raise _damaged(path, f"line {number} has {len(raw)} bytes")
-        if raw.isspace():
-            continue
-        being_written = not raw.endswith(b"\n")
-        try:
-            line = raw.decode("utf-8").rstrip("\r\n")
-        except UnicodeDecodeError as error:
-            if being_written:
-                return
-            raise _damaged(path, f"line {number} is not UTF-8") from error
-        yield number, line, being_written
-
-
-def _flag(text: str) -> bool:
-    if text not in ("0", "1"):
-        raise ValueError(f"'{text}' is not 0 or 1")
-    return text == "1"
-
-
-def _whole(text: str) -> int:
-    if len(text) > LONGEST_NUMBER:
-        raise ValueError(f"a whole number of {len(text)} digits")
-    return int(text)
-
-
-def _figure(text: str) -> float:
-    """NaN where nothing was measured; never infinite, as 1e400 would be."""
-    value = float(text)
-    if math.isinf(value):
-        raise ValueError(f"'{text[:LONGEST_NUMBER]}' is not a finite number")
-    return value
-
-
-_CONVERTERS: dict[Any, Callable[[str], Any]] = {
-    str: str,
-    int: _whole,
-    float: _figure,
-    bool: _flag,
-    int | None: lambda text: _whole(text) if text else None,
-    float | None: lambda text: _figure(text) if text else None,
-}
 
 
 def _stages(curriculum: dict[str, Any], path: Path) -> tuple[dict[str, Any], ...]:
@@ -474,7 +356,7 @@ def _stages(curriculum: dict[str, Any], path: Path) -> tuple[dict[str, Any], ...
         for stage in stages
     )  # fmt: skip
     if not fine:
-        raise _damaged(path, "expected `tasks`: a list of mappings with `task` and `updates`")
+        raise damaged(path, "expected `tasks`: a list of mappings with `task` and `updates`")
     return tuple(curriculum["tasks"])
 
 
@@ -485,8 +367,6 @@ def _is_count(value: Any) -> bool:
 def _check_config(config: dict[str, Any], path: Path) -> None:
     """Of the configuration, the two values that every page names."""
     if type(config.get("seed", 0)) is not int or not isinstance(config.get("method", ""), str):
-        raise _damaged(path, f"its method is {shown(config.get('method'))} and its seed {shown(config.get('seed'))}")
+        raise damaged(path, f"its method is {shown(config.get('method'))} and its seed {shown(config.get('seed'))}")
 
 
-def _damaged(path: Path, what: str) -> DamagedFile:
-    return DamagedFile(f"{path} is damaged: {what}; restore it, or redo the run with `reconverge train --overwrite`")

@@ -132,7 +132,8 @@ def _episodes_planned(run: VerifiedRun, purpose: str) -> int | None:
 
 def check_against_episodes(run: VerifiedRun) -> Iterator[Check]:
     """Success matrix and recovery, made from episodes.csv alone."""
-    from reconverge.eval.run_results import EpisodeRow, read_table
+    from reconverge.eval.run_results import EpisodeRow
+    from reconverge.eval.table_rows import read_table
 
     if not run.has("episodes.csv"):
         return

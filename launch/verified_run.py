@@ -14,7 +14,7 @@ from typing import Any, Literal
 from reconverge.envs.bounded_file import read_bounded
 from reconverge.envs.errors import DamagedFile, ReconvergeError
 from reconverge.eval.headlines import played_at
-from reconverge.eval.run_results import LARGEST_TABLE
+from reconverge.eval.table_rows import LARGEST_TABLE
 from reconverge.launch.checkpoint import finished_stages, read_record
 from reconverge.launch.config import RunConfig
 from reconverge.launch.run_folder import RunFolder

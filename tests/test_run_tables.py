@@ -6,7 +6,8 @@ from pathlib import Path
 
 from reconverge.envs.simulators import TaskFailure
 from reconverge.eval.rollout import EpisodeResult, Rollouts
-from reconverge.eval.run_results import FailureRow, read_table
+from reconverge.eval.run_results import FailureRow
+from reconverge.eval.table_rows import read_table
 from reconverge.launch.run_tables import StageRecord, online_curves, recoveries, reference_rates, success_rates, write_tables
 
 
