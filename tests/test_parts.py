@@ -204,7 +204,7 @@ def test_a_batch_that_fails_is_named_and_the_others_stay(tmp_path: Path, monkeyp
 
 
 def test_a_sweep_wants_each_collection_once(tmp_path: Path) -> None:
-    from test_sweep import toy_job
+    from toy_sweep import toy_job
 
     jobs = [toy_job(method=method, seed=seed) for method in ("replay", "joint") for seed in range(2)]
     assert [(want.task.name, want.episodes) for want in wanted_by(jobs)] == [("point-reach-0", 5), ("point-reach-1", 5)]

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_sweep import TOY
+from toy_sweep import TOY
 
 from reconverge.envs.errors import BackendUnavailable, ConfigError
 from reconverge.launch import ray_backend

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import fake_slurm
 import pytest
-from test_sweep import TOY
+from toy_sweep import TOY
 
 from reconverge.envs.errors import BackendUnavailable, ConfigError
 from reconverge.launch import slurm_backend

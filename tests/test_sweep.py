@@ -1,10 +1,8 @@
-"""A sweep: what its jobs are, which of them count as done, and how they are run, resumed and tabulated."""
+"""A sweep: which of its jobs count as done, and how they are run, resumed and tabulated."""
 
 from __future__ import annotations
 
 import dataclasses
-import io
-import json
 import os
 import re
 import shlex
@@ -15,68 +13,27 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
-from hypothesis import given
-from hypothesis import strategies as st
+from toy_sweep import TOY, toy, toy_job, write_result
 
 from reconverge.envs import artifact
-from reconverge.envs.errors import ConfigError, RunFolderError, UnknownName
+from reconverge.envs.errors import RunFolderError
 from reconverge.launch import backend as local_backend
-from reconverge.launch import job as jobs_in_folders
-from reconverge.launch import run_tables, sweep
+from reconverge.launch import sweep
 from reconverge.launch.backend import Order
 from reconverge.launch.cli import main, parse
-from reconverge.launch.commands import Sweep, Train
+from reconverge.launch.commands import Sweep
 from reconverge.launch.commands.pages import runs_within
-from reconverge.launch.config import METHODS, RunConfig
-from reconverge.launch.config_file import config_text, flat, read_config
-from reconverge.launch.job import LEFT_OUT, Job, content, look
-from reconverge.launch.job_plan import label, make_job, parse_changes, parse_seeds, parse_variations, plan_jobs, with_settings
+from reconverge.launch.config import RunConfig
+from reconverge.launch.config_file import read_config
+from reconverge.launch.job import look
+from reconverge.launch.job_plan import make_job, with_settings
 from reconverge.launch.job_process import run_job
-from reconverge.launch.presets import find_preset
 from reconverge.launch.run_folder import RunFolder
-from reconverge.launch.run_tables import MATRIX_COLUMNS, rate_columns, write_csv, write_tables
 from reconverge.launch.sweep import Places, examine, last_words, publish
-from reconverge.launch.sweep_cost import CostModel, makespan
-from reconverge.launch.sweep_view import JobClock, Position, SweepView, position
-from reconverge.policy.config import TrainConfig, TrustRegionConfig
-from reconverge.policy.method_settings import OWN, READS, SET_ITSELF, is_read
-from reconverge.replay.config import ReplayConfig
 
-TOY = (
-    "--preset smoke --curriculum point-reach:2 --train.updates 10 --train.log-every 5 --train.trust-region.draws 16 --replay.generator.updates 5 "
-    "--replay.windows-per-task 16 --demonstrations.episodes 5 --demonstrations.workers 0 --evaluation.episodes 2 --evaluation.workers 0 "
-    "--recovery.episodes 1 --recovery.grid 2 --video.episodes 0"
-)
-"""A run that takes a second or two once torch is there."""
 ROOT = Path(__file__).resolve().parent.parent
-
-
-def toy(**changes: Any) -> RunConfig:
-    command = parse(Sweep, TOY.split(), "reconverge sweep")
-    assert isinstance(command, Sweep)
-    return dataclasses.replace(command.config, **changes)
-
-
-def toy_job(**changes: Any) -> Job:
-    return make_job(toy(**changes), "smoke")
-
-
-def write_result(folder: Path, config: RunConfig, command: str = "reconverge train", successes: int = 8, stages: int | None = None) -> None:
-    """The tables of a run as training leaves them, finished or up to a stage."""
-    job = make_job(config, "smoke")
-    with RunFolder.create(folder, config, command) as run:
-        run.curriculum_yaml.write_text(job.curriculum.to_yaml())
-        tasks, last = [stage.task.name for stage in job.curriculum.stages], len(job.curriculum.stages) if stages is None else stages
-        rows = [{"stage": stage, "task": task, **rate_columns(successes, 10)} for stage in range(last + 1) for task in tasks]
-        write_csv(run.success_matrix_csv, MATRIX_COLUMNS, rows)
-        run.cost_json.write_text(json.dumps({"phases": {"update": 60.0}, "total_s": 60.0}))
-        run.ceilings_csv.write_text("task,attempts,successes,rate,wilson_low,wilson_high\n")
-        run.episodes_csv.write_text("")
-        run.report_html.write_text("<html>")
 
 
 class Finished:
@@ -139,301 +96,6 @@ def backend(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Scripte
 
 def run(words: str) -> int:
     return main(["sweep", *TOY.split(), *shlex.split(words)])
-
-
-# what a result depends on --------------------------------------------------------------------------------------------------------
-
-
-def another(value: Any) -> Any:
-    """Some other value of the same kind; ranges do not matter to an address."""
-    if isinstance(value, bool):
-        return not value
-    if isinstance(value, tuple):
-        return (*value, 7)
-    return f"{value}x" if isinstance(value, str) else (0 if value is None else value) + 1
-
-
-def with_value(config: Any, keys: list[str], value: Any) -> Any:
-    return dataclasses.replace(config, **{keys[0]: value if len(keys) == 1 else with_value(getattr(config, keys[0]), keys[1:], value)})
-
-
-@pytest.mark.parametrize("key", list(flat(RunConfig())))
-def test_the_address_changes_with_every_setting_but_those_that_no_result_depends_on(key: str) -> None:
-    job = toy_job()
-    changed = with_value(job.config, key.split("."), another(flat(job.config)[key]))
-    other = Job(changed, job.curriculum)
-    assert (other.address == job.address) == (key in LEFT_OUT or not is_read(key, job.config.method))
-
-
-def test_every_key_that_is_left_out_exists_and_has_a_reason() -> None:
-    assert set(LEFT_OUT) <= set(flat(RunConfig())) and all(LEFT_OUT.values())
-
-
-def test_a_setting_counts_for_the_methods_that_read_it() -> None:
-    assert READS.keys() == METHODS.keys() and all(any(key.startswith(prefix) for key in flat(RunConfig())) for prefix in OWN)
-    weak, strong = (TrainConfig(trust_region=TrustRegionConfig(strength)) for strength in (1, 100))
-    for method in METHODS:
-        same = toy_job(method=method, train=weak).address == toy_job(method=method, train=strong).address
-        assert same == (method not in ("ewc", "trust-region", "adaptive-trust-region"))
-    assert is_read("train.trust_region.strength", "a-method-of-another-package")
-    assert is_read("train.replay_weight", "replay") and not is_read("train.replay_weight", "finetune")
-
-
-def test_a_setting_that_a_method_sets_itself_makes_no_other_job() -> None:
-    assert SET_ITSELF.keys() <= METHODS.keys() and all(key in flat(RunConfig()) for keys in SET_ITSELF.values() for key in keys)
-    for method, counts in (("t-dgr", False), ("replay", True)):
-        freshest, redrawn = (toy_job(method=method, replay=ReplayConfig(pool=pool)).address for pool in ("freshest", "redrawn"))
-        assert (freshest != redrawn) == counts == is_read("replay.pool", method)
-
-
-def test_the_curriculum_counts_by_its_stages_not_by_its_name(tmp_path: Path) -> None:
-    file = tmp_path / "mine.yaml"
-    file.write_text("name: mine\ntasks: [point-reach-0, {task: point-reach-1, updates: 10}]\n")
-    assert toy_job(curriculum=str(file)).address == toy_job().address
-    file.write_text("name: mine\ntasks: [point-reach-0, {task: point-reach-1, updates: 11}]\n")
-    assert toy_job(curriculum=str(file)).address != toy_job().address
-    assert toy_job(curriculum="point-reach:3").address != toy_job().address
-
-
-def test_the_simulators_count_in_the_version_that_the_run_had() -> None:
-    job = make_job(RunConfig(curriculum="cw10:2"), "quickstart")
-    assert content(job.config, job.curriculum, {"metaworld": "3.1.1", "mujoco": "3.3.0"})["simulators"] == ["metaworld 3.1.1, mujoco 3.3.0"]
-    assert content(job.config, job.curriculum, {"mujoco": "3.9.9"})["simulators"] == ["metaworld unknown, mujoco 3.9.9"]
-    assert toy_job().content["simulators"] == ["point-reach 1"]
-
-
-def test_what_a_folder_holds(tmp_path: Path) -> None:
-    job = toy_job()
-    assert look(tmp_path / "run", job).state == "nothing"
-    write_result(tmp_path / "run", job.config, stages=1)
-    held = look(tmp_path / "run", job)
-    assert (held.state, held.stages_done, held.seconds) == ("part", 1, 60.0)
-    shutil.rmtree(tmp_path / "run")
-    write_result(tmp_path / "run", toy(evaluation=dataclasses.replace(job.config.evaluation, workers=3)))
-    assert look(tmp_path / "run", job).state == "result"
-    other = look(tmp_path / "run", toy_job(method="replay", seed=1))
-    assert other.state == "other" and "method was 'trust-region' and is now 'replay'; seed was 0 and is now 1" in other.reason
-    (tmp_path / "run" / "success_matrix.csv").write_text("stage\nx\n")
-    assert look(tmp_path / "run", job).state == "other"
-    (tmp_path / "notes").mkdir()
-    (tmp_path / "notes" / "thesis.tex").touch()
-    assert look(tmp_path / "notes", job).state == "foreign"
-
-
-def test_a_finished_run_whose_cost_is_no_number_is_another(tmp_path: Path) -> None:
-    write_result(tmp_path / "run", toy())
-    for total_s in ("an hour", [1, 2]):
-        (tmp_path / "run" / "cost.json").write_text(json.dumps({"total_s": total_s}))
-        held = look(tmp_path / "run", toy_job())
-        assert held.state == "other" and f"cost.json: total_s is {total_s!r}" in held.reason
-
-
-@pytest.mark.parametrize(
-    ("where", "error"),
-    [
-        ("refuse_foreign", PermissionError(13, "Permission denied")),
-        ("stored_content", PermissionError(13, "Permission denied")),
-        ("stored_content", ValueError("no")),
-        ("stored_content", TypeError("no")),
-        ("stored_content", RecursionError("no")),
-    ],
-)
-def test_whatever_cannot_be_read_is_another(where: str, error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_result(tmp_path / "run", toy())
-
-    def fail(folder: Path) -> None:
-        raise error
-
-    monkeypatch.setattr(jobs_in_folders, where, fail)
-    held = look(tmp_path / "run", toy_job())
-    assert held.state == "other" and str(error) in held.reason
-
-
-def test_the_table_by_which_a_run_is_finished_is_written_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    written: list[str] = []
-    monkeypatch.setattr(run_tables, "write_file", lambda path, content: written.append(path.name))
-    write_tables(tmp_path, [], [], 1, (99,))
-    assert written[-1] == "success_matrix.csv" and len(written) == len(set(written)) == 8
-
-
-def test_a_resumed_run_says_that_its_code_is_another(tmp_path: Path) -> None:
-    with RunFolder.create(tmp_path / "run", toy(), "reconverge train") as folder:
-        fingerprint = json.loads(folder.fingerprint_json.read_text())
-        folder.fingerprint_json.write_text(json.dumps({**fingerprint, "git_commit": "0123abc"}))
-        assert folder.version_changes() == [f"git commit 0123abc -> {fingerprint['git_commit']}"]
-
-
-def test_a_run_that_was_stopped_before_its_report_is_a_part(tmp_path: Path) -> None:
-    write_result(tmp_path / "run", toy())
-    (tmp_path / "run" / "report.html").unlink()
-    assert look(tmp_path / "run", toy_job()).state == "result"  # published tables
-    (tmp_path / "run" / "checkpoints").mkdir()
-    assert look(tmp_path / "run", toy_job()).state == "part"
-
-
-@pytest.mark.parametrize("key", list(flat(RunConfig())))
-def test_a_setting_that_came_later_does_not_undo_what_is_finished(key: str, tmp_path: Path) -> None:
-    """The stored file of a run from before the setting existed, in which it had today's default."""
-    config = with_value(toy(), key.split("."), flat(RunConfig())[key]) if key != "curriculum" else toy()
-    if key == "policy.sampling_steps" or key == "policy.timesteps":
-        config = with_value(with_value(config, ["policy", "timesteps"], 100), ["policy", "sampling_steps"], 4)
-    if key.startswith(("evaluation.episodes", "recovery.episodes", "video.episodes")):
-        config = with_value(with_value(config, ["recovery", "episodes"], 20), ["evaluation", "episodes"], 50)
-    write_result(tmp_path / "run", config)
-    stored = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
-    inner = stored
-    for section in key.split(".")[:-1]:
-        inner = inner[section]
-    if key != "curriculum":
-        del inner[key.rpartition(".")[2]]
-    header = config_text(config).splitlines()[0]
-    (tmp_path / "run" / "config.yaml").write_text(f"{header}\n{yaml.safe_dump(stored)}")
-    assert look(tmp_path / "run", make_job(config, "smoke")).state == "result"
-
-
-# which jobs there are --------------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("words", "expected"),
-    [("0..4", (0, 1, 2, 3, 4)), ("0..2 7", (0, 1, 2, 7)), ("3", (3,)), ("5 0..1 1", (5, 0, 1)), ("2..2", (2,)), ("007", (7,))],
-)
-def test_seeds(words: str, expected: tuple[int, ...]) -> None:
-    assert parse_seeds(words.split()) == expected
-
-
-@pytest.mark.parametrize("word", ["4..0", "a", "", "-1", "0...4", "..3", "1.5", "0..999999999", "0,1", "²", "1" * 40])
-def test_seeds_that_are_none(word: str) -> None:
-    with pytest.raises(ConfigError, match="--seeds"):
-        parse_seeds([word])
-
-
-def test_variations_are_combined_and_read_as_in_a_file() -> None:
-    found = parse_variations(["train.updates=1000,2000", "replay.source=stored,generator", "train.optimizer.learning_rate=1e-3"], RunConfig())
-    assert len(found) == 4
-    assert found[0] == {"train.updates": 1000, "replay.source": "stored", "train.optimizer.learning_rate": 0.001}
-    assert parse_variations(["recovery.grid=[2,100],[]", "policy.task_conditioned=false"], RunConfig()) == [
-        {"recovery.grid": (2, 100), "policy.task_conditioned": False},
-        {"recovery.grid": (), "policy.task_conditioned": False},
-    ]
-    assert parse_variations(["train.updates=5,5"], RunConfig()) == [{"train.updates": 5}]
-    assert parse_variations([], RunConfig()) == [{}]
-
-
-def test_ablations_are_made_one_at_a_time_beside_the_base() -> None:
-    changes = parse_changes(["policy.window=1,2", "train.replay_weight=1,3"], RunConfig())
-    assert changes == [{"policy.window": 1}, {"train.replay_weight": 3.0}]  # 2 and 1 are what the base has
-    jobs = plan_jobs(find_preset("smoke"), "smoke", ["replay", "ewc"], [0], [{"train.updates": 5}], changes)
-    assert [str(job.path) for job in jobs] == [
-        "replay/train.updates=5/seed-0",
-        "ewc/train.updates=5/seed-0",
-        "replay/policy.window=1,train.updates=5/seed-0",
-        "ewc/policy.window=1,train.updates=5/seed-0",
-        "replay/train.replay_weight=3.0,train.updates=5/seed-0",  # which ewc does not read
-    ]
-
-
-@pytest.mark.parametrize(
-    ("words", "hint"),
-    [
-        (["train.update=5"], "did you mean 'train.updates'?"),
-        (["seed=1"], "--ablate seed: use --seeds"),
-        (["policy.window"], "--ablate policy.window: give KEY=VALUE"),
-        (["policy.window=1", "policy.window=3"], "--ablate policy.window is given twice"),
-        (["train.updates=6"], "train.updates is given with --vary and with --ablate"),
-        (["policy.window=2"], "--ablate policy.window=2 is what the runs have anyway"),
-    ],
-)
-def test_ablations_that_are_none(words: list[str], hint: str) -> None:
-    with pytest.raises((ConfigError, UnknownName), match=re.escape(hint)):
-        parse_changes(words, RunConfig(), ["train.updates"])
-
-
-def test_an_ablation_that_no_method_reads_is_refused() -> None:
-    with pytest.raises(ConfigError, match=re.escape("--ablate train.meta.momentum: no result of replay or ewc depends on it")):
-        plan_jobs(find_preset("smoke"), "smoke", ["replay", "ewc"], [0], changes=[{"train.meta.momentum": 0.5}])
-
-
-@pytest.mark.parametrize(
-    ("word", "hint"),
-    [
-        ("train.update=5", "did you mean 'train.updates'?"),
-        ("train=5", "unknown setting 'train'"),
-        ("replay.source=stord", "did you mean 'stored'?"),
-        ("train.updates=many", "int was expected"),
-        ("train.updates=1,,2", "cannot be read"),
-        ("train.updates=[", "cannot be read"),
-        ("train.updates=", "has no value; give some, such as --vary train.updates=2000"),
-        ("train.updates", "give KEY=VALUE"),
-        ("method=replay", "use --methods"),
-        ("seed=1", "use --seeds"),
-        ("evaluation.workers=1,2", "no result depends on it"),
-        ("train.updates=!!python/object/apply:os.system [x]", "cannot be read"),
-    ],
-)
-def test_variations_that_are_none(word: str, hint: str) -> None:
-    with pytest.raises((ConfigError, UnknownName), match=re.escape(hint)):
-        parse_variations([word], RunConfig())
-
-
-def test_a_key_is_varied_once() -> None:
-    with pytest.raises(ConfigError, match="given twice"):
-        parse_variations(["train.updates=1", "train.updates=2"], RunConfig())
-
-
-values = st.one_of(st.text(max_size=200), st.integers(), st.floats(), st.booleans(), st.lists(st.integers(), max_size=90).map(tuple))
-
-
-@given(st.dictionaries(st.sampled_from(["curriculum", "train.updates", "recovery.grid"]), values, min_size=1))
-def test_a_label_is_one_safe_part_of_a_path_in_any_order(settings: dict[str, Any]) -> None:
-    found = label(settings)
-    assert re.fullmatch(r"[A-Za-z0-9._=,+-]{1,140}", found) and found[0].isalpha()
-    assert label(dict(reversed(settings.items()))) == found
-
-
-@given(st.text(max_size=200), st.text(max_size=200))
-def test_labels_keep_values_apart(first: str, second: str) -> None:
-    assert (label({"curriculum": first}) == label({"curriculum": second})) == (first == second)
-
-
-def test_a_label_can_be_read() -> None:
-    assert label({"train.updates": 1000, "replay.source": "stored"}) == "replay.source=stored,train.updates=1000"
-    assert label({}) == ""
-
-
-def test_jobs_are_every_combination_seed_by_seed() -> None:
-    jobs = plan_jobs(toy(), "smoke", ["finetune", "replay"], [0, 3], [{"train.updates": 10}, {"train.updates": 20}])
-    assert [str(job.path) for job in jobs[:3]] == [
-        "finetune/train.updates=10/seed-0",
-        "replay/train.updates=10/seed-0",
-        "finetune/train.updates=20/seed-0",
-    ]
-    assert len({job.address for job in jobs}) == len(jobs) == 8
-    assert [job.config.seed for job in jobs] == [0] * 4 + [3] * 4 and jobs[2].updates == 40
-
-
-def test_a_job_that_cannot_be_run_is_refused_before_any_is() -> None:
-    with pytest.raises(ConfigError, match=r"train\.updates is 0"):
-        plan_jobs(toy(), "smoke", ["replay"], [0], [{"train.updates": 5}, {"train.updates": 0}])
-    with pytest.raises(UnknownName, match="did you mean 'cw10'"):
-        plan_jobs(toy(), "smoke", ["replay"], [0], [{"curriculum": "cw11"}])
-    with pytest.raises(ConfigError, match="more than 10000 jobs"):
-        plan_jobs(toy(), "smoke", ["replay"], range(20_000))
-
-
-def test_the_command_of_a_job_gives_its_configuration() -> None:
-    config = with_settings(toy(seed=3), {"recovery.grid": [2, 5], "policy.task_conditioned": False, "method": "replay"})
-    words = shlex.split(make_job(config, "smoke").command)
-    assert words[:2] == ["reconverge", "train"]
-    command = parse(Train, words[2:], "reconverge train")
-    assert isinstance(command, Train) and command.config == config
-
-
-def test_a_sweep_has_one_thread_a_job_unless_told_otherwise() -> None:
-    assert find_preset("quickstart").threads == 2
-    for words, threads in (("--preset quickstart", 1), ("--preset quickstart --threads 3", 3)):
-        command = parse(Sweep, words.split(), "reconverge sweep")
-        assert isinstance(command, Sweep) and command.config.threads == threads
 
 
 # running them ----------------------------------------------------------------------------------------------------------------------
@@ -772,73 +434,6 @@ def test_one_of_a_thing_beside_several_is_refused(words: str, backend: Scripted,
 def test_a_single_method_and_seed_may_be_given_in_the_singular(backend: Scripted) -> None:
     assert run("--method ewc --seed 5") == 0
     assert backend.started == ["ewc/seed-5"]
-
-
-# cost and view ---------------------------------------------------------------------------------------------------------------------
-
-
-def test_makespan() -> None:
-    assert makespan([3, 2, 2], 2) == 4
-    assert makespan([], 2) == 0
-    assert makespan([1], 2, busy=[5.0, 2.0]) == 5
-
-
-def test_the_cost_of_a_job_follows_its_method_and_updates() -> None:
-    cost = CostModel()
-    assert cost.seconds(toy_job()) is None
-    cost.learn(toy_job(method="replay"), 40.0)  # 20 updates
-    cost.learn(toy_job(method="finetune"), 20.0)
-    longer = make_job(with_settings(toy(method="replay"), {"train.updates": 20}), "smoke")
-    assert cost.seconds(longer) == 80.0 and cost.seconds(longer, 0.5) == 40.0
-    assert cost.seconds(toy_job(method="ewc")) == 30.0  # the mean of all
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("", Position(0, 0.0)),
-        ('{"stage": 1, "update": 5}\n', Position(1, 0.25)),
-        ('{"stage": 1, "update": 10}\n{"stage": 2, "update": 5}\n{"stage": 2, "upd', Position(2, 0.75)),
-        ("no json\n", Position(0, 0.0)),
-    ],
-)
-def test_the_position_of_a_job_is_read_from_its_rows(text: str, expected: Position, tmp_path: Path) -> None:
-    (tmp_path / "metrics.jsonl").write_text(text)
-    assert position(tmp_path / "metrics.jsonl", toy_job()) == expected
-    assert position(tmp_path / "none", toy_job()) == Position(0, 0.0)
-
-
-def test_joint_training_has_one_stage_with_all_updates(tmp_path: Path) -> None:
-    (tmp_path / "metrics.jsonl").write_text('{"stage": 2, "update": 5}\n')
-    assert position(tmp_path / "metrics.jsonl", toy_job(method="joint")) == Position(2, 0.25)
-
-
-def test_time_left_counts_from_where_a_job_was_taken_up(tmp_path: Path) -> None:
-    file, now = tmp_path / "metrics.jsonl", [0.0]
-    file.write_text('{"stage": 2, "update": 5}\n')  # as an interrupted run left it
-    clock = JobClock(toy_job(), file, lambda: now[0])
-    now[0] = 10.0
-    file.write_text('{"stage": 1, "update": 10}\n')  # its checkpoint is at the end of stage 1
-    clock.look()
-    assert clock.eta_s is None and str(clock) == "stage 1/2"
-    now[0] = 20.0
-    file.write_text('{"stage": 2, "update": 5}\n')
-    clock.look()
-    assert clock.eta_s == 10.0 and str(clock) == "stage 2/2  eta 0:10"
-
-
-def test_a_terminal_has_a_bar_per_job_and_one_of_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("FORCE_COLOR", "1")
-    monkeypatch.setenv("TERM", "xterm")
-    stream, job = io.StringIO(), toy_job()
-    (tmp_path / "metrics.jsonl").write_text('{"stage": 1, "update": 5}\n')
-    clock = JobClock(job, tmp_path / "metrics.jsonl")
-    with SweepView(4, 1, 2, CostModel(), stream=stream) as view:
-        view.started(job, "start it")
-        view.refresh([clock], [])
-        view.ended(job, "done it", [], [job])
-    shown = stream.getvalue()
-    assert "trust-region/seed-0" in shown and "25 %" in shown and "stage 1/2" in shown and "done it  [2/4 ended]" in shown
 
 
 # with real runs --------------------------------------------------------------------------------------------------------------------
