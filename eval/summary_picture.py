@@ -26,7 +26,7 @@ from reconverge.envs.artifact import write_file
 from reconverge.envs.gym_name import short_name
 from reconverge.eval import plots
 from reconverge.eval.run_results import RunResults, read_run
-from reconverge.eval.video import read_grid
+from reconverge.eval.video_grid import read_grid
 
 WIDTH = 1900
 """Pixels of the whole picture: twice what a README shows."""

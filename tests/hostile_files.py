@@ -16,7 +16,7 @@ from reconverge.envs.artifact import MANIFEST, Artifact, _sha256
 from reconverge.envs.curriculum import load_curriculum
 from reconverge.envs.episodes import Episode, EpisodeStore
 from reconverge.eval.run_results import read_run
-from reconverge.eval.video import read_rollouts
+from reconverge.eval.stored_rollouts import read_rollouts
 from reconverge.launch.config_file import config_text, read_config
 from reconverge.launch.presets import find_preset
 from reconverge.policy.diffusion_policy import DiffusionPolicy

@@ -20,7 +20,7 @@ from reconverge.envs.plain_json import parse_json
 from reconverge.envs.plain_yaml import parse_yaml
 from reconverge.eval.diagnostics_results import read_diagnostics
 from reconverge.eval.run_results import read_run
-from reconverge.eval.video import read_rollouts
+from reconverge.eval.stored_rollouts import read_rollouts
 from reconverge.launch.config_file import read_config
 from reconverge.launch.job import stored_content
 from reconverge.launch.run_folder import RunFolder

@@ -17,7 +17,8 @@ from reconverge.envs.errors import DamagedFile, ReconvergeError
 from reconverge.envs.task import ObservationLayout, Task
 from reconverge.envs.task_files import LONGEST_NAME, task_file, task_of_file
 from reconverge.envs.tasks import task_names
-from reconverge.eval.video import _cell_name, read_rollouts
+from reconverge.eval.clip import cell_name
+from reconverge.eval.stored_rollouts import read_rollouts
 
 PIECES = ["..", ".", "/", "\\", "\0", "~", "%2F", "%", "C:", "con", "NUL.txt", "com1", "é", "e\u0301", "\u202e", "\uff0f", "\u2215"]
 PIECES += ["a" * 300, " ", "\n", "-rf", "*", "$(x)"]
@@ -39,7 +40,7 @@ def test_no_hostile_name_leaves_the_folder(tmp_path: Path) -> None:
     root.mkdir()
     assert len(HOSTILE) >= 200
     for name in HOSTILE:
-        for path in (root / f"{task_file(name)}.safetensors", root / _cell_name(1, name)):
+        for path in (root / f"{task_file(name)}.safetensors", root / cell_name(1, name)):
             path.write_bytes(b"")
             assert path.resolve().parent == root.resolve()
     assert [path.name for path in tmp_path.iterdir()] == ["root"]

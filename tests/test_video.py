@@ -13,9 +13,10 @@ from PIL import Image
 from synthetic_run import POINT_REACH, write_rollouts, write_run
 
 from reconverge.envs.errors import DamagedFile, RenderingUnavailable, RunFolderError
-from reconverge.eval import video
+from reconverge.eval import video, video_grid
+from reconverge.eval.clip import FAILED, PENDING, SOLVED, Clip, write_video
 from reconverge.eval.config import VideoConfig
-from reconverge.eval.video import Clip, Rollout
+from reconverge.eval.stored_rollouts import Rollout
 
 CONFIG = VideoConfig(size=(64, 49), stride=2, frames_per_second=10)
 
@@ -41,11 +42,11 @@ def test_the_grid_ends_green_where_learned_red_where_lost_and_dark_where_not_mea
     video.render_videos(folder, CONFIG, workers=0)
     poster = np.asarray(Image.open(folder / "videos" / "grid.png"))
     size = (64, 48)
-    corners = {(column, row): video._corner((column, row), size) for column in range(3) for row in range(3)}
+    corners = {(column, row): video_grid._corner((column, row), size) for column in range(3) for row in range(3)}
     colours = {place: tuple(int(c) for c in poster[y + 1, x + 10]) for place, (x, y) in corners.items()}
-    assert [colours[stage, stage] for stage in range(3)] == [video.SOLVED] * 3
-    assert colours[1, 0] == colours[2, 0] == colours[2, 1] == video.FAILED
-    assert colours[0, 1] == video.CELL_DARK
+    assert [colours[stage, stage] for stage in range(3)] == [SOLVED] * 3
+    assert colours[1, 0] == colours[2, 0] == colours[2, 1] == FAILED
+    assert colours[0, 1] == video_grid.CELL_DARK
     assert poster.shape[0] % 2 == 0 and poster.shape[1] % 2 == 0
 
 
@@ -88,9 +89,9 @@ def test_whoever_is_asked_to_stop_does_not_wait_for_what_is_left(folder: Path, m
 
 def test_a_border_is_grey_then_green_or_red_and_stays(tmp_path: Path) -> None:
     solved = Clip(1, "a", tmp_path, (0, 2, 4, 5), solved_at=4)
-    assert [solved.border(index) for index in range(6)] == [video.PENDING] * 2 + [video.SOLVED] * 4
+    assert [solved.border(index) for index in range(6)] == [PENDING] * 2 + [SOLVED] * 4
     lost = Clip(1, "a", tmp_path, (0, 2, 4, 5), solved_at=None)
-    assert [lost.border(index) for index in range(6)] == [video.PENDING] * 3 + [video.FAILED] * 3
+    assert [lost.border(index) for index in range(6)] == [PENDING] * 3 + [FAILED] * 3
 
 
 def test_a_row_shows_the_episode_that_most_stages_have() -> None:
@@ -101,7 +102,7 @@ def test_a_row_shows_the_episode_that_most_stages_have() -> None:
 
 def test_a_video_reads_back_as_it_was_written(tmp_path: Path) -> None:
     frames = [np.full((48, 64, 3), level, np.uint8) for level in (20, 120, 220)]
-    video.write_video(tmp_path / "grey.mp4", frames, frames_per_second=10)
+    write_video(tmp_path / "grey.mp4", frames, frames_per_second=10)
     back = iio.imread(tmp_path / "grey.mp4", plugin="pyav")
     assert back.shape == (3, 48, 64, 3)
     assert np.abs(back.mean(axis=(1, 2, 3)) - [20, 120, 220]).max() < 4
@@ -109,15 +110,15 @@ def test_a_video_reads_back_as_it_was_written(tmp_path: Path) -> None:
 
 def test_an_interrupted_or_odd_video_leaves_nothing_behind(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="even"):
-        video.write_video(tmp_path / "odd.mp4", [np.zeros((49, 64, 3), np.uint8)], 10)
+        write_video(tmp_path / "odd.mp4", [np.zeros((49, 64, 3), np.uint8)], 10)
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(("stages", "tasks"), [(1, 1), (10, 10), (20, 10), (3, 2)])
 def test_grids_of_any_curriculum_fit_a_screen_with_even_cells(stages: int, tasks: int) -> None:
-    size = video._cell_size((240, 180), stages, tasks)
-    pitch = video._pitch(size)
-    assert video.MARGIN + stages * pitch[0] <= video.LARGEST_GRID[0] and video.HEADER + tasks * pitch[1] <= video.LARGEST_GRID[1]
+    size = video_grid._cell_size((240, 180), stages, tasks)
+    pitch = video_grid._pitch(size)
+    assert video_grid.MARGIN + stages * pitch[0] <= video_grid.LARGEST_GRID[0] and video_grid.HEADER + tasks * pitch[1] <= video_grid.LARGEST_GRID[1]
     assert size[0] % 2 == size[1] % 2 == 0
 
 
