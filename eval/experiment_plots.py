@@ -167,7 +167,7 @@ def _over_stages(lines: Sequence[_Line], xlabel: str, title: str) -> Figure:
     """All lines from 0 to 100 %, and beside them the upper end enlarged where several end there; a line is named where it ends."""
     high = [line for line in lines if line.values[-1] >= HIGH]
     lowest = 5 * int(min((np.nanmin(line.values) for line in high), default=0) // 5)
-    enlarged = len(high) > 1 and lowest >= LOWEST_ENLARGED
+    enlarged = len(high) > 1 and LOWEST_ENLARGED <= lowest < 100
     names = sum(1 + line.label.count("\n") for line in lines)
     figure = Figure(figsize=(9, max(3.4, 0.8 + 0.19 * names)), layout="constrained")
     panels, inches = list(figure.subplots(1, 1 + enlarged, squeeze=False)[0]), figure.get_figheight() - 0.8
@@ -249,7 +249,7 @@ def _bare(axes: Axes) -> None:
 
 
 def _wrapped(label: str) -> str:
-    return textwrap.fill(label, 26, break_long_words=False)
+    return textwrap.fill(label, 26, break_long_words=False, break_on_hyphens=False)
 
 
 def _row_height(labels: Sequence[str], least: float) -> float:

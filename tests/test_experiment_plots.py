@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from matplotlib.axes import Axes
 from synthetic_run import write_run
@@ -11,7 +12,7 @@ from test_experiment import hand_run
 
 from reconverge.envs.curriculum import CW10
 from reconverge.eval.experiment import Experiment, summarise
-from reconverge.eval.experiment_plots import _apart, average_over_stages, final_success, looks_of, method_dots
+from reconverge.eval.experiment_plots import _apart, _Line, _over_stages, average_over_stages, final_success, looks_of, method_dots
 from reconverge.eval.markdown_tables import markdown_tables
 from reconverge.eval.method_looks import METHODS, method_looks
 from reconverge.eval.recovery_plots import recovery_triangles
@@ -72,6 +73,12 @@ def test_lines_that_end_high_are_named_in_a_panel_of_their_own(tmp_path: Path) -
     assert whole.get_ylim()[0] < 0 and 70 < upper.get_ylim()[0] < 80
     (alone,) = average_over_stages(summarise([runs[0], runs[2]]).groups).axes
     assert texts(alone) == ["replay (1)", "finetune (1)"]
+
+
+def test_where_nothing_was_ever_lost_there_is_nothing_to_enlarge() -> None:
+    looks = method_looks({"replay": "replay", "ewc": "ewc"})
+    (whole,) = _over_stages([_Line(name, look, np.array([100.0, 100.0])) for name, look in looks.items()], "after stage", "Success").axes
+    assert sorted(texts(whole)) == ["ewc", "replay"] and whole.get_ylim() == (-2.5, 102.5)
 
 
 def test_bounds_end_where_a_rate_can_be(tmp_path: Path) -> None:
