@@ -244,7 +244,7 @@ def in_mid_stage(folder: Path) -> Iterator[subprocess.Popen[str]]:
     """A run of two processes that has saved once within its first stage."""
     process = start(folder, *LONG, "--output-dir", "run")
     try:
-        deadline_s = time.monotonic() + 60
+        deadline_s = time.monotonic() + 240
         while not (folder / "run/checkpoints/stage-01.learning").exists():
             assert process.poll() is None and time.monotonic() < deadline_s, said(process)
             time.sleep(0.05)
