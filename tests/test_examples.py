@@ -14,6 +14,7 @@ from small_policy import small_policy
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import Monitor
 
+from reconverge.envs.curriculum import CW10, load_curriculum
 from reconverge.envs.own_task import own_task
 from reconverge.policy.diffusion_policy import DiffusionPolicy
 from reconverge.policy.normalizer import Normalizer
@@ -25,6 +26,11 @@ NOTEBOOK = SCRIPT.with_suffix(".ipynb")
 
 def cells() -> list[dict]:
     return json.loads(NOTEBOOK.read_text())["cells"]
+
+
+def test_the_hard_tasks_are_of_cw10_and_in_its_order() -> None:
+    tasks = [stage.task.name for stage in load_curriculum(str(EXAMPLES / "cw10_hard.yaml")).stages]
+    assert len(tasks) == 5 and tasks == [task for task in CW10 if task in tasks]
 
 
 def test_the_notebook_is_the_script_without_outputs() -> None:
