@@ -14,11 +14,11 @@ from reconverge.envs.errors import MissingLibrary
 
 
 def optional_library(module: str, asked_by: str, extra: str) -> Any:
-    """An optional module. Raises MissingLibrary, which names who asked and the extra that brings it."""
+    """An optional module. Raises MissingLibrary, which names who asked, what is missing (perhaps a library that it needs itself) and the extra."""
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        raise MissingLibrary(asked_by, [module.partition(".")[0]], extra) from error
+        raise MissingLibrary(asked_by, [(error.name or module).partition(".")[0]], extra) from error
 
 
 def need_libraries(names: Sequence[str], asked_by: str, extra: str) -> None:

@@ -71,12 +71,17 @@ def group_runs(runs: Sequence[RunResults]) -> list[RunGroup]:
     """
     found: dict[str, list[RunResults]] = {}
     for run in runs:
-        found.setdefault(json.dumps([run.method, settings_of(run)], sort_keys=True, default=str), []).append(run)
+        found.setdefault(kind_of(run), []).append(run)
     members = [sorted({run.seed: run for run in reversed(group)}.values(), key=lambda run: run.seed) for group in found.values()]
     labels = _labels([group[0] for group in members])
     groups = [RunGroup(label, group[0].method, tuple(group), tuple(named)) for (label, named), group in zip(labels, members, strict=True)]
     methods = [group.method for group in groups]
     return sorted(groups, key=lambda group: (methods.index(group.method), group.label != group.method))
+
+
+def kind_of(run: RunResults, **instead: Any) -> str:
+    """The same for runs of one method with the same settings; `instead` stand in the place of a run's own."""
+    return json.dumps([run.method, settings_of(run) | instead], sort_keys=True, default=str)
 
 
 def settings_of(run: RunResults) -> dict[str, Any]:

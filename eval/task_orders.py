@@ -10,7 +10,6 @@ is taken seed by seed within every order, and then over the orders that both hav
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -19,7 +18,7 @@ import numpy as np
 from reconverge.eval import headlines
 from reconverge.eval.intervals import Interval, mean_interval
 from reconverge.eval.paired_comparison import PairedRow, paired_row
-from reconverge.eval.run_groups import RunGroup, settings_of
+from reconverge.eval.run_groups import RunGroup, kind_of
 
 
 @dataclass(frozen=True)
@@ -49,7 +48,7 @@ def orders_rows(groups: Sequence[RunGroup], reference: RunGroup) -> list[OrdersR
     """A row for every method, with its settings, that has learned the same tasks in several orders. The reference is that of the same tasks."""
     families: dict[str, list[RunGroup]] = {}
     for group in groups:
-        families.setdefault(_but_the_order(group), []).append(group)
+        families.setdefault(kind_of(group.runs[0], curriculum=sorted(group.stages)), []).append(group)
     several = [members for members in families.values() if len({group.stages for group in members}) > 1]
     return [_row(members, _references(members, several, reference)) for members in several]
 
@@ -88,9 +87,3 @@ def _references(members: Sequence[RunGroup], families: Sequence[Sequence[RunGrou
 def _pair(group: RunGroup, other: RunGroup) -> PairedRow | None:
     found = paired_row(group, other)
     return found if found is not None and found.seeds else None
-
-
-def _but_the_order(group: RunGroup) -> str:
-    """The same for groups that differ in nothing but the order of their tasks."""
-    settings = settings_of(group.runs[0]) | {"curriculum": sorted(group.stages)}
-    return json.dumps([group.method, settings], sort_keys=True, default=str)

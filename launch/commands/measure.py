@@ -14,7 +14,7 @@ from reconverge.eval.config import Split
 from reconverge.launch.commands.cluster import Cluster, check_owners
 from reconverge.launch.commands.command import Command, MaybeInt, MaybeName, MaybePath, Run, at_least, check_device
 from reconverge.launch.commands.pages import report_on
-from reconverge.launch.commands.tables import Columns, expert_percent, interval_percent, mean_percent, print_table, success_percent
+from reconverge.launch.commands.tables import Columns, expert_percent, interval_percent, print_table, success_percent, with_interval
 from reconverge.launch.progress import Progress
 from reconverge.launch.run_folder import RunFolder
 from reconverge.policy.config import SamplerName
@@ -92,7 +92,8 @@ class Evaluate(Command):
             print_table(rows, {"stage": "stage", "task": "task", **success, "expert %": expert_percent, "episodes": "episodes"})
             if len(rows) > 1:
                 (mean,) = settings
-                print(f"mean success {mean_percent(mean)}; {mean['episodes']} episodes, one policy")
+                rate = with_interval(mean["rate"], mean["wilson_low"], mean["wilson_high"]) if mean["episodes"] else "not measured"
+                print(f"mean success {rate}; {mean['episodes']} episodes, one policy")
         else:
             print_table(settings, {"sampler": "sampler", "steps": "steps", "temperature": "temperature", **success, "episodes": "episodes"})
         if self.output is not None:

@@ -28,9 +28,9 @@ def success_percent(row: Mapping[str, Any]) -> str:
     return f"{100 * row['rate']:.0f}" if row["episodes"] else "failed"
 
 
-def mean_percent(row: Mapping[str, Any]) -> str:
-    """Rate over several tasks, with one decimal, and its interval."""
-    return f"{100 * row['rate']:.1f} % ({100 * row['wilson_low']:.1f} to {100 * row['wilson_high']:.1f})" if row["episodes"] else "not measured"
+def with_interval(mean: float, low: float, high: float, unit: str = "%") -> str:
+    """Such as `98.2 % (97.1 to 98.9)`, from fractions."""
+    return f"{100 * mean:.1f} {unit} ({100 * low:.1f} to {100 * high:.1f})"
 
 
 def expert_percent(row: Mapping[str, Any]) -> str:

@@ -13,7 +13,7 @@ from reconverge.envs.errors import ConfigError, ReconvergeError
 from reconverge.envs.experts import check_expert
 from reconverge.launch.commands.command import Command, MaybePath, check_device
 from reconverge.launch.commands.pages import render_run, report_on
-from reconverge.launch.commands.tables import Columns, expert_percent, interval_percent, print_table, success_percent
+from reconverge.launch.commands.tables import Columns, expert_percent, interval_percent, print_table, success_percent, with_interval
 from reconverge.launch.config import RunConfig, check
 from reconverge.launch.config_file import config_text
 from reconverge.launch.live_status import LiveStatus
@@ -181,9 +181,9 @@ def _print_outcome(folder: RunFolder) -> None:
     for sentence in failure_sentences(results):
         print(sentence)
     success, forgetting = headlines.final_success(results), headlines.forgetting(results)
-    print(f"mean success {100 * success.mean:.1f} % ({100 * success.low:.1f} to {100 * success.high:.1f})", end="")
+    print(f"mean success {with_interval(success.mean, success.low, success.high)}", end="")
     if results.method != "joint":
-        print(f", forgetting {100 * forgetting.mean:.1f} points ({100 * forgetting.low:.1f} to {100 * forgetting.high:.1f})", end="")
+        print(f", forgetting {with_interval(forgetting.mean, forgetting.low, forgetting.high, 'points')}", end="")
     print(f"; {success.size} episodes, one seed")
     if (folder.videos / "grid.mp4").exists():
         print(f"videos: {folder.videos / 'grid.mp4'}")
