@@ -140,8 +140,10 @@ def _orders(row: OrdersRow) -> Entries:
     return {
         "method": row.label, "orders": " ".join(row.orders), "runs": sum(row.seeds), **_interval("success", row.success),
         "success_lowest_order": row.lowest, "success_highest_order": row.highest, **_interval("forgetting", row.forgetting),
+        "threshold": row.threshold or None, **_interval("no_dip", row.no_dip),
         "reference": row.reference, "orders_compared": row.compared,
         **_interval("success_difference", row.success_difference), **_interval("forgetting_difference", row.forgetting_difference),
+        **_interval("no_dip_difference", row.no_dip_difference),
     }  # fmt: skip
 
 

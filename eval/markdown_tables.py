@@ -124,13 +124,15 @@ def _paired(rows: Sequence[PairedRow]) -> Lines:
 
 
 def _orders(rows: Sequence[OrdersRow]) -> Lines:
-    beside = next((row.reference for row in rows if row.reference), "")
-    differences = [f"success − that of {escaped(beside)}, points", "forgetting − its, points"] if beside else []
-    lines = [["method", "orders", "runs", "success at the end, %", "worst order, %", "best order, %", "forgetting, points", *differences]]
+    beside, threshold = next((row.reference for row in rows if row.reference), ""), max((row.threshold for row in rows), default=0)
+    differences = [f"success − that of {escaped(beside)}, points", "forgetting − its, points", "no dip − its, points"] if beside else []
+    heading = ["success at the end, %", "worst order, %", "best order, %", "forgetting, points", f"no dip at {threshold} %, % of cells", *differences]
+    lines = [["method", "orders", "runs", *heading]]
     for row in rows:
-        figures = [_rate(row.success), wording.in_percent(row.lowest), wording.in_percent(row.highest), _difference(row.forgetting)]
-        apart = [_difference(row.success_difference), _difference(row.forgetting_difference)] if beside else []
-        lines.append([escaped(row.label), str(len(row.orders)), str(sum(row.seeds)), *figures, *apart])
+        success = [_rate(row.success), wording.in_percent(row.lowest), wording.in_percent(row.highest)]
+        kept = [_difference(row.forgetting), _rate(row.no_dip)]
+        apart = [row.success_difference, row.forgetting_difference, row.no_dip_difference] if beside else []
+        lines.append([escaped(row.label), str(len(row.orders)), str(sum(row.seeds)), *success, *kept, *map(_difference, apart)])
     return lines
 
 

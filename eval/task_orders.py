@@ -18,6 +18,7 @@ import numpy as np
 from reconverge.eval import headlines
 from reconverge.eval.intervals import Interval, mean_interval
 from reconverge.eval.paired_comparison import PairedRow, paired_row
+from reconverge.eval.recovery_comparison import compare_recovery, recovery_summaries
 from reconverge.eval.run_groups import RunGroup, kind_of
 
 
@@ -28,6 +29,7 @@ class OrdersRow:
     Attributes:
         label: the method and what it varies but the order. orders: name of every curriculum; seeds: how many runs learned it.
         lowest, highest: mean success of the order with which it was least, or most.
+        threshold, no_dip: the highest threshold of recovery, in %, 0 without any, and the share of cells that never fell below it.
         reference, compared: the method of the differences, and over how many orders they are; 0 for the reference itself.
     """
 
@@ -38,10 +40,13 @@ class OrdersRow:
     lowest: float
     highest: float
     forgetting: Interval
+    threshold: int
+    no_dip: Interval
     reference: str
     compared: int
     success_difference: Interval
     forgetting_difference: Interval
+    no_dip_difference: Interval
 
 
 def orders_rows(groups: Sequence[RunGroup], reference: RunGroup) -> list[OrdersRow]:
@@ -57,6 +62,8 @@ def _row(members: Sequence[RunGroup], references: Sequence[RunGroup]) -> OrdersR
     success = [float(np.mean([headlines.final_success(run).mean for run in group.runs])) for group in members]
     forgetting = [float(np.mean([headlines.forgetting(run).mean for run in group.runs])) for group in members]
     pairs = [pair for group in members for other in references if (pair := _pair(group, other)) is not None]
+    summaries = [found[0] for group in members if (found := recovery_summaries(group, published=False))]
+    wins = [rows[0] for group in members for other in references if (rows := compare_recovery(group, other, published=False))]
     return OrdersRow(
         label=label_but_the_order(members[0]),
         orders=tuple(group.runs[0].curriculum for group in members),
@@ -65,10 +72,13 @@ def _row(members: Sequence[RunGroup], references: Sequence[RunGroup]) -> OrdersR
         lowest=min(success),
         highest=max(success),
         forgetting=mean_interval(forgetting),
+        threshold=summaries[0].threshold if summaries else 0,
+        no_dip=mean_interval([summary.steady.mean for summary in summaries]),
         reference=label_but_the_order(references[0]) if references else "",
         compared=len(pairs),
         success_difference=mean_interval([pair.success.mean for pair in pairs]),
         forgetting_difference=mean_interval([pair.forgetting.mean for pair in pairs]),
+        no_dip_difference=mean_interval([row.no_dip_difference.mean for row in wins]),
     )
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from synthetic_run import POINT_REACH, write_csv, write_run
+from synthetic_run import POINT_REACH, UPDATES, write_csv, write_run
 
 from reconverge.eval.experiment import summarise
 from reconverge.eval.experiment_tables import write_tables
@@ -25,6 +25,8 @@ LEFT = {  # (method, order, seed) -> successes of ten at the end, task by task; 
     ("ewc", "back", 0): (1, 1, 10),                                               # 12 of 30; seed 0 of replay has 27
 }  # fmt: skip
 ORDERS = {"forth": (A, B, C), "back": (C, B, A)}
+STEADY = dict(zip(LEFT, (3, 2, 2, 1, 1, 0, 2), strict=True))
+"""Of the three (earlier task, transition) cells of each run: those without a dip below 90 %."""
 
 
 def ordered_run(folder: Path, method: str, order: str, seed: int, left: Sequence[int]) -> Path:
@@ -34,9 +36,21 @@ def ordered_run(folder: Path, method: str, order: str, seed: int, left: Sequence
     cells = [(stage, task, 10) for stage in (1, 2) for task in stages[:stage]] + [(3, task, count) for task, count in zip(stages, left, strict=True)]
     rows = [(stage, task, 10, count, count / 10, *wilson(count, 10)) for stage, task, count in cells]
     write_csv(folder / "success_matrix.csv", "stage,task,episodes,successes,rate,wilson_low,wilson_high", rows)
+    write_recovery(folder, stages, STEADY[method, order, seed])
     curriculum = yaml.safe_load((folder / "curriculum.yaml").read_text())
     (folder / "curriculum.yaml").write_text(yaml.safe_dump({**curriculum, "name": order}))
     return folder
+
+
+def write_recovery(folder: Path, stages: Sequence[str], steady: int) -> None:
+    """Curves of three points and ten episodes each: in all but `steady` of the cells the task is lost at update 2 and back at the end."""
+    points, figures = [], []
+    for number, (stage, task) in enumerate([(2, stages[0]), (3, stages[0]), (3, stages[1])]):
+        lowest = 10 if number < steady else 0
+        points += [("online", stage, task, update, 10, count) for update, count in ((0, 10), (2, lowest), (UPDATES, 10))]
+        figures.append(("online", stage, task, 90, 2 if lowest else UPDATES, 1 - lowest / 10, 0 if lowest else UPDATES / 2, 1.0))
+    write_csv(folder / "recovery_curves.csv", "kind,stage,task,update,episodes,successes", points)
+    write_csv(folder / "recovery.csv", "kind,stage,task,threshold,updates,dip,dip_area,reference_rate", figures)
 
 
 @pytest.fixture
@@ -55,6 +69,16 @@ def test_an_order_counts_once_and_is_compared_with_itself(folders: list[Path]) -
     assert ewc.success == pytest.approx(mean_interval([45 / 60, 12 / 30]))
     assert ewc.success_difference == pytest.approx(mean_interval([((24 - 30) + (21 - 27)) / 60, (12 - 27) / 30]))
     assert ewc.forgetting_difference == pytest.approx(mean_interval([14 / 60, 15 / 30]))
+
+
+def test_the_share_of_cells_without_a_dip_is_averaged_in_the_same_way(folders: list[Path], tmp_path: Path) -> None:
+    replay, ewc = summarise([read_run(folder) for folder in folders]).orders
+    assert (replay.threshold, ewc.threshold) == (90, 90)
+    assert replay.no_dip == pytest.approx(mean_interval([(3 + 2) / 6, (2 + 1) / 6]))
+    assert ewc.no_dip == pytest.approx(mean_interval([(1 + 0) / 6, 2 / 3]))
+    assert ewc.no_dip_difference == pytest.approx(mean_interval([((1 - 3) + (0 - 2)) / 6, (2 - 2) / 3]))
+    write_tables(folders, tmp_path / "tables")
+    assert "no dip at 90 %, % of cells" in (tmp_path / "tables" / "tables.md").read_text()
 
 
 def test_one_order_and_other_tasks_make_no_row(folders: list[Path], tmp_path: Path) -> None:
