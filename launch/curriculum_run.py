@@ -12,16 +12,13 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
-from safetensors.numpy import save as save_arrays
 
 from reconverge.envs.artifact import sweep_drafts, write_file
 from reconverge.envs.demonstrations import Demonstrations, collect, data_digest
@@ -31,10 +28,8 @@ from reconverge.envs.plain_json import read_json_object
 from reconverge.envs.simulator_fingerprint import simulator_fingerprints
 from reconverge.envs.simulators import Simulators
 from reconverge.envs.task import Task
-from reconverge.envs.task_files import task_file
-from reconverge.eval.flops import ONE_QUERY, ONE_UPDATE, SecondPiece, counted, flops_of_query, flops_of_run, queries
+from reconverge.eval.flops import ONE_QUERY, SecondPiece, counted, flops_of_run
 from reconverge.eval.headlines import played_at
-from reconverge.eval.rollout import Recording, Rollouts, evaluation_starts, planned_steps, rollout
 from reconverge.eval.run_results import read_run
 from reconverge.launch.assembly import Assembly, assemble, make_windows
 from reconverge.launch.checkpoint import load_checkpoint, read_record, save_checkpoint, stages_in_order
@@ -52,11 +47,12 @@ from reconverge.launch.run_tables import (
     write_csv,
     write_tables,
 )
+from reconverge.launch.stage_evaluation import StageEvaluation
+from reconverge.launch.stage_learning import StageLearning
 from reconverge.launch.stage_plan import StagePlan, demonstration_budgets, plan_stages, run_curriculum
-from reconverge.launch.stop_request import Stopped, StopRequest
-from reconverge.launch.unfinished_stage import UnfinishedStage, drop_unfinished, read_unfinished, save_consolidated, save_learning
-from reconverge.policy.divergence import leap
-from reconverge.policy.learner import UpdateFigures
+from reconverge.launch.stop_request import StopRequest
+from reconverge.launch.unfinished_stage import UnfinishedStage, drop_unfinished, read_unfinished, save_consolidated
+from reconverge.launch.workplace import Workplace
 from reconverge.policy.random_streams import RandomStreams
 from reconverge.policy.windows import WindowTable
 
@@ -79,7 +75,7 @@ def train(config: RunConfig, folder: RunFolder, progress: Progress, lead: Lead |
         Simulators(config.evaluation.workers) as simulators,
         device_memory_in_words(config.device, folder.path),
     ):
-        CurriculumRun(config, folder, progress, simulators, stop, lead).run()
+        CurriculumRun(Workplace(config, folder, progress, simulators, stop, lead)).run()
 
 
 @contextmanager
@@ -98,12 +94,10 @@ def device_memory_in_words(device: str, folder: Path) -> Iterator[None]:
 class CurriculumRun:
     """One run: what it knows (plans, demonstrations, learner, records) and the verbs of a stage."""
 
-    def __init__(
-        self, config: RunConfig, folder: RunFolder, progress: Progress, simulators: Simulators, stop: StopRequest, lead: Lead | None = None
-    ) -> None:
-        self.config, self.folder, self.progress, self.simulators, self.stop, self.lead = config, folder, progress, simulators, stop, lead
-        self.curriculum = run_curriculum(folder, config)
-        self.plans = plan_stages(config, self.curriculum)
+    def __init__(self, place: Workplace) -> None:
+        self.place, self.config, self.folder, self.progress = place, place.config, place.folder, place.progress
+        self.curriculum = run_curriculum(self.folder, self.config)
+        self.plans = plan_stages(self.config, self.curriculum)
         self.tasks = self.curriculum.tasks
         self.records: list[StageRecord] = []
         self.unfinished: UnfinishedStage | None = None
@@ -114,12 +108,14 @@ class CurriculumRun:
         self.demonstrations = self.collect_demonstrations()
         self.folder.keep_facts("demonstrations", {task.name: data_digest(found) for task, found in self.demonstrations.items()})
         self._write_ceilings()
-        self.assembly = assemble(self.config, self.tasks, self.demonstrations[self.tasks[0]], self.simulators)
+        self.assembly = assemble(self.config, self.tasks, self.demonstrations[self.tasks[0]], self.place.simulators)
+        self.evaluation = StageEvaluation(self.place, self.assembly.learner)
+        self.learning = StageLearning(self.place, self.assembly, self.evaluation)
         policy = self.assembly.learner.policy
         self.folder.describe_policy(policy.parameter_count, self.config.policy.denoiser)
         self.progress.note(f"policy: {self.config.policy.denoiser}, {policy.parameter_count / 1e6:.2f} M parameters")
         self._note_a_slow_average()
-        self.processes = 1 if self.lead is None else self.lead.ranks.count
+        self.processes = 1 if self.place.lead is None else self.place.lead.ranks.count
         if self.processes > 1:
             self.progress.note(f"{self.processes} processes share every batch")
         self._restore()
@@ -142,7 +138,7 @@ class CurriculumRun:
                 def show(done: int, of: int, before: int = before) -> None:
                     tick.at(before + done)
 
-                collected[task] = collect_task(task, count, self.config, self.simulators, show)
+                collected[task] = collect_task(task, count, self.config, self.place.simulators, show)
                 tick.at(before + count)
         return collected
 
@@ -159,59 +155,17 @@ class CurriculumRun:
         found, self.unfinished = self.unfinished, None
         record = _empty_record(plan) if found is None else found.record
         if found is None or found.underway is not None:
-            windows = self._windows(plan)
+            windows, earlier = self._windows(plan), self._earlier_tasks(plan)
             try:
-                self.learn(plan, windows, record, None if found is None else found.underway)
+                self.learning.run(plan, windows, earlier, record, None if found is None else found.underway)
             except LossLeapt as leapt:
                 record = self._begin_again(plan, leapt)
-                self.learn(plan, windows, record)
+                self.learning.run(plan, windows, earlier, record)
             self.consolidate(plan, windows, record)
-            with self.stop.held(), self.progress.phase("checkpoint"):
+            with self.place.stop.held(), self.progress.phase("checkpoint"):
                 save_consolidated(self.folder, self.assembly, record, self.progress.seconds)
         self.evaluate(record, self._tasks_to_evaluate(plan))
         self.finish(record)
-
-    def learn(self, plan: StagePlan, windows: WindowTable, record: StageRecord, underway: dict[str, np.ndarray] | None = None) -> None:
-        """All updates of a stage, with the earlier tasks evaluated on the recovery grid and the new one on the learning grid."""
-        learner, config = self.assembly.learner, self.config
-        earlier = [] if config.method == "single" else [task for task in self._seen_before(plan) if task not in plan.tasks]
-        learning = (0, *config.evaluation.learning_grid) if config.evaluation.learning_grid and config.method != "joint" else ()
-        grids = {"recovery": set(config.recovery.grid if earlier else ()), "learning": set(learning)}
-        tasks_of = {"recovery": earlier, "learning": plan.tasks}
-        if self.lead is not None:
-            with self.stop.held():
-                self.lead.begin_stage(self.assembly, plan.number, plan.updates, windows, underway)
-        learner.begin_stage(plan.number, windows, plan.updates)
-        if underway is not None:
-            learner.load_underway(underway)
-        if self.lead is not None:
-            learner.ranks = self.lead.ranks
-        start, saved_s = learner.update_index, time.monotonic()
-        with (
-            self.stop.held(),
-            self._saved_when_stopped(record),
-            self._live_log(record) as log,
-            self.progress.phase("update", plan.updates, start) as tick,
-        ):
-            measured = {(row["purpose"], row["update"]) for row in [*record.episodes, *record.failures]}
-            for purpose, grid in grids.items():
-                if start < plan.updates and start in grid and (purpose, start) not in measured:
-                    self._measure(purpose, record, start, tasks_of[purpose])
-            for update in range(start + 1, plan.updates + 1):
-                figures = self._update(record)
-                if update % config.train.log_every == 0 or update == plan.updates:
-                    log({"stage": plan.number, "update": update, **learner.log_row(figures)})
-                    if (found := leap(record.training)) is not None:
-                        raise LossLeapt(f"{found} at stage {plan.number}, update {update}")
-                for purpose, grid in grids.items():
-                    if update in grid and update < plan.updates:
-                        self._measure(purpose, record, update, tasks_of[purpose])
-                if time.monotonic() - saved_s > 60 * config.save_minutes:
-                    self._save_learning(record)
-                    saved_s = time.monotonic()
-                tick()
-                self.stop.check()
-            self._save_learning(record)
 
     def consolidate(self, plan: StagePlan, windows: WindowTable, record: StageRecord) -> None:
         """Fix the optimum, estimate its Fisher, freeze the teacher, teach the generator, and note what is kept."""
@@ -234,26 +188,16 @@ class CurriculumRun:
         record.ledger = self._ledger(plan)
 
     def evaluate(self, record: StageRecord, tasks: Sequence[Task]) -> None:
-        """One row of the success matrix; the first episodes of every cell are recorded for the videos."""
-        policy, settings = self.assembly.learner.acting_policy(), self.config.evaluation
+        """One row of the success matrix."""
         if self.config.method == "single":
             tasks = self._keep_own_results(record, tasks)
-        starts = evaluation_starts(tasks, settings.episodes, settings.split)
-        recorded = evaluation_starts(tasks, self.config.video.episodes, settings.split) if record.stage > 0 else []
-        with self.progress.phase("evaluate", planned_steps(starts)) as tick:
-            done = rollout(policy, starts, self.simulators, record=recorded, tick=tick, timer=self.progress.part)
-            record.add_rollouts("matrix", record.updates, done)
-            self._count_queries(record, "evaluate", done)
-            self.folder.check_held()
-            for task in tasks if recorded else []:
-                recordings = {start.seed: recording for start, recording in done.recordings.items() if start.task == task}
-                _write_recordings(self.folder.stage_rollouts(record.stage) / f"{task_file(task.name)}.safetensors", recordings)
+        self.evaluation.matrix_row(record, tasks)
 
     def finish(self, record: StageRecord) -> None:
         """Checkpoint, then the tables: what the tables say is always covered by a checkpoint."""
-        record.flops[ONE_QUERY] = self._flops_of_query
+        record.flops[ONE_QUERY] = self.evaluation.flops_of_query
         self.records.append(record)
-        with self.stop.held(), self.progress.phase("checkpoint"):
+        with self.place.stop.held(), self.progress.phase("checkpoint"):
             self.folder.check_held()
             save_checkpoint(self.folder.checkpoint(record.stage), self.assembly, record, self.progress.seconds)
             self._write_tables()
@@ -336,41 +280,6 @@ class CurriculumRun:
             return f"{after}, with stage {self.unfinished.record.stage} trained and to be evaluated"
         return f"{after}, at update {self.unfinished.underway['optimizer.done'].item()} of stage {self.unfinished.record.stage}"
 
-    def _save_learning(self, record: StageRecord) -> None:
-        learner = self.assembly.learner
-        learner.check_finite()
-        if self.lead is not None:
-            self.lead.check(learner.parameters.values, f"update {learner.update_index} of stage {learner.stage}")
-        with self.progress.phase("checkpoint"):
-            save_learning(self.folder, learner, record, self.progress.seconds)
-
-    @contextmanager
-    def _saved_when_stopped(self, record: StageRecord) -> Iterator[None]:
-        try:
-            yield
-        except Stopped:
-            self._save_learning(record)
-            raise
-
-    @contextmanager
-    def _live_log(self, record: StageRecord) -> Iterator[Callable[[dict[str, Any]], None]]:
-        """Gives the function that adds a row of training figures to the record, and to metrics.jsonl and the terminal for who watches."""
-        self.progress.figures.clear()
-        with open(self.folder.metrics_jsonl, "a") as live:
-
-            def show(row: dict[str, Any]) -> None:
-                live.write(json.dumps(row) + "\n")
-                live.flush()
-                self.progress.figures.append(row)
-
-            def log(row: dict[str, Any]) -> None:
-                record.training.append(row)
-                show(row)
-
-            for row in record.training:  # of before the stage was broken off
-                show(row)
-            yield log
-
     def _windows(self, plan: StagePlan) -> WindowTable:
         policy = self.assembly.learner.policy
         tables = []
@@ -380,45 +289,12 @@ class CurriculumRun:
             tables.append(make_windows(chosen, policy.task_index(task), self.config.policy))
         return WindowTable.union(tables)
 
-    def _update(self, record: StageRecord) -> UpdateFigures:
-        """One update, which the other processes, if there are any, make too."""
-        learner, lead = self.assembly.learner, self.lead
-        if lead is None:
-            return self._counted_update(record)
-        lead.update()
-        figures = learner.update()
-        if learner.update_index == 1:  # what sets processes apart does so at once
-            lead.check(learner.parameters.values, f"update 1 of stage {learner.stage}")
-        return figures
-
-    def _counted_update(self, record: StageRecord) -> UpdateFigures:
-        """One update; the FLOPs of the second of a stage are counted, or those of the next where a run that did not count goes on."""
-        learner = self.assembly.learner
-        if ONE_UPDATE in record.flops or learner.update_index + 1 < min(2, record.updates):
-            return learner.update()
-        figures, flops = counted(learner.update)
-        record.flops |= {ONE_UPDATE: flops, "update": flops * record.updates}
-        return figures
-
-    def _measure(self, purpose: str, record: StageRecord, update: int, tasks: Sequence[Task]) -> None:
-        """A point of the curves of some tasks within a stage: `recovery` of the earlier ones, `learning` of its own."""
-        starts = evaluation_starts(tasks, self.config.recovery.episodes, self.config.evaluation.split)
-        policy = self.assembly.learner.acting_policy()
-        with self.stop.released(), self.progress.phase(purpose, planned_steps(starts)) as tick:
-            done = rollout(policy, starts, self.simulators, stop_at_success=True, tick=tick, timer=self.progress.part)
-        record.add_rollouts(purpose, update, done)
-        self._count_queries(record, purpose, done)
-
-    def _count_queries(self, record: StageRecord, phase: str, done: Rollouts) -> None:
-        asked = queries(done.results, self.config.policy.executed)
-        record.flops[phase] = record.flops.get(phase, 0) + asked * self._flops_of_query
-
-    @cached_property
-    def _flops_of_query(self) -> int:
-        return flops_of_query(self.assembly.learner.policy)
-
     def _seen_before(self, plan: StagePlan) -> list[Task]:
         return list(dict.fromkeys(task for other in self.plans if other.number < plan.number for task in other.tasks))
+
+    def _earlier_tasks(self, plan: StagePlan) -> list[Task]:
+        """Those whose recovery is followed in a stage: `single` has a policy of its own for each, so that none can be lost."""
+        return [] if self.config.method == "single" else [task for task in self._seen_before(plan) if task not in plan.tasks]
 
     def _keep_own_results(self, record: StageRecord, tasks: Sequence[Task]) -> list[Task]:
         """Where every task has a policy of its own, an earlier one's episodes are those of its own stage: copy them, return the other tasks."""
@@ -496,12 +372,3 @@ def restore_learner(config: RunConfig, folder: RunFolder, stage: int) -> Assembl
 
 def _empty_record(plan: StagePlan) -> StageRecord:
     return StageRecord(plan.number, [task.name for task in plan.tasks], plan.updates)
-
-
-def _write_recordings(path: Path, recordings: dict[int, Recording]) -> None:
-    arrays = {}
-    for seed, recording in recordings.items():
-        arrays[f"{seed}.states"], arrays[f"{seed}.success"] = recording.states, recording.success.astype("uint8")
-    if arrays:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_file(path, save_arrays(arrays))

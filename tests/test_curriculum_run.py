@@ -20,7 +20,7 @@ from reconverge.eval.config import EvaluationConfig, RecoveryConfig, VideoConfig
 from reconverge.eval.headlines import backward_transfer, forgetting
 from reconverge.eval.rollout import EpisodeResult, Rollouts, evaluation_seeds, rollout
 from reconverge.eval.run_results import read_run
-from reconverge.launch import curriculum_run
+from reconverge.launch import stage_evaluation
 from reconverge.launch.checkpoint_evaluation import evaluate, pooled
 from reconverge.launch.cli import main
 from reconverge.launch.config import RunConfig
@@ -140,7 +140,7 @@ def test_episodes_that_single_copies_count_once_and_say_nothing_of_forgetting(tm
         played.extend(done.results)
         return done
 
-    monkeypatch.setattr(curriculum_run, "rollout", kept)
+    monkeypatch.setattr(stage_evaluation, "rollout", kept)
     path = run(tmp_path / "run", tiny(tmp_path, curriculum="point-reach:3", method="single"))
     results = read_run(path)
     assert results.cost["episodes_evaluated"] == len(played) == 24 < len(results.episodes)

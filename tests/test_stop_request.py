@@ -20,6 +20,7 @@ from reconverge.launch.cli import main
 from reconverge.launch.curriculum_run import CurriculumRun, train
 from reconverge.launch.progress import Progress
 from reconverge.launch.run_folder import RunFolder
+from reconverge.launch.stage_evaluation import StageEvaluation
 from reconverge.launch.stop_request import REQUEUE, SIGNALS, Stopped, StopRequest, interruptions_held
 from reconverge.policy.learner import Learner
 from reconverge.replay.trajectory_generator import TrajectoryGenerator
@@ -116,7 +117,7 @@ def strike_in(place: str, number: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Have the signal come from within, at the second time that `place` is reached: in the middle of what happens there."""
     kind, name = {
         "update": (Learner, "_clip_gradient"),
-        "recovery": (CurriculumRun, "_measure"),
+        "recovery": (StageEvaluation, "curve_point"),
         "fisher": (Learner, "end_stage"),
         "generator": (TrajectoryGenerator, "_measure"),
         "evaluate": (CurriculumRun, "evaluate"),
