@@ -12,7 +12,7 @@ import re
 import sys
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from reconverge.launch.config import RunConfig
 from reconverge.launch.config_file import flat
@@ -25,8 +25,9 @@ HEAD = """# Settings
 Every setting of a run with its meaning, the default that it has in code, and what a preset has instead; an empty cell is the default.
 
 Each is a flag of `reconverge train` and `reconverge sweep` and a key of `config.yaml`, and can be varied:
-`reconverge sweep --vary train.replay_weight=1,3,10`. Several values are given as `--policy.relative-scales-m 0.05 0.01`. Help explains them whole,
-with the values of a preset: `reconverge train --preset cw10 --help`. `--print-config` prints what a command would use. `sweep` runs on one thread
+`reconverge sweep --vary train.replay_weight=1,3,10`. Several values are given as `--policy.relative-scales-m 0.05 0.01`, none as the flag alone, in
+`--vary` as `policy.relative_scales_m=[]`. Help explains all settings whole, with the values of a preset: `reconverge train --preset cw10 --help`.
+`--print-config` prints what a command would use. `sweep` runs on one thread
 unless `--threads` says otherwise; `collect` and `export-demonstrations` take the settings of the demonstrations without their prefix.
 `python docs/settings_page.py` writes this page.
 """
@@ -38,9 +39,9 @@ def page() -> str:
 
 def _sections(config: Any, prefix: str, about: str) -> list[str]:
     """The table of a configuration's own settings, then those of the configurations in it."""
-    meanings = meanings_of(type(config))
+    meanings, choices = meanings_of(type(config)), choices_of(type(config))
     inner = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
-    own = {f"{prefix}{name}": meanings[name] for name, value in inner.items() if not dataclasses.is_dataclass(value)}
+    own = {f"{prefix}{name}": f"{meanings[name]}{choices[name]}" for name, value in inner.items() if not dataclasses.is_dataclass(value)}
     lines = [f"## {prefix.rstrip('.') or 'The run'}\n", *([f"{about}\n"] if about else []), f"{_table(own)}\n"]
     for name, value in inner.items():
         if dataclasses.is_dataclass(value):
@@ -68,6 +69,13 @@ def meanings_of(kind: type) -> dict[str, str]:
         if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant):
             found[ast.unparse(field.target)] = _markdown(re.split(r"(?<=\.)\s+(?=[A-Z`]|\d+ [a-z])", inspect.cleandoc(text.value.value))[0])
     return found
+
+
+def choices_of(kind: type) -> dict[str, str]:
+    """Field -> the values that it takes, as words to append to its meaning; nothing where they are no few names."""
+    hints = get_type_hints(kind)
+    named = {name: ", ".join(f"`{value}`" for value in get_args(hint)) for name, hint in hints.items() if get_origin(hint) is Literal}
+    return {name: f" One of {named[name]}." if name in named else "" for name in hints}
 
 
 def _markdown(sentence: str) -> str:

@@ -22,6 +22,10 @@ class NoAnswer(Exception):
     """A check that hung, crashed or failed; the message says which, in one line."""
 
 
+class TooSlow(NoAnswer):
+    """A check that gave no answer in its time: it hangs, or the machine is busy."""
+
+
 def in_a_thread(check: Callable[[], Answer], limit_s: float) -> Answer:
     """What `check` returns. Raises NoAnswer when it takes longer than `limit_s` or raises anything."""
     answers: list[Answer] = []
@@ -39,7 +43,7 @@ def in_a_thread(check: Callable[[], Answer], limit_s: float) -> Answer:
     if errors:
         raise NoAnswer(one_line(errors[0])) from errors[0]
     if not answers:
-        raise NoAnswer(f"no answer within {limit_s:g} s")
+        raise TooSlow(f"no answer within {limit_s:g} s")
     return answers[0]
 
 
@@ -54,7 +58,7 @@ def in_a_process(code: str, limit_s: float, environment: Mapping[str, str] | Non
     try:
         said, complained = child.communicate(timeout=limit_s)
     except subprocess.TimeoutExpired:
-        raise NoAnswer(f"no answer within {limit_s:g} s") from None
+        raise TooSlow(f"no answer within {limit_s:g} s") from None
     finally:
         _end(child)
     if child.returncode < 0:

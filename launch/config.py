@@ -83,6 +83,11 @@ def check(config: RunConfig) -> None:
         raise ConfigError(f"train.trust_region.form {region.form} does not go with train.trust_region.fisher diagonal; use the penalty form")
     if region.form == "functional" and config.method in ("ewc", "trust-region", "adaptive-trust-region"):
         _check_functional(config)
+    if config.train.replay_ratio > 0 and config.train.replayed == 0:
+        raise ConfigError(
+            f"train.replay_ratio is {config.train.replay_ratio}; of a batch of {config.train.batch_size} that is less than a window, so nothing "
+            "would be replayed: raise it, or say 0"
+        )
     if config.method in ("ftml", "vr-mcl") and config.train.batch_size < 2:
         raise ConfigError(f"train.batch_size is {config.train.batch_size}; {config.method} halves it into support and query: at least 2")
     if config.method == "single" and config.train.optimizer.carry_second_moment:
@@ -92,7 +97,7 @@ def check(config: RunConfig) -> None:
 
 def check_device_name(device: str) -> None:
     """Raise ConfigError for a name that torch has no device for, on any machine."""
-    if not re.fullmatch(r"cpu|cuda(:\d{1,3})?|mps", device, re.ASCII):
+    if not re.fullmatch(r"cpu|cuda(:\d{1,3})?", device, re.ASCII):
         raise ConfigError(f"device is {shown(device)}; use cpu, cuda or cuda:1")
 
 
@@ -173,7 +178,7 @@ _RANGES: tuple[tuple[str, float, float], ...] = (
 def _check_functional(config: RunConfig) -> None:
     """The functional form steers the weight of a distillation loss: there must be one, and nobody else may set its weight."""
     train, form = config.train, "train.trust_region.form functional"
-    if config.method == "ewc" or round(train.batch_size * train.replay_ratio) == 0:
+    if config.method == "ewc" or train.replayed == 0:
         raise ConfigError(f"{form} bounds the replay loss, and nothing is replayed; use --method trust-region with a replay_ratio above 0")
     if train.distillation == "noise":
         raise ConfigError(f"{form} bounds the distance from the teacher; train.distillation noise has another target")

@@ -32,7 +32,7 @@ from reconverge.eval.flops import ONE_QUERY, SecondPiece, counted, flops_of_run
 from reconverge.eval.headlines import played_at
 from reconverge.eval.run_results import read_run
 from reconverge.launch.assembly import Assembly, assemble, make_windows
-from reconverge.launch.checkpoint import load_checkpoint, read_record, save_checkpoint, stages_in_order
+from reconverge.launch.checkpoint import drop_later, load_checkpoint, read_record, save_checkpoint, stages_in_order
 from reconverge.launch.config import RunConfig
 from reconverge.launch.progress import Progress, clock_text
 from reconverge.launch.remaining_time import remaining
@@ -108,7 +108,7 @@ class CurriculumRun:
         self.demonstrations = self.collect_demonstrations()
         self.folder.keep_facts("demonstrations", {task.name: data_digest(found) for task, found in self.demonstrations.items()})
         self._write_ceilings()
-        self.assembly = assemble(self.config, self.tasks, self.demonstrations[self.tasks[0]], self.place.simulators)
+        self.assembly = assemble(self.config, self.tasks, self._demonstrations_of(self.plans[0])[0], self.place.simulators)
         self.evaluation = StageEvaluation(self.place, self.assembly.learner)
         self.learning = StageLearning(self.place, self.assembly, self.evaluation)
         policy = self.assembly.learner.policy
@@ -199,6 +199,7 @@ class CurriculumRun:
         self.records.append(record)
         with self.place.stop.held(), self.progress.phase("checkpoint"):
             self.folder.check_held()
+            drop_later(self.folder, record.stage)
             save_checkpoint(self.folder.checkpoint(record.stage), self.assembly, record, self.progress.seconds)
             self._write_tables()
             drop_unfinished(self.folder, record.stage)
@@ -282,12 +283,16 @@ class CurriculumRun:
 
     def _windows(self, plan: StagePlan) -> WindowTable:
         policy = self.assembly.learner.policy
-        tables = []
+        tables = [make_windows(found, policy.task_index(found.task), self.config.policy) for found in self._demonstrations_of(plan)]
+        return WindowTable.union(tables)
+
+    def _demonstrations_of(self, plan: StagePlan) -> list[Demonstrations]:
+        """Of the tasks of a stage, as many as it is to learn from: another stage of the same task may have more."""
+        chosen = []
         for task, count in zip(plan.tasks, plan.demonstrations, strict=True):
             found = self.demonstrations[task]
-            chosen = Demonstrations(task, found.episodes[:count], found.attempts, found.successes)
-            tables.append(make_windows(chosen, policy.task_index(task), self.config.policy))
-        return WindowTable.union(tables)
+            chosen.append(Demonstrations(task, found.episodes[:count], found.attempts, found.successes))
+        return chosen
 
     def _seen_before(self, plan: StagePlan) -> list[Task]:
         return list(dict.fromkeys(task for other in self.plans if other.number < plan.number for task in other.tasks))

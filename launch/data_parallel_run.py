@@ -81,7 +81,7 @@ class Lead:
             "windows": arrays_of({"observations": batch.observations, "actions": batch.actions, "task": batch.task, "times": windows.times}),
             "underway": {} if underway is None else underway,
         }
-        self._tell(Order.STAGE, stage, updates)
+        self._tell(Order.STAGE, stage, updates, assembly.learner.stage)
         for arrays in parts.values():
             self.ranks.send_arrays(arrays)
 
@@ -98,8 +98,9 @@ class Lead:
                 "own must take its gradients by learner.backward. Nothing was saved of it: go on with --resume in a single process"
             )
 
-    def _tell(self, order: Order, stage: int = 0, updates: int = 0) -> None:
-        self.ranks.tell(order, stage, updates)
+    def _tell(self, order: Order, stage: int = 0, updates: int = 0, before: int = 0) -> None:
+        """`before`: the stage at whose end the learner is, 0 with `joint` and in the first one."""
+        self.ranks.tell(order, stage, updates, before)
 
 
 def follow(config: RunConfig, folder: Path, ranks: Ranks) -> None:
@@ -107,13 +108,13 @@ def follow(config: RunConfig, folder: Path, ranks: Ranks) -> None:
     torch.set_num_threads(config.threads)
     assembly: Assembly | None = None
     while True:
-        order, stage, updates = ranks.listen(3)
+        order, stage, updates, before = ranks.listen(4)
         if order == Order.END:
             ranks.leave()
             return
         if order == Order.STAGE:
             assembly = assembly or assemble(config, run_curriculum(RunFolder.open(folder), config).tasks, None)
-            _take_stage(assembly, stage, updates, ranks)
+            _take_stage(assembly, stage, updates, before, ranks)
         assert assembly is not None, "rank 0 begins a stage first"
         if order == Order.UPDATE:
             with contextlib.suppress(TrainingDiverged):  # rank 0 has met the same, and says so
@@ -127,14 +128,14 @@ def _ignore_signals() -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-def _take_stage(assembly: Assembly, stage: int, updates: int, ranks: Ranks) -> None:
+def _take_stage(assembly: Assembly, stage: int, updates: int, before: int, ranks: Ranks) -> None:
     """The other side of `Lead.begin_stage`."""
     policy, learned, source, windows, underway = (ranks.receive_arrays() for _ in range(5))
     learner = assembly.learner
     fill(learner.policy, policy, "what rank 0 sent")
-    if assembly.source is not None and stage > 1:
+    if assembly.source is not None and before > 0:
         assembly.source.load_arrays(source, learner.policy)
-    learner.load_arrays(stage - 1, learned)
+    learner.load_arrays(before, learned)
     observations, actions, task, times = (torch.from_numpy(windows[name]) for name in ("observations", "actions", "task", "times"))
     learner.begin_stage(stage, WindowTable(WindowBatch(observations, actions, task), times), updates)
     if underway:

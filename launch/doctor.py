@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from reconverge.envs.demonstrations_config import DemonstrationConfig
-from reconverge.launch.bounded_check import NoAnswer, in_a_process, in_a_thread
+from reconverge.launch.bounded_check import NoAnswer, TooSlow, in_a_process, in_a_thread
 from reconverge.launch.config import RunConfig
 from reconverge.launch.fingerprint import machine, package_versions, usable_cores
 from reconverge.launch.machine_limits import can_start_threads, existing, free_bytes, free_memory, granted_cores, open_file_limits, try_to_write
@@ -219,7 +219,7 @@ def _simulator() -> list[Finding]:
         # A back end that does not load would end the import of mujoco; that is what `_rendering` looks at.
         found = _tried("golden", TRIAL_LIMIT_S, {"OMP_NUM_THREADS": "1", "MUJOCO_GL": "disable"})
     except NoAnswer as failure:
-        return [Finding("simulator", f"the golden episodes could not be played: {failure}", _reinstall())]
+        return [Finding("simulator", f"the golden episodes could not be played: {failure}", _mended(failure, _reinstall()))]
     speed = Finding("speed", f"{found['steps'] / found['seconds']:.0f} simulator steps/s on one core, with loading and resets")
     number = found["episodes"]
     if found["verdict"] == "identical":
@@ -264,7 +264,7 @@ def _torch() -> list[Finding]:
     try:
         found = _tried("torch", TRIAL_LIMIT_S, {"OMP_NUM_THREADS": str(max(1, min(RunConfig().threads, math.floor(granted_cores()))))})
     except NoAnswer as failure:
-        return [Finding("torch", f"it could not be tried: {failure}", _pip("--force-reinstall", "torch"))]
+        return [Finding("torch", f"it could not be tried: {failure}", _mended(failure, _pip("--force-reinstall", "torch")))]
     device = f"cuda ({found['cuda']}): use --device cuda" if found["cuda"] else "cpu only"
     return [Finding("torch", f"{device}; about {found['updates_per_s']:.0f} gradient updates/s on {found['threads']} CPU threads")]
 
@@ -280,6 +280,11 @@ def _tried(trial: str, limit_s: float, environment: dict[str, str], *words: str)
 
 
 # Words -------------------------------------------------------------------------------------------------------------------------------------
+
+
+def _mended(failure: NoAnswer, fix: str) -> str:
+    """`fix`, but ahead of it another try where the machine may only have been busy."""
+    return f"run it again when the machine is idle; if it stays: {fix}" if isinstance(failure, TooSlow) else fix
 
 
 def _pip(*words: str) -> str:

@@ -6,9 +6,11 @@ Measured on two CPU cores; see the README for what each run gives.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from reconverge.envs.demonstrations_config import DemonstrationConfig
 from reconverge.envs.errors import UnknownName
+from reconverge.envs.task_files import task_file
 from reconverge.eval.config import EvaluationConfig, RecoveryConfig
 from reconverge.eval.recovery import paper_grid
 from reconverge.launch.config import RunConfig
@@ -103,3 +105,11 @@ def find_preset(name: str) -> RunConfig:
     if name not in PRESETS:
         raise UnknownName("preset", name, PRESETS)
     return PRESETS[name].config
+
+
+def runs_folder(preset: str, curriculum: str) -> str:
+    """What the runs of a preset lie in: `quickstart`; with another curriculum, whose figures are not to be compared, `quickstart-mine`."""
+    if curriculum == find_preset(preset).curriculum:
+        return preset
+    name = Path(curriculum).stem if Path(curriculum).suffix in (".yaml", ".yml") else curriculum
+    return f"{preset}-{task_file(name.replace(':', '-'))}"

@@ -153,9 +153,9 @@ class TrainConfig:
     batch_size: int = 256
     """Windows of the current task per update."""
     replay_ratio: float = 1.0
-    """Replayed windows per current window, once there are earlier tasks."""
+    """Replayed windows per current window, once there are earlier tasks. Read by every method that replays but `ftml` and `vr-mcl`."""
     replay_weight: float = 1.0
-    """beta: weight of the replay loss against the current task's."""
+    """beta: weight of the replay loss against the current task's. Read by `replay`, `trust-region`, `adaptive-trust-region` and `vr-mcl`."""
     weighting: Weighting = "fixed"
     """`fixed` weighs current and replay 1 : beta; `tasks-seen` weighs them 1/k : (k-1)/k in the k-th task (Masip et al.), beta left out.
     Read by `replay`, `trust-region` and `adaptive-trust-region`; `t-dgr` always does the latter."""
@@ -182,3 +182,8 @@ class TrainConfig:
     """In which the networks multiply in an update. Weights, moments, averages, the Fisher and whoever acts stay float32."""
     log_every: int = 25
     """Updates between two rows of metrics.jsonl."""
+
+    @property
+    def replayed(self) -> int:
+        """Windows of earlier tasks in an update."""
+        return round(self.batch_size * self.replay_ratio)

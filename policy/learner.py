@@ -226,10 +226,9 @@ class Learner:
         return self.method.target if self.config.distillation == "method" else self.config.distillation
 
     def _replay_batch(self, generator: torch.Generator) -> WindowBatch | None:
-        count = round(self.config.batch_size * self.config.replay_ratio)
-        if count == 0:
+        if self.config.replayed == 0:
             return None
-        batches = [hook.replay_batch(self, count, generator) for hook in self.method.hooks]
+        batches = [hook.replay_batch(self, self.config.replayed, generator) for hook in self.method.hooks]
         drawn = [batch for batch in batches if batch is not None]
         return WindowBatch.concatenate(drawn) if drawn else None
 

@@ -21,6 +21,7 @@ Multiplying the step rather than the gradient matters: AdamW divides a scaled gr
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 
@@ -30,6 +31,9 @@ from torch.nn.functional import cosine_similarity
 
 from reconverge.policy.config import UpdateBudgetConfig
 from reconverge.policy.flat_parameters import FlatParameters
+
+ROUNDING = 1e-6
+"""A share of the modules that exceeds a whole number by no more than this is that number."""
 
 
 def modules_of(parameters: FlatParameters) -> dict[str, slice]:
@@ -58,7 +62,8 @@ def soft_budget(scores: Tensor, config: UpdateBudgetConfig, generator: torch.Gen
 
 def hard_budget(score: Tensor, gain: Tensor, config: UpdateBudgetConfig, generator: torch.Generator) -> Tensor:
     """(M,) of 0 and 1: how many are trained follows from `score` (), which from `gain` (M,); at least one."""
-    count = max(1, round(float(_budget(score, config)) * len(gain)))
+    least = math.ceil(config.least * len(gain) - ROUNDING)
+    count = max(1, least, round(float(_budget(score, config)) * len(gain)))
     order = torch.randperm(len(gain), generator=generator) if config.control == "random" else gain.argsort(descending=True)
     budget = torch.zeros_like(gain)
     budget[order[:count]] = 1.0

@@ -92,6 +92,22 @@ def test_demonstrations_are_those_of_the_preset_where_no_flag_says_otherwise(wor
     assert taken("--preset=cw10", "--paces", "0.5") == dataclasses.replace(find_preset("cw10").demonstrations, paces=(0.5,))
 
 
+@pytest.mark.parametrize(
+    ("words", "folder"),
+    [
+        ("--preset smoke", "runs/smoke/trust-region/seed-0"),
+        ("--preset smoke --curriculum point-reach:3 --method ewc --seed 4", "runs/smoke/ewc/seed-4"),
+        ("--preset cw10 --curriculum cw10:shuffle-7", "runs/cw10-cw10-shuffle-7/trust-region/seed-0"),
+        ("--curriculum tasks/mine.yaml", "runs/quickstart-mine/trust-region/seed-0"),
+        ("--curriculum ../..", "runs/quickstart-%2E.%2F.%2E/trust-region/seed-0"),
+        ("--curriculum mine.yaml --output-dir here", "here"),
+    ],
+)
+def test_runs_of_other_curricula_do_not_lie_in_each_others_way(words: str, folder: str) -> None:
+    command = parse(Train, words.split(), "reconverge train")
+    assert isinstance(command, Train) and command._path == Path(folder)
+
+
 @pytest.mark.parametrize("words", [[], ["--help"], *([name, "--help"] for name in COMMANDS), ["list", "tasks"], ["train", "--print-config"]])
 def test_help_and_lists_answer_without_heavy_imports(words: list[str]) -> None:
     code = f"import sys; from reconverge.launch.cli import main; main({words!r}); print([name for name in {HEAVY!r} if name in sys.modules])"

@@ -83,6 +83,7 @@ def test_a_hostile_or_broken_file_is_a_typed_error(text: str, tmp_path: Path) ->
         ("trust-region", {"train.trust_region.form": "constraint", "train.trust_region.fisher": "diagonal"}, "penalty form"),
         ("ftml", {"train.batch_size": 1}, "support and query"),
         ("single", {"train.optimizer.carry_second_moment": True}, "every task from scratch"),
+        ("replay", {"train.batch_size": 256, "train.replay_ratio": 0.0019}, "less than a window"),
     ],
 )
 def test_settings_that_contradict_each_other_are_refused(method: str, changes: dict[str, object], says: str) -> None:

@@ -13,14 +13,18 @@ from forked_run import everything
 from test_toy_world import run, toy_config
 
 from reconverge.envs.curriculum import load_curriculum
+from reconverge.envs.demonstrations import Demonstrations
 from reconverge.envs.errors import ConfigError, RunFolderError, TrainingDiverged
+from reconverge.envs.simulators import Simulators
+from reconverge.envs.task import Task
 from reconverge.envs.tasks import find_task
 from reconverge.eval import report
 from reconverge.eval.config import EvaluationConfig, RecoveryConfig, VideoConfig
 from reconverge.eval.headlines import backward_transfer, forgetting
 from reconverge.eval.rollout import EpisodeResult, Rollouts, evaluation_seeds, rollout
 from reconverge.eval.run_results import read_run
-from reconverge.launch import stage_evaluation
+from reconverge.launch import curriculum_run, stage_evaluation
+from reconverge.launch.assembly import Assembly, assemble
 from reconverge.launch.checkpoint_evaluation import evaluate, pooled
 from reconverge.launch.cli import main
 from reconverge.launch.config import RunConfig
@@ -69,6 +73,21 @@ def test_an_average_that_is_too_slow_for_a_stage_is_told(decay: float, told: boo
     config = tiny(tmp_path, curriculum="point-reach:1")
     run(tmp_path / "run", replace(config, policy=replace(config.policy, ema_decay=decay)))
     assert any("82 % of the weights that a stage hands over" in note for note in notes) == told
+
+
+def test_the_first_stage_is_scaled_by_its_own_demonstrations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first task comes again with more of them: what a later stage is shown changes no earlier one."""
+    shown: list[int] = []
+
+    def kept(config: RunConfig, tasks: list[Task], first: Demonstrations | None, simulators: Simulators | None = None) -> Assembly:
+        shown.append(0 if first is None else len(first.episodes))
+        return assemble(config, tasks, first, simulators)
+
+    monkeypatch.setattr(curriculum_run, "assemble", kept)
+    file = tmp_path / "again.yaml"
+    file.write_text("name: again\ntasks: [{task: point-reach-0, demonstrations: 5}, point-reach-1, {task: point-reach-0, demonstrations: 9}]\n")
+    run(tmp_path / "run", tiny(tmp_path, curriculum=str(file), method="finetune"))
+    assert shown == [5]
 
 
 def test_budgets_come_from_the_file_first(mine: Path, tmp_path: Path) -> None:

@@ -21,10 +21,12 @@ from small_policy import random_windows, small_policy
 from test_learner import SMALL, ByTask, Source, region
 from torch import Tensor
 
+from reconverge.envs.curriculum import load_curriculum
 from reconverge.envs.errors import ConfigError
 from reconverge.eval.run_results import read_run
 from reconverge.launch.cli import main
 from reconverge.launch.config import RunConfig
+from reconverge.launch.presets import find_preset
 from reconverge.launch.process_rank import ProcessRank, check_shares
 from reconverge.policy.config import TrainConfig
 from reconverge.policy.data_parallel import Ranks
@@ -180,6 +182,40 @@ def test_an_own_objective_that_forgets_the_others_sets_them_apart() -> None:
 
 
 # What is refused ---------------------------------------------------------------------------------------------------------------
+
+
+class Mail(Ranks):
+    """Rank 0 and a rank that listens to it in the same thread: what is told waits until it is asked for."""
+
+    def __init__(self) -> None:
+        super().__init__(0, 2)
+        self.letters: list[Tensor] = []
+        self.listening = False
+
+    def _send(self, content: Tensor) -> None:
+        if self.listening:
+            content.copy_(self.letters.pop(0))
+        else:
+            self.letters.append(content.clone())
+
+
+def test_joint_has_no_stage_before_its_own_in_any_process() -> None:
+    """Its one stage has the number of all tasks: nobody may look for what an earlier stage left."""
+    from reconverge.launch.assembly import assemble
+    from reconverge.launch.data_parallel_run import Lead, _take_stage
+
+    base = find_preset("smoke")
+    optimizer = replace(base.train.optimizer, carry_second_moment=True)
+    config = replace(base, method="joint", train=replace(base.train, batch_size=16, optimizer=optimizer))
+    tasks = load_curriculum("point-reach:3").tasks
+    first, other = assemble(config, tasks, None), assemble(replace(config, seed=7), tasks, None)
+    mail = Mail()
+    Lead(mail).begin_stage(first, 3, 5, random_windows(task=0), None)
+    mail.listening = True
+    _, stage, updates, before = mail.listen(4)
+    _take_stage(other, stage, updates, before, mail)
+    assert torch.equal(other.learner.parameters.values, first.learner.parameters.values)
+    assert (other.learner.stage, other.learner.teacher, other.learner.second_moment) == (3, None, None)
 
 
 def test_what_cannot_be_shared_is_refused() -> None:

@@ -162,6 +162,16 @@ def test_normaliser_uses_the_tasks_range_and_clips_far_outside() -> None:
         Normalizer(torch.zeros(1), torch.zeros(1))
 
 
+def test_a_number_that_is_constant_in_the_first_stage_keeps_its_units() -> None:
+    """0.3 in every demonstration of the first task; in a later one it moves between 0.5 and 0.6, which must not be clipped to one value."""
+    task = Task("t", "toy", 3, 1, 10, 0.1, "", ObservationLayout((0, 3)))
+    observations = torch.tensor([[0.3, 1.0, 5.0], [0.3, 3.0, 5.0001], [0.3, 5.0, 5.0]])
+    normalizer = Normalizer.for_task(task, observations)
+    assert normalizer.scale.tolist() == pytest.approx([1.0, 2.0, 1e-3])
+    later = normalizer(torch.tensor([[0.5, 3.0, 5.0], [0.6, 3.0, 5.0]]))
+    assert later[:, 0].tolist() == pytest.approx([0.2, 0.3], abs=1e-6)
+
+
 def test_learning_a_second_task_does_not_move_the_normaliser() -> None:
     from small_policy import random_windows
 

@@ -15,7 +15,7 @@ from reconverge.envs import golden_episodes
 from reconverge.envs.errors import DamagedFile
 from reconverge.envs.golden_episodes import CW10, GoldenEpisode, GoldenTable, compare, golden_text, parse_golden, play, read_golden
 from reconverge.launch import doctor
-from reconverge.launch.bounded_check import NoAnswer, in_a_process, in_a_thread
+from reconverge.launch.bounded_check import NoAnswer, TooSlow, in_a_process, in_a_thread
 from reconverge.launch.cli import main
 from reconverge.launch.doctor import Finding, examine
 from reconverge.launch.machine_limits import existing, free_memory, granted_cores
@@ -105,6 +105,16 @@ def test_what_doctor_says_of_the_simulator(monkeypatch: pytest.MonkeyPatch) -> N
     assert rounded.fine and rounded.note and "last bits differ" in rounded.found
     other, _ = verdict(monkeypatch, verdict="different", tasks=["push-v3"], worst="push-v3, seed 2: no success here")
     assert "push-v3" in other.found and other.fix.endswith("-m pip install --force-reinstall --no-deps mujoco==3.3.0 metaworld==3.1.1")
+
+
+def test_what_takes_too_long_is_tried_again_before_anything_is_installed_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    def wait(*_: Any) -> Any:
+        raise TooSlow("no answer within 30 s")
+
+    monkeypatch.setattr(doctor, "_tried", wait)
+    (simulator,), (torch,) = doctor._simulator(), doctor._torch()
+    for finding in (simulator, torch):
+        assert finding.fix.startswith("run it again when the machine is idle; if it stays: ") and "--force-reinstall" in finding.fix
 
 
 def test_a_simulator_that_crashes_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:

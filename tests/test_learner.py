@@ -170,6 +170,13 @@ def test_tasks_seen_share_the_loss() -> None:
     assert learner.loss_weights == (0.5, 0.5)
 
 
+def test_without_replayed_windows_the_current_task_keeps_its_weight() -> None:
+    none = replace(SMALL, weighting="tasks-seen", replay_ratio=0.0)
+    learner = train(learner_of(replay(Source(), none), none), stages=1)
+    learner.begin_stage(2, random_windows(task=1), 5)
+    assert learner.loss_weights == (1.0, none.replay_weight)
+
+
 def test_bfloat16_rounds_the_products_of_an_update_and_nothing_that_is_kept() -> None:
     learners = [learner_of(trust_region(Source(), SMALL, SIZE), replace(SMALL, precision=precision)) for precision in ("float32", "bfloat16")]
     exact, rounded = (train(learner).parameters.values for learner in learners)

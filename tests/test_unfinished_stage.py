@@ -21,6 +21,8 @@ from reconverge.envs.artifact import Artifact, write_artifact, write_file
 from reconverge.envs.errors import DamagedFile, OutOfDeviceMemory, RunFolderError
 from reconverge.envs.seeding import numpy_stream
 from reconverge.launch.config import METHODS, RunConfig
+from reconverge.launch.curriculum_run import CurriculumRun
+from reconverge.launch.stage_plan import StagePlan
 from reconverge.launch.verification import verify
 from reconverge.policy.config import MASConfig
 from reconverge.policy.learner import Learner
@@ -270,6 +272,27 @@ def test_a_missing_checkpoint_is_made_again_and_no_table_skips_its_stage(world: 
     path = world.folder / "gap"
     shutil.copytree(world.folder / "golden", path)
     shutil.rmtree(path / "checkpoints" / "stage-01")
+    start_or_resume(path, world.config)
+    assert everything(path) == world.expected
+
+
+def test_what_went_on_from_a_stage_that_is_made_again_is_never_taken_up(world: World) -> None:
+    """Killed right after stage 1 was made again, perhaps to other bits, it must not find the old stage 2 finished."""
+    path = world.folder / "made-again"
+    shutil.copytree(world.folder / "golden", path)
+    damage(path / "checkpoints" / "stage-01" / "policy.safetensors")
+
+    def die_after_the_first_stage() -> None:
+        original = CurriculumRun.run_stage
+
+        def run_stage(run: CurriculumRun, plan: StagePlan) -> None:
+            return die() if plan.number == 2 else original(run, plan)
+
+        CurriculumRun.run_stage = run_stage  # type: ignore[method-assign]
+        start_or_resume(path, world.config)
+
+    assert forked(die_after_the_first_stage) == -9
+    assert sorted(found.name for found in (path / "checkpoints").iterdir()) == ["stage-00", "stage-01"]
     start_or_resume(path, world.config)
     assert everything(path) == world.expected
 

@@ -61,6 +61,10 @@ def test_how_many_modules_are_trained() -> None:
     assert hard_budget(torch.tensor(0.0), gains, config, stream()).tolist() == [1.0, 1.0, 0.0]
     none = UpdateBudgetConfig(form="hard", least=0.0, sharpness=1000.0)
     assert hard_budget(torch.tensor(1.0), gains, none, stream()).tolist() == [1.0, 0.0, 0.0]  # at least one
+    some = UpdateBudgetConfig(form="hard", least=0.45, sharpness=1000.0)  # 1.35 of 3: not fewer than the least share
+    assert hard_budget(torch.tensor(1.0), gains, some, stream()).tolist() == [1.0, 1.0, 0.0]
+    third = UpdateBudgetConfig(form="hard", least=1 / 3, sharpness=1000.0)
+    assert hard_budget(torch.tensor(1.0), gains, third, stream()).tolist() == [1.0, 0.0, 0.0]
 
 
 def test_the_random_control_of_the_hard_form_trains_as_many_whichever_they_are() -> None:

@@ -36,7 +36,7 @@ def check_device(device: str) -> None:
     import torch
 
     kind, _, number = device.partition(":")
-    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    available = {"cpu": True, "cuda": torch.cuda.is_available()}
     if not available[kind]:
         raise ConfigError(f"device '{device}' is not available to torch {torch.__version__} on this machine; use --device cpu")
     if number and int(number) >= (count := torch.cuda.device_count()):

@@ -38,7 +38,7 @@ class Export(Command):
     """Folder to write; runs/exports/NAME when left out. An earlier export there is replaced, anything else is refused."""
     sampler: SamplerName | None = None
     """Sampler that the policy acts with from now on; its own when left out. Another one needs a policy trained with
-    `--policy.trained-timesteps all`, which the presets for a CPU do not do."""
+    `--policy.trained-timesteps all`, which `cw10` and `quickstart` do not do."""
     sampling_steps: MaybeInt = None
     """Denoising steps of the sampler; its own when left out. Another number needs the same."""
     temperature: MaybeFloat = None

@@ -53,7 +53,7 @@ class Evaluate(Command):
     """List of episodes: `test`, or `validation`, on which settings are chosen; the run's own when left out."""
     samplers: tuple[SamplerName, ...] = ()
     """Samplers to act with, each in turn; the run's own when left out. Others need a policy trained with
-    `--policy.trained-timesteps all`, which the presets for a CPU do not do."""
+    `--policy.trained-timesteps all`, which `cw10` and `quickstart` do not do."""
     sampling_steps: tuple[int, ...] = ()
     """Denoising steps to act with, each in turn; the run's own when left out. Others need the same."""
     temperatures: tuple[float, ...] = ()

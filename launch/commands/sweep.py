@@ -17,7 +17,7 @@ from reconverge.launch.commands.cluster import RayAddress, check_needs, check_ow
 from reconverge.launch.commands.command import Command, MaybeFloat, MaybeInt, MaybeName, MaybePath, at_least, check_device
 from reconverge.launch.commands.tables import Columns, print_table
 from reconverge.launch.config import METHOD_CHOICES, RunConfig
-from reconverge.launch.presets import find_preset
+from reconverge.launch.presets import find_preset, runs_folder
 from reconverge.launch.progress import Progress
 from reconverge.launch.stop_request import Stopped
 from reconverge.launch.trackers import TrackerName, check_trackers
@@ -82,7 +82,7 @@ class Sweep(Command):
     slurm_options: tuple[str, ...] = ()
     """Further options for sbatch, without their dashes: `mem=8G account=robots`."""
     output_dir: MaybePath = None
-    """Folder of the runs; runs/sweep/PRESET when left out."""
+    """Folder of the runs; runs/sweep/PRESET when left out, or runs/sweep/PRESET-CURRICULUM with another curriculum than the preset's."""
     results_dir: MaybePath = None
     """Folder to which the small tables of every finished run are copied; what is finished there counts as done."""
     overwrite: bool = False
@@ -189,7 +189,7 @@ class Sweep(Command):
     def _places(self) -> Places:
         from reconverge.launch.sweep import Places
 
-        output = self.output_dir or Path("runs", "sweep", self.preset)
+        output = self.output_dir or Path("runs", "sweep", runs_folder(self.preset, self.config.curriculum))
         if self.results_dir is not None and self.results_dir.resolve() == output.resolve():
             raise ConfigError(f"--results-dir and --output-dir are both {output}; copies need a folder of their own")
         return Places(output, self.results_dir)

@@ -18,6 +18,7 @@ from reconverge.launch.config import RunConfig, check
 from reconverge.launch.config_file import config_text
 from reconverge.launch.live_status import LiveStatus
 from reconverge.launch.own_methods import check_method
+from reconverge.launch.presets import runs_folder
 from reconverge.launch.process_rank import ProcessRank, check_shares, process_rank
 from reconverge.launch.progress import Progress
 from reconverge.launch.run_folder import RunFolder
@@ -48,7 +49,8 @@ class Train(Command):
     preset: str = "quickstart"
     """Configuration to start from; `reconverge list presets` shows them."""
     output_dir: MaybePath = None
-    """Run folder; runs/PRESET/METHOD/seed-N when left out."""
+    """Run folder; runs/PRESET/METHOD/seed-N when left out, or runs/PRESET-CURRICULUM/... with another curriculum than the preset's. A run with
+    other settings needs one of its own."""
     overwrite: bool = False
     """Delete the run that the folder holds, and start afresh."""
     resume: MaybePath = None
@@ -112,7 +114,9 @@ class Train(Command):
 
     @property
     def _path(self) -> Path:
-        return self.resume or self.output_dir or Path("runs", self.preset, self.config.method, f"seed-{self.config.seed}")
+        if given := self.resume or self.output_dir:
+            return given
+        return Path("runs", runs_folder(self.preset, self.config.curriculum), self.config.method, f"seed-{self.config.seed}")
 
     def _train(self, folder: RunFolder, progress: Progress, lead: Lead | None) -> None:
         from reconverge.launch.tracking import Tracking

@@ -61,8 +61,9 @@ class Rehearse(Hook):
 
     def on_stage_start(self, learner: Learner) -> None:
         self.shares, self.names = {}, learner.policy.tasks
-        seen = len(learner.current_tasks.union(self.source.tasks))
-        if self.weighting == "tasks-seen" and seen > 1:
+        earlier = set(self.source.tasks) - learner.current_tasks
+        if self.weighting == "tasks-seen" and earlier and learner.config.replayed:
+            seen = len(earlier | learner.current_tasks)
             learner.loss_weights = (1 / seen, (seen - 1) / seen)
 
     def replay_batch(self, learner: Learner, count: int, generator: torch.Generator) -> WindowBatch | None:
