@@ -48,7 +48,9 @@ def parse_json(data: bytes, place: str, most_bytes: int = LARGEST_TEXT, unmeasur
     _check_bounds(data, place, most_bytes)
     try:
         text = data.decode("utf-8")
-        value = json.loads(text, object_pairs_hook=_without_doubles, parse_int=_whole, parse_float=_finite, parse_constant=_CONSTANTS[unmeasured])
+        value = json.loads(
+            text, object_pairs_hook=_without_doubles, parse_int=whole_number, parse_float=_finite, parse_constant=_CONSTANTS[unmeasured]
+        )
         _check_depth(value)
         _check_text(value, data)
     except UnicodeDecodeError as error:
@@ -95,7 +97,8 @@ def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _whole(text: str) -> int:
+def whole_number(text: str) -> int:
+    """Raises ValueError for what is none, or has more digits than any number here."""
     if len(text) > LONGEST_NUMBER:
         raise ValueError(f"a whole number of {len(text)} digits")
     return int(text)

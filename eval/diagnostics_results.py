@@ -12,7 +12,7 @@ from pathlib import Path
 from statistics import fmean, median
 from typing import NamedTuple
 
-from reconverge.eval.table_rows import Row, read_table
+from reconverge.eval.table_rows import read_table
 from reconverge.eval.window_picture import Stroke
 
 PUBLISHED_COSINE = 0.83
@@ -206,15 +206,10 @@ def read_diagnostics(run: Path) -> Diagnostics | None:
         meta=read_table(folder / "meta_gradient.csv", MetaRow),
         distances=read_table(folder / "optima_distance.csv", DistanceRow),
         fidelity=read_table(folder / "replay_fidelity.csv", FidelityRow),
-        spread=_if_there(folder / "action_spread.csv", SpreadRow),
-        executed=_if_there(folder / "executed_starts.csv", ExecutedRow),
-        strokes=_if_there(folder / "window_strokes.csv", Stroke),
+        spread=read_table(folder / "action_spread.csv", SpreadRow),
+        executed=read_table(folder / "executed_starts.csv", ExecutedRow),
+        strokes=read_table(folder / "window_strokes.csv", Stroke),
     )
-
-
-def _if_there(path: Path, row_type: type[Row]) -> tuple[Row, ...]:
-    """A table that earlier versions did not write."""
-    return read_table(path, row_type) if path.exists() else ()
 
 
 def summary_tables(found: Diagnostics) -> list[tuple[str, list[dict[str, str]]]]:

@@ -25,6 +25,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from reconverge.eval.intervals import Interval, mean_interval
+from reconverge.eval.metrics import mean_measured
 from reconverge.eval.recovery import Curve
 from reconverge.eval.run_groups import RunGroup
 from reconverge.eval.run_results import RunResults
@@ -82,10 +83,10 @@ def learning_row(group: RunGroup, single: RunGroup | None) -> LearningRow | None
     curves = {run.seed: learning_curves(run) for run in group.runs}
     if not any(curves.values()):
         return None
-    areas = [_mean([area_under(curve) for curve in of_run.values()]) for of_run in curves.values()]
+    areas = [mean_measured([area_under(curve) for curve in of_run.values()]) for of_run in curves.values()]
     beside = {} if single is None or single is group else {run.seed: learning_curves(run) for run in single.runs}
     gains = [_gains(of_run, beside[seed]) for seed, of_run in curves.items() if seed in beside]
-    gained = mean_interval(list(map(_mean, gains)))
+    gained = mean_interval(list(map(mean_measured, gains)))
     tasks = max((len(of_seed) for of_seed in gains), default=0)
     return LearningRow(group.label, sum(map(bool, curves.values())), mean_interval(areas), gained, gained.size, tasks)
 
@@ -95,9 +96,3 @@ def _gains(own: dict[int, Curve], single: dict[int, Curve]) -> list[float]:
     common = [stage for stage in own if stage in single and own[stage].updates == single[stage].updates]
     gains = [transfer(area_under(own[stage]), area_under(single[stage])) for stage in common]
     return [gain for gain in gains if not math.isnan(gain)]
-
-
-def _mean(values: Sequence[float]) -> float:
-    """Of what is a number; NaN of none."""
-    measured = [value for value in values if not math.isnan(value)]
-    return float(np.mean(measured)) if measured else math.nan

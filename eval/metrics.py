@@ -38,13 +38,13 @@ Matrix = np.ndarray
 def average_success(matrix: Matrix, own_stage: Sequence[int] | None = None) -> float:
     """Mean of R[K, j] over the tasks learned so far, in [0, 1]."""
     rates, own = _checked(matrix, own_stage)
-    return _mean(rates[-1, own < len(rates)])
+    return mean_measured(rates[-1, own < len(rates)])
 
 
 def average_success_over_stages(matrix: Matrix, own_stage: Sequence[int] | None = None) -> np.ndarray:
     """(K,): entry i - 1 is the mean of R[i, j] over the tasks with own_stage[j] <= i, for i = 1..K."""
     rates, own = _checked(matrix, own_stage)
-    return np.array([_mean(rates[stage, own <= stage]) for stage in range(1, len(rates))])
+    return np.array([mean_measured(rates[stage, own <= stage]) for stage in range(1, len(rates))])
 
 
 def forgetting_per_task(matrix: Matrix, own_stage: Sequence[int] | None = None) -> np.ndarray:
@@ -59,7 +59,7 @@ def forgetting_end_of_own_task(matrix: Matrix, own_stage: Sequence[int] | None =
     The form of Continual World and of arXiv 2602.02417: the last task counts with its 0. Negative when tasks improved after
     they were learned.
     """
-    return _mean(forgetting_per_task(matrix, own_stage))
+    return mean_measured(forgetting_per_task(matrix, own_stage))
 
 
 def forgetting_peak(matrix: Matrix, own_stage: Sequence[int] | None = None) -> float:
@@ -68,7 +68,7 @@ def forgetting_peak(matrix: Matrix, own_stage: Sequence[int] | None = None) -> f
     The form of Chaudhry et al. (2018). The peak is a maximum over noisy rates, so this lies above zero even for a policy that
     does not change; `forgetting_end_of_own_task` does not have that bias.
     """
-    return _mean(forgetting_peak_per_task(matrix, own_stage))
+    return mean_measured(forgetting_peak_per_task(matrix, own_stage))
 
 
 def forgetting_peak_per_task(matrix: Matrix, own_stage: Sequence[int] | None = None) -> np.ndarray:
@@ -83,7 +83,7 @@ def backward_transfer(matrix: Matrix, own_stage: Sequence[int] | None = None) ->
 
     Positive: later tasks helped earlier ones. It is minus the forgetting, without the last task's zero in the mean.
     """
-    return _mean(backward_transfer_per_task(matrix, own_stage))
+    return mean_measured(backward_transfer_per_task(matrix, own_stage))
 
 
 def backward_transfer_per_task(matrix: Matrix, own_stage: Sequence[int] | None = None) -> np.ndarray:
@@ -100,7 +100,7 @@ def forward_transfer(matrix: Matrix, own_stage: Sequence[int] | None = None) -> 
     """
     rates, own = _checked(matrix, own_stage)
     gains = [rates[own[j] - 1, j] - rates[0, j] for j in range(len(own)) if 1 < own[j] <= len(rates)]
-    return _mean(np.array(gains))
+    return mean_measured(np.array(gains))
 
 
 def own_stages(tasks: Sequence[str]) -> dict[str, int]:
@@ -131,8 +131,10 @@ def _own_success(rates: np.ndarray, own: np.ndarray) -> np.ndarray:
     return success
 
 
-def _mean(values: np.ndarray) -> float:
-    measured = values[~np.isnan(values)]
+def mean_measured(values: np.ndarray | Sequence[float]) -> float:
+    """The mean of what is a number; NaN of nothing."""
+    found = np.asarray(values, dtype=float)
+    measured = found[~np.isnan(found)]
     return float(measured.mean()) if len(measured) else float("nan")
 
 

@@ -5,13 +5,13 @@ What the two have in common cancels in every pair, so this tells them apart soon
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
 
 from reconverge.eval import metrics
 from reconverge.eval.intervals import Interval, mean_interval
+from reconverge.eval.metrics import mean_measured
 from reconverge.eval.run_groups import RunGroup
 from reconverge.eval.run_results import RunResults
 
@@ -39,7 +39,7 @@ def paired_row(group: RunGroup, reference: RunGroup) -> PairedRow | None:
     other = {run.seed: run for run in reference.runs}
     pairs = [(run, other[run.seed]) for run in group.runs if run.seed in other and run.stages_done == other[run.seed].stages_done]
     success, lost, peak, backward = (
-        mean_interval([_mean_measured(figure(one) - figure(two)) for one, two in pairs])
+        mean_interval([mean_measured(figure(one) - figure(two)) for one, two in pairs])
         for figure in (success_per_task, _forgetting_per_stage, _peak_per_stage, _backward_per_stage)
     )
     further = {"peak forgetting": peak, "backward transfer": backward}
@@ -63,8 +63,3 @@ def _peak_per_stage(run: RunResults) -> np.ndarray:
 
 def _backward_per_stage(run: RunResults) -> np.ndarray:
     return metrics.backward_transfer_per_task(run.by_stage)
-
-
-def _mean_measured(values: np.ndarray) -> float:
-    measured = values[~np.isnan(values)]
-    return float(measured.mean()) if len(measured) else math.nan

@@ -18,13 +18,13 @@ learns a task again, as in `cw20`, does not count: it asks how much was kept, no
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from reconverge.eval.estimate import Estimate, estimate
 from reconverge.eval.intervals import Interval, combined_rates, mean_interval
+from reconverge.eval.metrics import mean_measured
 from reconverge.eval.run_groups import RunGroup
 from reconverge.eval.run_results import RunResults
 
@@ -87,12 +87,12 @@ def plasticity_row(group: RunGroup, single: RunGroup | None) -> PlasticityRow | 
         return None
     beside = {} if single is None or single is group else {run.seed: just_learned(run) for run in single.runs}
     common = [seed for seed in learned if seed in beside]
-    differences = [_mean(learned[seed] - beside[seed]) for seed in common]
+    differences = [mean_measured(learned[seed] - beside[seed]) for seed in common]
     beside_single = mean_interval(differences)
     return PlasticityRow(
         label=group.label,
         seeds=len(learned),
-        stages=tuple(map(_mean, np.array(list(learned.values())).T)),
+        stages=tuple(map(mean_measured, np.array(list(learned.values())).T)),
         first=estimate(group, first_third),
         last=estimate(group, last_third),
         change=estimate(group, change),
@@ -117,10 +117,3 @@ def _weighted(run: RunResults, signs: dict[int, float]) -> Interval:
     cells = [run.cell_at[place] for task in measured if (place := places[task]) is not None]
     weights = [sign / counts[sign] for sign in measured.values()]
     return combined_rates(weights, [cell.successes for cell in cells], [cell.episodes for cell in cells])
-
-
-def _mean(values: Sequence[float] | np.ndarray) -> float:
-    """Of what was measured; NaN of nothing."""
-    found = np.asarray(values, dtype=float)
-    measured = found[~np.isnan(found)]
-    return float(measured.mean()) if len(measured) else math.nan

@@ -293,8 +293,7 @@ def _logged(run: RunResults, key: str) -> dict[int, list[tuple[int, float]]]:
     for line in run.training:
         stage, value = int(line.get("stage", 0)), line.get(key)
         if value is not None and value > 0 and 1 <= stage <= len(run.stages):
-            before = 0 if run.method == "joint" else run.stage_starts[stage - 1]  # joint trains one stage from the start
-            points.setdefault(stage, []).append((before + int(line.get("update", 0)), value))
+            points.setdefault(stage, []).append((run.updates_before(stage) + int(line.get("update", 0)), value))
     return points
 
 

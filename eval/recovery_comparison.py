@@ -23,6 +23,7 @@ from typing import Literal, NamedTuple
 
 from reconverge.eval import headlines
 from reconverge.eval.intervals import Interval, mean_interval
+from reconverge.eval.metrics import mean_measured
 from reconverge.eval.published_results import PUBLISHED_UPDATES, published_recovery
 from reconverge.eval.run_groups import RunGroup
 from reconverge.eval.run_results import Recovery, RunResults
@@ -229,7 +230,7 @@ def _old_stage(run: RunResults, row: Recovery) -> int:
 def _summary(group: RunGroup, threshold: int, seen: Sequence[Observation], published: bool) -> RecoverySummary:
     of_seed = [[one for one in seen if one.seed == seed] for seed in sorted({one.seed for one in seen})]
     steady, dip, area = (
-        mean_interval([_mean(values) for values in of_figure])
+        mean_interval([mean_measured(values) for values in of_figure])
         for of_figure in (
             [[float(one.steady) for one in own] for own in of_seed],
             [[one.dip for one in own] for own in of_seed],
@@ -252,15 +253,10 @@ def _cell(group: RunGroup, threshold: int, cell: Cell, seen: Sequence[Observatio
     return RecoveryCell(
         label=group.label, cell=cell, old_task=names[0], new_task=names[1], threshold=threshold, seeds=len(seen),
         steady_seeds=sum(one.steady for one in seen), after_dip=_median(seen, "after_dip"), first=_median(seen, "first"),
-        dip=_mean([one.dip for one in seen]), dip_area=_mean([one.dip_area for one in seen]),
+        dip=mean_measured([one.dip for one in seen]), dip_area=mean_measured([one.dip_area for one in seen]),
         is_published=published and key in published_recovery(), published=published_recovery().get(key) if published else None,
     )  # fmt: skip
 
-
-def _mean(values: Sequence[float]) -> float:
-    """Of what was measured; NaN of nothing."""
-    measured = [value for value in values if not math.isnan(value)]
-    return sum(measured) / len(measured) if measured else math.nan
 
 
 def _median(seen: Sequence[Observation], count: Count) -> MedianUpdates:

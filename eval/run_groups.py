@@ -19,15 +19,14 @@ from typing import Any
 
 from reconverge.envs.demonstrations_config import DemonstrationConfig
 from reconverge.eval.config import EvaluationConfig, RecoveryConfig
+from reconverge.eval.inert_settings import INERT
 from reconverge.eval.run_results import RunResults
 from reconverge.policy.config import PolicyConfig, TrainConfig
 from reconverge.policy.method_settings import is_read
 from reconverge.replay.config import ReplayConfig
 
-WITHOUT_EFFECT = (
-    "threads", "device", "save_minutes", "evaluation.workers", "demonstrations.workers", "demonstrations.folder", "train.log_every", "video",
-)  # fmt: skip
-"""Settings, or groups of settings, that change nothing, or with `threads` and `device` the last digits only."""
+WITHOUT_EFFECT = frozenset((*INERT, "threads", "device", "train.log_every"))
+"""Settings that change nothing, or with `threads` and `device` the last digits only, and how often training is logged."""
 OTHER_METHOD = ("train.trust_region.form", "train.trust_region.fisher", "train.distillation", "replay.source")
 """Settings by which a method becomes another one than was published under its name."""
 LABEL_ITEMS = 4
@@ -90,7 +89,7 @@ def settings_of(run: RunResults) -> dict[str, Any]:
     `curriculum` is the list of tasks; `train.updates` and `demonstrations.episodes` are what the stages really had, whichever file said so.
     """
     settings = {**default_settings(), **flat_settings(run.config)}
-    ignored = [key for key in settings if any(key == name or key.startswith(f"{name}.") for name in ("method", "seed", *WITHOUT_EFFECT))]
+    ignored = WITHOUT_EFFECT | {"method", "seed"}
     settings |= {"curriculum": list(run.stages), "train.updates": _of_stages(run.stage_updates)}
     if None not in run.stage_demonstrations:
         settings["demonstrations.episodes"] = _of_stages(run.stage_demonstrations)

@@ -238,6 +238,14 @@ class RunResults:
         """(K+1,) updates done in all before each stage, and at the end."""
         return tuple(int(total) for total in np.cumsum([0, *self.stage_updates]))
 
+    def updates_before(self, stage: int) -> int:
+        """Updates done in all before a stage; `joint` trains its one stage, the last, from update 0."""
+        return 0 if self.method == "joint" else self.stage_starts[stage - 1]
+
+    def updates_of(self, stage: int) -> int:
+        """Updates of a stage; those of all with `joint`."""
+        return self.stage_starts[stage] - self.updates_before(stage)
+
 
 def read_run(folder: Path, episodes: bool = True) -> RunResults:
     """Read a run folder; `DamagedFile` when it is none, or when one of its files cannot be understood.

@@ -16,7 +16,7 @@ from typing import Any, TypeVar, get_type_hints
 
 from reconverge.envs.bounded_file import KIB, MIB, read_bounded
 from reconverge.envs.errors import DamagedFile
-from reconverge.envs.plain_json import LONGEST_NUMBER, parse_json
+from reconverge.envs.plain_json import LONGEST_NUMBER, parse_json, whole_number
 
 Row = TypeVar("Row")
 
@@ -45,6 +45,11 @@ def read_table(path: Path, row_type: type[Row]) -> tuple[Row, ...]:
                 fits = f"does not fit the columns {','.join(header)[:300]} ({str(error)[:200]})"
                 raise damaged(path, f"line {number} '{line[:200]}' {fits}") from error
     return tuple(rows)
+
+
+def columns_of(row_type: type) -> tuple[str, ...]:
+    """The header of a table of such rows."""
+    return tuple(column.name for column in fields(row_type))
 
 
 def read_json_lines(path: Path) -> tuple[dict[str, Any], ...]:
@@ -116,12 +121,6 @@ def _flag(text: str) -> bool:
     return text == "1"
 
 
-def _whole(text: str) -> int:
-    if len(text) > LONGEST_NUMBER:
-        raise ValueError(f"a whole number of {len(text)} digits")
-    return int(text)
-
-
 def _figure(text: str) -> float:
     """NaN where nothing was measured; never infinite, as 1e400 would be."""
     value = float(text)
@@ -132,9 +131,9 @@ def _figure(text: str) -> float:
 
 _CONVERTERS: dict[Any, Callable[[str], Any]] = {
     str: str,
-    int: _whole,
+    int: whole_number,
     float: _figure,
     bool: _flag,
-    int | None: lambda text: _whole(text) if text else None,
+    int | None: lambda text: whole_number(text) if text else None,
     float | None: lambda text: _figure(text) if text else None,
 }

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from reconverge.envs.demonstrations import Demonstrations
 from reconverge.envs.episodes import Episode
 from reconverge.envs.simulators import EpisodeStart, Simulators
 from reconverge.envs.task import Task
@@ -46,13 +45,11 @@ class Assembly:
     source: ReplaySource | None
 
 
-def assemble(
-    config: RunConfig, tasks: list[Task], first_demonstrations: Demonstrations | None, simulators: Simulators | None = None
-) -> Assembly:
-    """`tasks` are the curriculum's distinct tasks. Where they declare no range, the first one's demonstrations set the normaliser;
+def assemble(config: RunConfig, tasks: list[Task], first_episodes: Sequence[Episode] = (), simulators: Simulators | None = None) -> Assembly:
+    """`tasks` are the curriculum's distinct tasks. Where they declare no range, the first stage's demonstrations set the normaliser;
     without them it is a placeholder, for a checkpoint to fill. The teacher acts in `simulators` where it replays by acting."""
     device = torch.device(config.device)
-    policy = make_policy(config, tasks, first_demonstrations).to(device)
+    policy = make_policy(config, tasks, first_episodes).to(device)
     own = None if config.method in METHODS else load_own_method(config.method)
     replays = config.method in REPLAYING if own is None else own.replays
     source = make_source(config, tasks, device, simulators) if replays else None
@@ -63,14 +60,13 @@ def assemble(
     return Assembly(Learner(policy, method, config.train, config.seed), source)
 
 
-def make_policy(config: RunConfig, tasks: list[Task], first_demonstrations: Demonstrations | None) -> DiffusionPolicy:
+def make_policy(config: RunConfig, tasks: list[Task], first_episodes: Sequence[Episode]) -> DiffusionPolicy:
     first = tasks[0]
-    if first.observation_centre is None and first_demonstrations is None:
+    if first.observation_centre is None and not first_episodes:
         normalizer = Normalizer(torch.zeros(first.observation_size), torch.ones(first.observation_size))
     else:
-        episodes = first_demonstrations.episodes if first_demonstrations is not None else []
-        observations = torch.cat([torch.from_numpy(episode.observations).float() for episode in episodes]) if episodes else None
-        normalizer = Normalizer.for_task(first, observations)
+        observations = [torch.from_numpy(episode.observations).float() for episode in first_episodes]
+        normalizer = Normalizer.for_task(first, torch.cat(observations) if observations else None)
     names = [task.name for task in tasks]
     return DiffusionPolicy(config.policy, names, first.observation_size, first.action_size, normalizer, config.seed, first.layout.positions)
 
@@ -80,7 +76,10 @@ def make_source(config: RunConfig, tasks: list[Task], device: torch.device, simu
     if settings.source == "stored":
         return StoredWindows(settings)
     if settings.source == "teacher-rollouts":
-        windows_of = lambda episodes, task: _windows(episodes, task, tasks.index(task), config.policy)  # noqa: E731
+
+        def windows_of(episodes: Sequence[Episode], task: Task) -> WindowTable:
+            return make_windows(episodes, task, tasks.index(task), config.policy)
+
         return TeacherRollouts(settings, tasks, config.demonstrations.hold_steps, _actor(simulators), windows_of)
     code = WindowCode(tasks[0].layout, config.policy.window)
     generator = TrajectoryGenerator(settings.generator, code, len(tasks), config.seed)
@@ -133,12 +132,8 @@ def make_method(config: RunConfig, source: ReplaySource | None, parameters: int,
     raise AssertionError(f"method {config.method} is not assembled")
 
 
-def make_windows(demonstrations: Demonstrations, task: int, config: PolicyConfig) -> WindowTable:
-    """The windows of one task's demonstrations, labelled with its index."""
-    return _windows(demonstrations.episodes, demonstrations.task, task, config)
-
-
-def _windows(episodes: Sequence[Episode], task: Task, label: int, config: PolicyConfig) -> WindowTable:
+def make_windows(episodes: Sequence[Episode], task: Task, label: int, config: PolicyConfig) -> WindowTable:
+    """The windows of episodes of a task, labelled with its index in the policy."""
     return WindowTable.from_episodes(
         episodes,
         label,

@@ -22,6 +22,7 @@ import torch
 
 from reconverge.envs.artifact import sweep_drafts, write_file
 from reconverge.envs.demonstrations import Demonstrations, collect, data_digest
+from reconverge.envs.episodes import Episode
 from reconverge.envs.errors import DamagedFile, LossLeapt, OutOfDeviceMemory
 from reconverge.envs.gym_name import short_name
 from reconverge.envs.plain_json import read_json_object
@@ -108,7 +109,7 @@ class CurriculumRun:
         self.demonstrations = self.collect_demonstrations()
         self.folder.keep_facts("demonstrations", {task.name: data_digest(found) for task, found in self.demonstrations.items()})
         self._write_ceilings()
-        self.assembly = assemble(self.config, self.tasks, self._demonstrations_of(self.plans[0])[0], self.place.simulators)
+        self.assembly = assemble(self.config, self.tasks, self._episodes_of(self.plans[0])[0], self.place.simulators)
         self.evaluation = StageEvaluation(self.place, self.assembly.learner)
         self.learning = StageLearning(self.place, self.assembly, self.evaluation)
         policy = self.assembly.learner.policy
@@ -283,16 +284,12 @@ class CurriculumRun:
 
     def _windows(self, plan: StagePlan) -> WindowTable:
         policy = self.assembly.learner.policy
-        tables = [make_windows(found, policy.task_index(found.task), self.config.policy) for found in self._demonstrations_of(plan)]
-        return WindowTable.union(tables)
+        of_tasks = zip(plan.tasks, self._episodes_of(plan), strict=True)
+        return WindowTable.union([make_windows(episodes, task, policy.task_index(task), self.config.policy) for task, episodes in of_tasks])
 
-    def _demonstrations_of(self, plan: StagePlan) -> list[Demonstrations]:
-        """Of the tasks of a stage, as many as it is to learn from: another stage of the same task may have more."""
-        chosen = []
-        for task, count in zip(plan.tasks, plan.demonstrations, strict=True):
-            found = self.demonstrations[task]
-            chosen.append(Demonstrations(task, found.episodes[:count], found.attempts, found.successes))
-        return chosen
+    def _episodes_of(self, plan: StagePlan) -> list[list[Episode]]:
+        """Demonstrations of the tasks of a stage, as many as it is to learn from: another stage of the same task may have more."""
+        return [self.demonstrations[task].episodes[:count] for task, count in zip(plan.tasks, plan.demonstrations, strict=True)]
 
     def _seen_before(self, plan: StagePlan) -> list[Task]:
         return list(dict.fromkeys(task for other in self.plans if other.number < plan.number for task in other.tasks))
@@ -370,7 +367,7 @@ def write_cost(folder: RunFolder, progress: Progress, episodes: int | None = Non
 
 def restore_learner(config: RunConfig, folder: RunFolder, stage: int) -> Assembly:
     """A learner as it was at the end of `stage`."""
-    assembly = assemble(config, run_curriculum(folder, config).tasks, None)
+    assembly = assemble(config, run_curriculum(folder, config).tasks)
     load_checkpoint(folder.checkpoint(stage), assembly, stage)
     return assembly
 

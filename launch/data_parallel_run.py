@@ -113,7 +113,7 @@ def follow(config: RunConfig, folder: Path, ranks: Ranks) -> None:
             ranks.leave()
             return
         if order == Order.STAGE:
-            assembly = assembly or assemble(config, run_curriculum(RunFolder.open(folder), config).tasks, None)
+            assembly = assembly or assemble(config, run_curriculum(RunFolder.open(folder), config).tasks)
             _take_stage(assembly, stage, updates, before, ranks)
         assert assembly is not None, "rank 0 begins a stage first"
         if order == Order.UPDATE:

@@ -17,14 +17,14 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, requires, version
+from importlib.metadata import requires
 from pathlib import Path
 from typing import Any
 
 from reconverge.envs.demonstrations_config import DemonstrationConfig
 from reconverge.launch.bounded_check import NoAnswer, TooSlow, in_a_process, in_a_thread
 from reconverge.launch.config import RunConfig
-from reconverge.launch.fingerprint import machine, package_versions, usable_cores
+from reconverge.launch.fingerprint import installed_version, machine, package_versions, usable_cores
 from reconverge.launch.machine_limits import can_start_threads, existing, free_bytes, free_memory, granted_cores, open_file_limits, try_to_write
 from reconverge.launch.run_folder import LEAST_FREE_BYTES
 
@@ -116,7 +116,7 @@ def _unmet_requirements() -> dict[str, str]:
         needed = Requirement(line)
         if needed.marker is not None and not needed.marker.evaluate({"extra": ""}):
             continue
-        found = _version(needed.name)
+        found = installed_version(needed.name)
         if found == "absent" or not needed.specifier.contains(found, prereleases=True):
             unmet[f"{needed.name}{needed.specifier}"] = found
     return unmet
@@ -129,7 +129,7 @@ def _pinned() -> list[Finding]:
 
     golden = read_golden()
     wanted = " and ".join(f"{name} {pin}" for name, pin in golden.versions.items())
-    here = " and ".join(f"{name} {_version(name)}" for name in golden.versions)
+    here = " and ".join(f"{name} {installed_version(name)}" for name in golden.versions)
     if here != wanted:
         return [Finding("pinned pair", f"{here}; results are made with {wanted}", _reinstall())]
     if metaworld_fingerprint() != golden.simulator:
@@ -302,13 +302,6 @@ def _golden_tasks() -> set[str]:
     from reconverge.envs.golden_episodes import read_golden
 
     return {episode.task for episode in read_golden().episodes}
-
-
-def _version(name: str) -> str:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return "absent"
 
 
 def _name_of(requirement: str) -> str:

@@ -30,7 +30,7 @@ def fingerprint(method_package: str | None = None) -> dict[str, Any]:
 
 def package_versions() -> dict[str, str]:
     """Installed version of each package that can change a result; `absent` for a missing one."""
-    return {name: _version(name) for name in PACKAGES}
+    return {name: installed_version(name) for name in PACKAGES}
 
 
 def git_commit() -> str | None:
@@ -52,7 +52,8 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _version(name: str) -> str:
+def installed_version(name: str) -> str:
+    """Of a package, or `absent`."""
     try:
         return version(name)
     except PackageNotFoundError:

@@ -21,6 +21,7 @@ from reconverge.envs.curriculum import Curriculum, Stage
 from reconverge.envs.errors import DamagedFile, ReconvergeError
 from reconverge.envs.plain_json import read_json_object
 from reconverge.envs.tasks import simulator_version
+from reconverge.eval.inert_settings import INERT
 from reconverge.eval.run_results import read_run
 from reconverge.launch.config import RunConfig
 from reconverge.launch.config_file import Difference, flag_words, flat
@@ -30,22 +31,8 @@ from reconverge.launch.run_folder import RunFolder, holds_run, refuse_foreign
 from reconverge.launch.stage_plan import StagePlan, plan_stages, run_curriculum
 from reconverge.policy.method_settings import is_read
 
-LEFT_OUT: dict[str, str] = {
-    "curriculum": "a name or a file; the stages it resolves to stand in its place",
-    "evaluation.workers": "an episode is a function of its seed, whichever process simulates it",
-    "demonstrations.workers": "attempts have fixed seeds and are taken in order",
-    "demonstrations.folder": "a cache: the demonstrations are named by what they depend on",
-    "save_minutes": "a run that goes on from a save ends with the same bits",
-    "video.episodes": "recording copies physics states and changes none",
-    "video.size": "pictures are drawn after the run, from recorded states",
-    "video.stride": "as video.size",
-    "video.frames_per_second": "as video.size",
-    "video.render": "as video.size",
-}
-"""Settings that are no part of an address, and why they cannot change a table. Nor are those that the method does not read.
-
-`device` and `threads` are part of it: sums are taken in another order there, and training carries the last digit on.
-"""
+LEFT_OUT: dict[str, str] = {"curriculum": "a name or a file; the stages it resolves to stand in its place", **INERT}
+"""Settings that are no part of an address, and why they cannot change a table. Nor are those that the method does not read."""
 
 
 @dataclass(frozen=True)

@@ -110,7 +110,7 @@ class _Probe:
         self.learner = restore_learner(config, folder, stage).learner
         demonstrations = collect_task(self.task, demonstration_budgets(plans)[self.task], config, simulators)
         folder.keep_facts("demonstrations", {name: data_digest(demonstrations)})
-        self.windows = make_windows(demonstrations, self.learner.policy.task_index(self.task), config.policy)
+        self.windows = make_windows(demonstrations.episodes, self.task, self.learner.policy.task_index(self.task), config.policy)
 
     def run(self, reference: float, updates: int, episodes: int) -> list[Row]:
         """Curve rows at 0 and on the grid, up to the first point at the highest threshold of the reference."""

@@ -90,7 +90,7 @@ def _shares_done(run: RunResults, stage: int, where: Mapping[str, Any]) -> dict[
     if where.get("total"):
         shares[phase] = min(1.0, where.get("done", 0) / where["total"])
     if "update" in where:
-        updates = run.stage_updates[stage - 1] if run.method != "joint" else sum(run.stage_updates)
+        updates = run.updates_of(stage)
         shares["update"] = min(1.0, where["update"] / max(1, updates))
         for phase, grid in (("recovery", _grid(run, updates)), ("learning", _learning_grid(run, updates))):
             shares[phase] = sum(update < where["update"] for update in grid) / max(1, len(grid))

@@ -29,7 +29,7 @@ from reconverge.launch.run_lock import RunLock
 from reconverge.launch.seal import Sealed, seal, unseal
 
 FREE_ON_RESUME = ("save_minutes", "demonstrations.workers", "demonstrations.folder", "evaluation.workers", "video.render")
-"""Settings on which no result depends; a resumed run may change them."""
+"""Of the settings that change no result (eval/inert_settings.py), those that a resumed run may change: pictures of one run are all of one kind."""
 
 LEAST_FREE_BYTES = 200_000_000
 """Room that there must be before a run starts or goes on."""

@@ -96,9 +96,8 @@ def comparison(runs: Sequence[tuple[str, RunResults]]) -> Plain:
 
 def loss_curve(run: RunResults, key: str, points: int) -> list[list[float]]:
     """[updates in all, loss] of a column of metrics.jsonl, averaged to at most `points` of them; what is not finite is left out."""
-    starts = run.stage_starts if run.method != "joint" else (0,) * len(run.stage_starts)
     rows = [
-        (starts[stage - 1] + row["update"], float(row[key]))
+        (run.updates_before(stage) + row["update"], float(row[key]))
         for row in run.training
         if 0 < (stage := row.get("stage", 0)) <= len(run.stages) and row.get("update") is not None and _number(row.get(key)) is not None
     ]
@@ -133,7 +132,7 @@ def _where(run: RunResults, live: Liveness) -> Plain:
     stage = told.get("stage", last.get("stage", run.stages_done))
     stage = stage if 0 <= stage <= len(run.stages) else run.stages_done
     update = told.get("update", last.get("update") if last.get("stage") == stage and stage > run.stages_done else None)
-    of = 0 if not stage else sum(run.stage_updates) if run.method == "joint" else run.stage_updates[stage - 1]
+    of = run.updates_of(stage) if stage else 0
     phase = {key: told.get(key) for key in ("phase", "done", "total", "rate")}
     task = told.get("task") or (run.stages[stage - 1] if stage else "")
     return {"stage": stage, "task": short_name(task), "update": update, "updates": of, **phase}
@@ -143,7 +142,7 @@ def _share(run: RunResults, where: Plain) -> float:
     """Of all updates, those that are done; in [0, 1]."""
     whole, done = sum(run.stage_updates) or 1, run.stage_starts[run.stages_done]
     if where["stage"] > run.stages_done and where["update"] is not None:
-        done = where["update"] + (0 if run.method == "joint" else run.stage_starts[where["stage"] - 1])
+        done = run.updates_before(where["stage"]) + where["update"]
     elif where["stage"] > run.stages_done and where["phase"] in ("fisher", "generator", "replay", "evaluate", "checkpoint"):
         done = run.stage_starts[where["stage"]]
     return min(1.0, done / whole)

@@ -28,22 +28,17 @@ from reconverge.envs.plain_json import LARGEST_RECORD, read_json
 from reconverge.eval.intervals import wilson
 from reconverge.eval.recovery import Curve, dip, dip_area, recovery_updates
 from reconverge.eval.rollout import EpisodeResult, Rollouts
+from reconverge.eval.run_results import Ceiling, Cell, CurvePoint, EpisodeRow, FailureRow, FisherHealth, LedgerItem, Recovery
+from reconverge.eval.table_rows import columns_of
 
 Row = dict[str, Any]
 
 PROBES = "probes.json"
 """File of the curves that `recover` measured, from which the tables are written anew."""
 
-CEILING_COLUMNS = ("task", "attempts", "successes", "rate", "wilson_low", "wilson_high")
-EPISODE_COLUMNS = (
-    "purpose", "stage", "update", "task", "episode_seed", "success_any", "success_final", "first_success_step", "steps", "invalid",
-)  # fmt: skip
-FAILURE_COLUMNS = ("stage", "purpose", "update", "task", "episode_seed", "attempts", "error")
-MATRIX_COLUMNS = ("stage", "task", "episodes", "successes", "rate", "wilson_low", "wilson_high")
-CURVE_COLUMNS = ("kind", "stage", "task", "update", "episodes", "successes")
-RECOVERY_COLUMNS = ("kind", "stage", "task", "threshold", "updates", "dip", "dip_area", "reference_rate")
-LEDGER_COLUMNS = ("stage", "item", "bytes", "past_task_data")
-FISHER_COLUMNS = ("stage", "task", "draws", "mu_norm", "curvature", "split_half_cosine", "collinearity", "spectral_ratio")
+CEILING_COLUMNS, EPISODE_COLUMNS, FAILURE_COLUMNS = columns_of(Ceiling), columns_of(EpisodeRow), columns_of(FailureRow)
+MATRIX_COLUMNS, CURVE_COLUMNS, RECOVERY_COLUMNS = columns_of(Cell), columns_of(CurvePoint), columns_of(Recovery)
+LEDGER_COLUMNS, FISHER_COLUMNS = columns_of(LedgerItem), columns_of(FisherHealth)
 
 
 @dataclass
@@ -122,26 +117,25 @@ def online_curves(records: Sequence[StageRecord], episodes_per_point: int) -> li
     """
     rows: list[Row] = []
     for before, record in pairwise(records):
-        points = [row for row in record.episodes if row["purpose"] == "recovery"]
-        for task in dict.fromkeys(row["task"] for row in points):
-            of_task = [row for row in points if row["task"] == task]
-            by_update = {0: first_episodes(before, task, episodes_per_point)}
-            by_update |= {update: [row for row in of_task if row["update"] == update] for update in sorted({row["update"] for row in of_task})}
-            by_update[record.updates] = first_episodes(record, task, episodes_per_point)
-            rows += [_curve_row("online", record.stage, task, update, at) for update, at in sorted(by_update.items())]
+        rows += _curve_rows("online", "recovery", record, before, episodes_per_point)
     return rows
 
 
 def learning_curves(records: Sequence[StageRecord], episodes_per_point: int) -> list[Row]:
     """Success of every stage's own task while it is learned, on the same episodes at every point; the last one is the matrix at the stage's end."""
+    return [row for record in records for row in _curve_rows("learning", "learning", record, None, episodes_per_point)]
+
+
+def _curve_rows(kind: str, purpose: str, record: StageRecord, before: StageRecord | None, episodes_per_point: int) -> list[Row]:
+    """The curves of a stage's episodes of one purpose, task by task; with the stage `before` as their point at update 0."""
     rows: list[Row] = []
-    for record in records:
-        points = [row for row in record.episodes if row["purpose"] == "learning"]
-        for task in dict.fromkeys(row["task"] for row in points):
-            of_task = [row for row in points if row["task"] == task]
-            by_update = {update: [row for row in of_task if row["update"] == update] for update in sorted({row["update"] for row in of_task})}
-            by_update[record.updates] = first_episodes(record, task, episodes_per_point)
-            rows += [_curve_row("learning", record.stage, task, update, at) for update, at in sorted(by_update.items())]
+    points = [row for row in record.episodes if row["purpose"] == purpose]
+    for task in dict.fromkeys(row["task"] for row in points):
+        of_task = [row for row in points if row["task"] == task]
+        by_update = {} if before is None else {0: first_episodes(before, task, episodes_per_point)}
+        by_update |= {update: [row for row in of_task if row["update"] == update] for update in sorted({row["update"] for row in of_task})}
+        by_update[record.updates] = first_episodes(record, task, episodes_per_point)
+        rows += [_curve_row(kind, record.stage, task, update, at) for update, at in sorted(by_update.items())]
     return rows
 
 

@@ -240,9 +240,8 @@ class StageDiagnosis:
         return [task for task in seen if task not in self.plan.tasks]
 
     def _real(self, task: Task, episodes: slice = slice(None)) -> WindowTable:
-        found = self.demonstrations[task]
-        chosen = Demonstrations(task, found.episodes[episodes], found.attempts, found.successes)
-        return make_windows(chosen, self._index(task), self.config.policy).to(self.policy.device)
+        found = self.demonstrations[task].episodes[episodes]
+        return make_windows(found, task, self._index(task), self.config.policy).to(self.policy.device)
 
     def _held_out(self, task: Task) -> WindowBatch | None:
         """Windows of every other episode; the episodes between are those that the nearest windows are looked for in."""

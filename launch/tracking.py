@@ -41,17 +41,16 @@ class Point(NamedTuple):
 
 def points(run: RunResults) -> list[Point]:
     """All that is known of a run so far, in order of steps."""
-    starts = run.stage_starts if run.method != "joint" else (0,) * len(run.stages) + (run.stage_starts[-1],)
     found = [
-        Point(starts[row["stage"] - 1] + row["update"], ("train", row["stage"], row["update"], row.get("loss")), _figures(row))
+        Point(run.updates_before(row["stage"]) + row["update"], ("train", row["stage"], row["update"], row.get("loss")), _figures(row))
         for row in run.training
         if 0 < row.get("stage", 0) <= len(run.stages) and "update" in row
     ]
     for stage in sorted({cell.stage for cell in run.cells}):
-        found.append(Point(starts[stage], ("success", stage), _success(run, stage)))
+        found.append(Point(run.stage_starts[stage], ("success", stage), _success(run, stage)))
     seconds = {f"seconds/{cost.phase}": round(cost.seconds, 2) for cost in by_phase(run.cost.get("phases") or {})}
     if seconds:
-        found.append(Point(starts[run.stages_done], ("seconds", *seconds.values()), seconds))
+        found.append(Point(run.stage_starts[run.stages_done], ("seconds", *seconds.values()), seconds))
     return sorted((point for point in found if point.values), key=lambda point: point.step)
 
 

@@ -60,15 +60,12 @@ class GeneratedWindows(PooledSource):
         self.generator = generator
 
     def learn(self, task: int, windows: WindowTable, streams: RandomStreams, tick: Callable[[int], None]) -> None:
-        earlier = [(each, self.pools.pools[each].observations, self.pools.times[each]) for each in self._redrawn(task)]
+        earlier = [(each, self.pools.pools[each].observations, self.pools.times[each]) for each in self.redrawn(task)]
         self.generator.learn(task, windows.all().observations, windows.times, earlier, streams, tick)
 
     def refill(self, task: int, windows: WindowTable, teacher: DiffusionPolicy, streams: RandomStreams) -> None:
-        for each in [*self._redrawn(task), task]:
+        for each in [*self.redrawn(task), task]:
             self.pools[each] = self._make_pool(each, teacher, streams)
-
-    def _redrawn(self, task: int) -> list[int]:
-        return [each for each in self.pools.pools if each != task and self.config.pool == "redrawn"]
 
     @large_products()
     def _make_pool(self, task: int, teacher: DiffusionPolicy, streams: RandomStreams) -> tuple[WindowBatch, torch.Tensor]:

@@ -139,6 +139,10 @@ class PooledSource:
     def draw(self, count: int, generator: torch.Generator, without: Collection[int] = ()) -> WindowBatch | None:
         return self.pools.draw(count, generator, without)
 
+    def redrawn(self, task: int) -> list[int]:
+        """The earlier tasks whose pools are made again when `task` has been learned."""
+        return [each for each in self.tasks if each != task and self.config.pool == "redrawn"]
+
     def learn(self, task: int, windows: WindowTable, streams: RandomStreams, tick: Callable[[int], None]) -> None:
         """Nothing to learn: what is kept is windows."""
 

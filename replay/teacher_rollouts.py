@@ -37,8 +37,7 @@ class TeacherRollouts(PooledSource):
         self.all_tasks, self.hold_steps, self.act, self.make_windows = tasks, hold_steps, act, make_windows
 
     def refill(self, task: int, windows: WindowTable, teacher: DiffusionPolicy, streams: RandomStreams) -> None:
-        again = [each for each in self.tasks if each != task and self.config.pool == "redrawn"]
-        for each in [*again, task]:
+        for each in [*self.redrawn(task), task]:
             self._act(each, teacher, streams)
 
     def _act(self, task: int, teacher: DiffusionPolicy, streams: RandomStreams) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -13,7 +14,7 @@ from forked_run import everything
 from test_toy_world import run, toy_config
 
 from reconverge.envs.curriculum import load_curriculum
-from reconverge.envs.demonstrations import Demonstrations
+from reconverge.envs.episodes import Episode
 from reconverge.envs.errors import ConfigError, RunFolderError, TrainingDiverged
 from reconverge.envs.simulators import Simulators
 from reconverge.envs.task import Task
@@ -79,8 +80,8 @@ def test_the_first_stage_is_scaled_by_its_own_demonstrations(tmp_path: Path, mon
     """The first task comes again with more of them: what a later stage is shown changes no earlier one."""
     shown: list[int] = []
 
-    def kept(config: RunConfig, tasks: list[Task], first: Demonstrations | None, simulators: Simulators | None = None) -> Assembly:
-        shown.append(0 if first is None else len(first.episodes))
+    def kept(config: RunConfig, tasks: list[Task], first: Sequence[Episode] = (), simulators: Simulators | None = None) -> Assembly:
+        shown.append(len(first))
         return assemble(config, tasks, first, simulators)
 
     monkeypatch.setattr(curriculum_run, "assemble", kept)

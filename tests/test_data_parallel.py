@@ -208,7 +208,7 @@ def test_joint_has_no_stage_before_its_own_in_any_process() -> None:
     optimizer = replace(base.train.optimizer, carry_second_moment=True)
     config = replace(base, method="joint", train=replace(base.train, batch_size=16, optimizer=optimizer))
     tasks = load_curriculum("point-reach:3").tasks
-    first, other = assemble(config, tasks, None), assemble(replace(config, seed=7), tasks, None)
+    first, other = assemble(config, tasks), assemble(replace(config, seed=7), tasks)
     mail = Mail()
     Lead(mail).begin_stage(first, 3, 5, random_windows(task=0), None)
     mail.listening = True
