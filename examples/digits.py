@@ -41,7 +41,8 @@ from reconverge.eval.intervals import Interval, mean_interval, paired_difference
 from reconverge.eval.plots import png
 from reconverge.launch.assembly import make_method
 from reconverge.launch.cli import guarded, parse
-from reconverge.launch.config import METHODS, REPLAYING, RunConfig, check
+from reconverge.launch.config import METHODS, REPLAYING, RunConfig
+from reconverge.launch.config_checks import check
 from reconverge.launch.run_tables import write_csv
 from reconverge.policy.config import OptimizerConfig, PolicyConfig, ResidualMLPConfig, TrainConfig, TrustRegionConfig
 from reconverge.policy.diffusion_policy import DiffusionPolicy

@@ -15,7 +15,8 @@ import yaml
 from reconverge.envs.errors import DamagedFile
 from reconverge.envs.plain_yaml import read_yaml
 from reconverge.envs.strict_settings import from_mapping
-from reconverge.launch.config import RunConfig, check
+from reconverge.launch.config import RunConfig
+from reconverge.launch.config_checks import check
 
 HEADER = "# reconverge run: the resolved configuration\n"
 

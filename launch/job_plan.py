@@ -25,7 +25,8 @@ from reconverge.envs.errors import ConfigError, DamagedFile, UnknownName
 from reconverge.envs.experts import check_expert
 from reconverge.envs.plain_yaml import parse_yaml
 from reconverge.envs.strict_settings import from_mapping
-from reconverge.launch.config import RunConfig, check
+from reconverge.launch.config import RunConfig
+from reconverge.launch.config_checks import check
 from reconverge.launch.config_file import differences, flag_words, flat, to_mapping
 from reconverge.launch.job import LEFT_OUT, Job
 from reconverge.launch.own_methods import check_method

@@ -20,7 +20,8 @@ from typing import Any
 from reconverge.envs.artifact import write_file
 from reconverge.envs.errors import DamagedFile, RunFolderError
 from reconverge.envs.plain_json import read_json_object
-from reconverge.launch.config import RunConfig, check
+from reconverge.launch.config import RunConfig
+from reconverge.launch.config_checks import check
 from reconverge.launch.config_file import HEADER, Difference, config_text, differences, read_config
 from reconverge.launch.fingerprint import fingerprint, git_commit, package_versions
 from reconverge.launch.machine_limits import free_bytes

@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reconverge.envs.errors import ConfigError, DamagedFile, ReconvergeError, UnknownName
-from reconverge.launch import config as config_module
-from reconverge.launch.config import METHODS, REPLAYING, RunConfig, check
+from reconverge.launch import config_checks
+from reconverge.launch.config import METHODS, REPLAYING, RunConfig
+from reconverge.launch.config_checks import check
 from reconverge.launch.config_file import config_text, differences, flat, from_mapping, read_config, to_mapping
 from reconverge.launch.presets import PRESETS, find_preset
 
@@ -135,7 +136,7 @@ def test_a_value_out_of_range_is_refused_by_name(key: str, value: Any) -> None:
 
 def test_every_number_has_a_range() -> None:
     numbers = {key for key, value in flat(RunConfig()).items() if isinstance(value, (int, float)) and not isinstance(value, bool)}
-    assert numbers == {key for key, _, _ in config_module._RANGES}
+    assert numbers == {key for key, _, _ in config_checks._RANGES}
 
 
 def test_every_method_is_described() -> None:

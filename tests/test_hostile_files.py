@@ -27,7 +27,8 @@ from reconverge.envs.errors import ConfigError, DamagedFile, ReconvergeError, Ru
 from reconverge.envs.plain_json import parse_json
 from reconverge.envs.plain_yaml import parse_yaml
 from reconverge.eval.plain_picture import read_picture
-from reconverge.launch.config import RunConfig, check
+from reconverge.launch.config import RunConfig
+from reconverge.launch.config_checks import check
 from reconverge.launch.config_file import config_text, flat, from_mapping, read_config, to_mapping
 from reconverge.launch.job_plan import parse_variations
 from reconverge.launch.run_folder import FREE_ON_RESUME, RunFolder

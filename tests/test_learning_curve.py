@@ -22,7 +22,7 @@ from reconverge.eval.learning_curve import area_under, learning_curves, learning
 from reconverge.eval.report import write_report
 from reconverge.eval.run_groups import RunGroup
 from reconverge.eval.run_results import RunResults, read_run
-from reconverge.launch.config import check
+from reconverge.launch.config_checks import check
 from reconverge.launch.remaining_time import planned_work
 from reconverge.launch.run_tables import StageRecord, recoveries, reference_rates
 from reconverge.launch.run_tables import learning_curves as curve_rows

@@ -21,7 +21,8 @@ from reconverge.envs.plain_json import read_json_object
 from reconverge.eval.run_results import read_run
 from reconverge.launch.cli import main
 from reconverge.launch.commands.pages import report_on
-from reconverge.launch.config import METHODS, RunConfig, check
+from reconverge.launch.config import METHODS, RunConfig
+from reconverge.launch.config_checks import check
 from reconverge.launch.config_file import read_config
 from reconverge.launch.curriculum_run import train
 from reconverge.launch.job import look

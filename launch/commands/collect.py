@@ -15,7 +15,8 @@ from reconverge.envs.errors import PartFailed
 from reconverge.launch.commands.cluster import Cluster
 from reconverge.launch.commands.command import Command
 from reconverge.launch.commands.tables import Columns, interval_percent, print_table, success_percent
-from reconverge.launch.config import RunConfig, check
+from reconverge.launch.config import RunConfig
+from reconverge.launch.config_checks import check
 from reconverge.launch.progress import Progress
 
 

@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar
 import tyro
 
 from reconverge.envs.errors import ConfigError
-from reconverge.launch.config import check_device_name
+from reconverge.launch.config_checks import check_device_name
 
 Run = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
 # What may be left out; without a name of its own, help would show it as {None}|PATH.

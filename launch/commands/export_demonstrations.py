@@ -14,7 +14,8 @@ from reconverge.envs.errors import ConfigError
 from reconverge.envs.task import Task
 from reconverge.envs.tasks import find_task, task_names
 from reconverge.launch.commands.command import Command, MaybeInt
-from reconverge.launch.config import RunConfig, check
+from reconverge.launch.config import RunConfig
+from reconverge.launch.config_checks import check
 from reconverge.launch.progress import Progress
 from reconverge.launch.stage_plan import demonstration_budgets, plan_stages
 

@@ -14,7 +14,8 @@ from reconverge.envs.experts import check_expert
 from reconverge.launch.commands.command import Command, MaybePath, check_device
 from reconverge.launch.commands.pages import render_run, report_on
 from reconverge.launch.commands.tables import Columns, expert_percent, interval_percent, print_table, success_percent, with_interval
-from reconverge.launch.config import RunConfig, check
+from reconverge.launch.config import RunConfig
+from reconverge.launch.config_checks import check
 from reconverge.launch.config_file import config_text
 from reconverge.launch.live_status import LiveStatus
 from reconverge.launch.own_methods import check_method
