@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from reconverge.envs.artifact import write_file
 from reconverge.eval import plots
 from reconverge.eval.data_statistics import DataStatistics, in_ranges
-from reconverge.eval.report import page_template
+from reconverge.eval.page_template import page_template
 
 NAMES = {"varies": "vary", "goal": "are constant within an episode", "constant": "are constant", "repeats": "repeat an earlier entry"}
 

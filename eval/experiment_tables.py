@@ -33,6 +33,7 @@ from typing import Any
 from reconverge.envs.artifact import write_file
 from reconverge.eval import plots
 from reconverge.eval.experiment import CostRow, Experiment, MethodRow, SuccessRow, measured_further, summarise
+from reconverge.eval.experiment_figures import experiment_figures
 from reconverge.eval.intervals import Interval
 from reconverge.eval.latex_tables import latex_tables
 from reconverge.eval.learning_curve import LearningRow
@@ -40,7 +41,6 @@ from reconverge.eval.markdown_tables import markdown_tables
 from reconverge.eval.paired_comparison import PairedRow
 from reconverge.eval.plasticity import PlasticityRow
 from reconverge.eval.recovery_comparison import RecoveryCell, RecoverySummary, WinsRow
-from reconverge.eval.report import experiment_figures
 from reconverge.eval.run_results import read_run
 from reconverge.eval.survival import MedianUpdates
 from reconverge.eval.task_orders import OrdersRow

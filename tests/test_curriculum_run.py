@@ -19,7 +19,7 @@ from reconverge.envs.errors import ConfigError, RunFolderError, TrainingDiverged
 from reconverge.envs.simulators import Simulators
 from reconverge.envs.task import Task
 from reconverge.envs.tasks import find_task
-from reconverge.eval import report
+from reconverge.eval import run_section
 from reconverge.eval.config import EvaluationConfig, RecoveryConfig, VideoConfig
 from reconverge.eval.headlines import backward_transfer, forgetting
 from reconverge.eval.rollout import EpisodeResult, Rollouts, evaluation_seeds, rollout
@@ -164,7 +164,7 @@ def test_episodes_that_single_copies_count_once_and_say_nothing_of_forgetting(tm
     path = run(tmp_path / "run", tiny(tmp_path, curriculum="point-reach:3", method="single"))
     results = read_run(path)
     assert results.cost["episodes_evaluated"] == len(played) == 24 < len(results.episodes)
-    assert report._episode_note(results) == "3 episodes per cell, 24 in all"
+    assert run_section._episode_note(results) == "3 episodes per cell, 24 in all"
     assert forgetting(results)[:3] == backward_transfer(results)[:3] == (0, 0, 0)
     with RunFolder.resume(path) as folder:
         write_cost(folder, Progress("quiet"))  # as after rendering

@@ -12,11 +12,11 @@ from test_experiment import hand_run
 
 from reconverge.envs.curriculum import CW10
 from reconverge.eval.experiment import Experiment, summarise
+from reconverge.eval.experiment_figures import recovery_names
 from reconverge.eval.experiment_plots import _apart, _Line, _over_stages, average_over_stages, final_success, looks_of, method_dots
 from reconverge.eval.markdown_tables import markdown_tables
 from reconverge.eval.method_looks import METHODS, method_looks
 from reconverge.eval.recovery_plots import recovery_triangles
-from reconverge.eval.report import recovery_names
 from reconverge.eval.run_results import read_run
 from reconverge.launch.own_methods import METHODS as OF_THIS_PACKAGE
 
