@@ -21,7 +21,7 @@ from reconverge.envs import artifact
 from reconverge.envs.errors import RunFolderError
 from reconverge.launch import backend as local_backend
 from reconverge.launch import sweep
-from reconverge.launch.backend import Order
+from reconverge.launch.backend import Order, last_words
 from reconverge.launch.cli import main, parse
 from reconverge.launch.commands import Sweep
 from reconverge.launch.commands.pages import runs_within
@@ -31,7 +31,9 @@ from reconverge.launch.job import look
 from reconverge.launch.job_plan import make_job, with_settings
 from reconverge.launch.job_process import run_job
 from reconverge.launch.run_folder import RunFolder
-from reconverge.launch.sweep import Places, examine, last_words, publish
+from reconverge.launch.sweep import copy_tables
+from reconverge.launch.sweep_plan import Places, examine
+from reconverge.launch.sweep_summary import _over_seeds
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -268,11 +270,11 @@ def test_a_copy_that_is_killed_leaves_the_old_or_the_new_tables(tmp_path: Path, 
         patch.setattr(artifact, "swap_into_place", killed)
         patch.setattr(shutil, "rmtree", lambda *_, **__: None)
         with pytest.raises(KeyboardInterrupt):
-            publish(run, target)
+            copy_tables(run, target)
     assert look(target, toy_job(method="ewc")).state == "result"
     assert [folder.path for folder in runs_within([tmp_path / "results"])] == [target]  # not the draft
 
-    publish(run, target)
+    copy_tables(run, target)
     assert look(target, toy_job()).state == "result" and list(target.parent.iterdir()) == [target]
 
 
@@ -375,9 +377,9 @@ def test_the_words_of_an_earlier_attempt_are_not_this_ones(backend: Scripted, ca
 
 
 def test_an_interval_ends_where_rates_do() -> None:
-    assert sweep._over_seeds([0.9, 1.0], lowest=0.0) == "95.0 (31.5 to 100.0)"
-    assert sweep._over_seeds([0.0, 0.2], lowest=0.0) == "10.0 (0.0 to 100.0)"
-    assert sweep._over_seeds([-0.9, 0.9], lowest=-100.0) == "0.0 (-100.0 to 100.0)"
+    assert _over_seeds([0.9, 1.0], lowest=0.0) == "95.0 (31.5 to 100.0)"
+    assert _over_seeds([0.0, 0.2], lowest=0.0) == "10.0 (0.0 to 100.0)"
+    assert _over_seeds([-0.9, 0.9], lowest=-100.0) == "0.0 (-100.0 to 100.0)"
 
 
 def test_no_more_than_jobs_run_at_once(backend: Scripted) -> None:

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from reconverge.launch.backend import Backend
     from reconverge.launch.job import Job
     from reconverge.launch.ray_backend import RayBackend
-    from reconverge.launch.sweep import Entry, Outcome, Places
+    from reconverge.launch.sweep import Outcome
+    from reconverge.launch.sweep_plan import Entry, Places
 
 
 @dataclass(frozen=True)
@@ -100,22 +101,22 @@ class Sweep(Command):
     def run(self, command_line: str) -> int:
         self._check_backend()
         check_trackers(self.track, self.track_online)
-        from reconverge.launch import sweep
+        from reconverge.launch import sweep, sweep_plan
         from reconverge.launch.tracking import Tracking
 
         places = self._places()
-        entries = [sweep.examine(job, places, self.overwrite) for job in self._planned()]
-        cost = sweep.learned_cost(entries)
+        entries = [sweep_plan.examine(job, places, self.overwrite) for job in self._planned()]
+        cost = sweep_plan.learned_cost(entries)
         if self.dry_run:
             columns: Columns = {"job": "job", "would": "would", "updates": "updates", "minutes": "minutes"}
-            print_table(sweep.plan_rows(entries, cost), columns, left=("job", "would"))
-            print(sweep.plan_in_words(entries, cost, self.jobs or (1 if self.backend == "local" else len(entries))))
-        sweep.refuse(entries, places)
+            print_table(sweep_plan.plan_rows(entries, cost), columns, left=("job", "would"))
+            print(sweep_plan.plan_in_words(entries, cost, self.jobs or (1 if self.backend == "local" else len(entries))))
+        sweep_plan.refuse(entries, places)
         if self.dry_run:
             return 0
         try:
             with (
-                self._backend([entry.job for entry in entries if entry.todo in ("resume", "start", "overwrite")]) as (backend, limit),
+                self._backend([entry.job for entry in entries if entry.is_to_run]) as (backend, limit),
                 Tracking(places.output, self.track, lambda text: print(text, file=sys.stderr), online=self.track_online),
             ):
                 outcomes = sweep.run_on(backend, entries, places, limit, cost, self.overwrite, self.quiet)
@@ -187,7 +188,7 @@ class Sweep(Command):
         return plan_jobs(self.config, self.preset, methods, seeds, variations, parse_changes(self.ablate, self.config, variations[0]))
 
     def _places(self) -> Places:
-        from reconverge.launch.sweep import Places
+        from reconverge.launch.sweep_plan import Places
 
         output = self.output_dir or Path("runs", "sweep", runs_folder(self.preset, self.config.curriculum))
         if self.results_dir is not None and self.results_dir.resolve() == output.resolve():
@@ -196,7 +197,7 @@ class Sweep(Command):
 
     def _conclude(self, entries: Sequence[Entry], outcomes: Sequence[Outcome], places: Places) -> int:
         """Print what was found and what failed. Exit code 0: all done, 2: every failure can be mended, 1: one is a bug or was killed."""
-        from reconverge.launch.sweep import summary_rows
+        from reconverge.launch.sweep_summary import summary_rows
 
         failed = [outcome for outcome in outcomes if outcome.exit_code]
         done = {entry.job for entry in entries} - {outcome.job for outcome in failed}
