@@ -26,7 +26,7 @@ from reconverge.policy.fisher import Rank1Fisher
 from reconverge.policy.hooks import Method
 from reconverge.policy.learner import Learner
 from reconverge.policy.methods.bounds import finetune
-from reconverge.policy.methods.ewc import StayNear
+from reconverge.policy.methods.ewc import Rank1Penalty
 from reconverge.policy.methods.replay import replay
 from reconverge.policy.methods.trust_region import trust_region
 from reconverge.policy.trust_region import TrustRegion
@@ -233,7 +233,7 @@ def _protected_and_rehearsing(train: TrainConfig, earlier: int) -> tuple[Learner
     theirs = _learner(train, earlier, replay(_pools(earlier), train), tasks)
     method = trust_region(_pools(earlier), train, len(theirs.parameters))
     ours = _learner(train, earlier, method, tasks)
-    (region,) = (hook.region for hook in method.hooks if isinstance(hook, StayNear))
+    (region,) = (hook.region for hook in method.hooks if isinstance(hook, Rank1Penalty))
     for mu, optimum in made_up_optima(ours.parameters.values, earlier):
         region.add(Rank1Fisher(mu, 1.0, 2, 0.0, 0.0, 0.0), optimum)
     return ours, theirs, region

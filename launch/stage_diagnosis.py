@@ -29,7 +29,7 @@ from reconverge.launch.curriculum_run import restore_learner
 from reconverge.launch.run_folder import RunFolder
 from reconverge.launch.stage_plan import StagePlan
 from reconverge.policy.fisher import Draws, denoising_losses, mean_gradient
-from reconverge.policy.methods.ewc import Penalty, Quadratic
+from reconverge.policy.methods.quadratic_penalty import Quadratic, QuadraticPenalty
 from reconverge.policy.random_streams import torch_stream
 from reconverge.policy.trust_region import TrustRegion
 from reconverge.policy.windows import WindowBatch, WindowTable
@@ -230,7 +230,7 @@ class StageDiagnosis:
 
     def _regions(self) -> list[Quadratic]:
         hooks = self.before.learner.method.hooks if self.before is not None else ()
-        return [hook.region for hook in hooks if isinstance(hook, Penalty)]
+        return [hook.region for hook in hooks if isinstance(hook, QuadraticPenalty)]
 
     # windows and draws
 

@@ -19,7 +19,7 @@ from reconverge.policy.config import OptimizerConfig, ResidualMLPConfig, TrainCo
 from reconverge.policy.divergence import FEWEST, leap
 from reconverge.policy.flat_parameters import FlatParameters
 from reconverge.policy.learner import Learner, UpdateFigures
-from reconverge.policy.methods.ewc import StayNear, ewc
+from reconverge.policy.methods.ewc import Rank1Penalty, ewc
 from reconverge.policy.optimizer import StageOptimizer
 from reconverge.replay.config import GeneratorConfig, ReplayConfig
 
@@ -42,7 +42,7 @@ def learner() -> Learner:
 
 def poison_mu(learner: Learner) -> None:
     region = learner.method.hooks[0]
-    assert isinstance(region, StayNear)
+    assert isinstance(region, Rank1Penalty)
     region.region.mu[0, 3] = NAN
 
 

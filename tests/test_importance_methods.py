@@ -15,7 +15,7 @@ from reconverge.policy.hooks import Hook
 from reconverge.policy.learner import Learner
 from reconverge.policy.methods.l2 import l2
 from reconverge.policy.methods.mas import mas, sensitivity, squared_outputs
-from reconverge.policy.methods.si import StayWhereItMattered, si
+from reconverge.policy.methods.si import PathIntegral, si
 
 SIZE = small_policy().parameter_count
 PLAIN = TrainConfig(updates=5, batch_size=16, optimizer=OptimizerConfig(schedule="constant", weight_decay=0.0))
@@ -86,7 +86,7 @@ class OneWeight:
 
 
 def test_the_path_integral_in_the_modules_first_lines() -> None:
-    hook, learner = StayWhereItMattered(SIConfig(damping=0.5), 1), OneWeight()
+    hook, learner = PathIntegral(SIConfig(damping=0.5), 1), OneWeight()
     hook.on_stage_start(learner)  # type: ignore[arg-type]
     learner.step(hook, gradient=-4.0, by=1.0)
     learner.step(hook, gradient=-2.0, by=0.5)

@@ -16,7 +16,8 @@ from reconverge.policy.hooks import Hook, Losses, Method
 from reconverge.policy.learner import Learner, UpdateFigures
 from reconverge.policy.methods.adaptive import adaptive_trust_region
 from reconverge.policy.methods.bounds import finetune, single
-from reconverge.policy.methods.ewc import StayTrue, ewc
+from reconverge.policy.methods.ewc import ewc
+from reconverge.policy.methods.functional_trust_region import FunctionalTrustRegion
 from reconverge.policy.methods.l2 import l2
 from reconverge.policy.methods.mas import mas
 from reconverge.policy.methods.meta_learning import vr_mcl
@@ -160,7 +161,7 @@ def test_the_functional_form_raises_the_replay_weight_until_the_network_is_true_
         config = TrainConfig(batch_size=16, trust_region=TrustRegionConfig(form="functional", radius=radius))
         learner = train(learner_of(trust_region(Source(), config, 0), config), stages=2, updates=20)
         weights.append(learner.loss_weights)
-    assert 1.5 < weights[0][1] <= StayTrue.MOST and StayTrue.LEAST <= weights[1][1] < 1
+    assert 1.5 < weights[0][1] <= FunctionalTrustRegion.MOST and FunctionalTrustRegion.LEAST <= weights[1][1] < 1
 
 
 def test_tasks_seen_share_the_loss() -> None:
@@ -504,7 +505,7 @@ def test_the_largest_norm_goes_through_a_save_in_the_middle_of_a_stage() -> None
 
 def test_the_dual_ascent_of_the_functional_form_by_hand() -> None:
     """beta starts at the replay weight and is multiplied by exp(0.02 (loss / radius - 1)), of which the exponent is at most 0.04."""
-    hook = StayTrue(TrustRegionConfig(form="functional", radius=0.5))
+    hook = FunctionalTrustRegion(TrustRegionConfig(form="functional", radius=0.5))
     learner = SimpleNamespace(config=replace(SMALL, replay_weight=2.0))
     hook.on_stage_start(learner)  # type: ignore[arg-type]
     assert learner.loss_weights == (1.0, 2.0)

@@ -14,7 +14,7 @@ from reconverge.policy.flat_parameters import FlatParameters
 from reconverge.policy.learner import Learner
 from reconverge.policy.methods import adaptive as adaptive_module
 from reconverge.policy.methods.adaptive import UpdateBudget, adaptive, adaptive_trust_region
-from reconverge.policy.methods.ewc import StayNear
+from reconverge.policy.methods.ewc import Rank1Penalty
 from reconverge.policy.update_budget import alignment, hard_budget, module_gains, modules_of, soft_budget
 
 PARTS = [slice(0, 2), slice(2, 4)]
@@ -210,5 +210,5 @@ def test_the_figures_are_the_budgets_and_the_mean_alignment() -> None:
 
 def test_a_radius_has_the_last_word_over_the_budget_and_the_weighting_is_kept() -> None:
     rehearse, *others = adaptive_trust_region(Source(), replace(SMALL, weighting="tasks-seen"), SIZE).hooks
-    assert [type(hook) for hook in others] == [UpdateBudget, StayNear]
+    assert [type(hook) for hook in others] == [UpdateBudget, Rank1Penalty]
     assert rehearse.weighting == "tasks-seen"  # type: ignore[attr-defined]

@@ -15,10 +15,10 @@ from torch import Tensor
 from reconverge.policy.config import L2Config
 from reconverge.policy.hooks import Method
 from reconverge.policy.learner import Learner
-from reconverge.policy.methods.ewc import StayNearLast
+from reconverge.policy.methods.importance_penalty import ImportancePenalty
 
 
-class AllAlike(StayNearLast):
+class UniformImportance(ImportancePenalty):
     """Importance 1."""
 
     def importance(self, learner: Learner) -> Tensor:
@@ -27,4 +27,4 @@ class AllAlike(StayNearLast):
 
 def l2(config: L2Config, size: int, device: torch.device | str = "cpu") -> Method:
     """`size` is P, the number of parameters."""
-    return Method("l2", (AllAlike(config.strength, size, device),))
+    return Method("l2", (UniformImportance(config.strength, size, device),))

@@ -22,10 +22,10 @@ from reconverge.policy.fisher import DrawLosses, Draws, denoising_draws, mean_ov
 from reconverge.policy.flat_parameters import FlatParameters
 from reconverge.policy.hooks import Method
 from reconverge.policy.learner import Learner
-from reconverge.policy.methods.ewc import StayNearLast
+from reconverge.policy.methods.importance_penalty import ImportancePenalty
 
 
-class StayWhereSensitive(StayNearLast):
+class OutputSensitivity(ImportancePenalty):
     """Importance: mean absolute gradient of the output's squared norm."""
 
     def __init__(self, config: MASConfig, size: int, device: torch.device | str = "cpu") -> None:
@@ -50,4 +50,4 @@ def squared_outputs(policy: DiffusionPolicy, parameters: FlatParameters) -> Draw
 
 def mas(config: MASConfig, size: int, device: torch.device | str = "cpu") -> Method:
     """`size` is P, the number of parameters."""
-    return Method("mas", (StayWhereSensitive(config, size, device),))
+    return Method("mas", (OutputSensitivity(config, size, device),))

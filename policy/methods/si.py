@@ -22,11 +22,11 @@ from torch import Tensor
 from reconverge.policy.config import SIConfig
 from reconverge.policy.hooks import Method
 from reconverge.policy.learner import Learner
-from reconverge.policy.methods.ewc import StayNearLast
+from reconverge.policy.methods.importance_penalty import ImportancePenalty
 from reconverge.policy.saved_arrays import take
 
 
-class StayWhereItMattered(StayNearLast):
+class PathIntegral(ImportancePenalty):
     """Importance: the path integral of minus gradient times step over the squared way.
 
     Attributes:
@@ -60,4 +60,4 @@ class StayWhereItMattered(StayNearLast):
 
 def si(config: SIConfig, size: int, device: torch.device | str = "cpu") -> Method:
     """`size` is P, the number of parameters."""
-    return Method("si", (StayWhereItMattered(config, size, device),))
+    return Method("si", (PathIntegral(config, size, device),))

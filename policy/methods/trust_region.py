@@ -6,10 +6,10 @@ import torch
 
 from reconverge.policy.config import TrainConfig
 from reconverge.policy.hooks import Method
-from reconverge.policy.methods.ewc import stay_near
+from reconverge.policy.methods.ewc import trust_region_hook
 from reconverge.policy.methods.replay import WindowSource, replay
 
 
 def trust_region(source: WindowSource, config: TrainConfig, size: int, device: torch.device | str = "cpu") -> Method:
     """`size` is P, the number of parameters."""
-    return Method("trust-region", (*replay(source, config).hooks, stay_near(config.trust_region, size, device)))
+    return Method("trust-region", (*replay(source, config).hooks, trust_region_hook(config.trust_region, size, device)))
