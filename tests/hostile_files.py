@@ -290,3 +290,33 @@ RAW_YAML = ("alias bomb", "deep flow", "deep blocks", "double key", "huge intege
 def _harmless(what: str, name: str) -> bool:
     """Rollouts may hold no episode, and arrays that are none."""
     return "rollouts" in name and what in ("other arrays", "no arrays", "many tensors", "nothing of everything", "double name", "zeros")
+
+
+FILES = [
+    "config.yaml", "mine.yaml", "run/config.yaml", "run/curriculum.yaml", "run/episodes.csv", "run/success_matrix.csv", "run/ledger.csv",
+    "run/fisher.csv", "run/recovery.csv", "run/recovery_curves.csv", "run/ceilings.csv", "run/metrics.jsonl", "run/cost.json",
+    "run/fingerprint.json", "run/command.txt",
+    "run/rollouts/stage-01/point-reach-0.safetensors", "policy/policy.json", "policy/policy.safetensors", "policy/manifest.json",
+    "episodes/episodes.json", "episodes/episodes.safetensors", "episodes/manifest.json",
+]  # fmt: skip
+
+
+def mutated(content: bytes, kind: str, place: int, other: int, data: bytes) -> bytes:
+    """One mutation of a file: a flipped bit, a cut, a span twice or left out, some bytes in between or instead."""
+    place, other = sorted((place % (len(content) + 1), other % (len(content) + 1)))
+    match kind:
+        case "flip":
+            return content[:place] + bytes(byte ^ 1 << other % 8 for byte in content[place : place + 1]) + content[place + 1 :]
+        case "cut":
+            return content[:place]
+        case "twice":
+            return content[:other] + content[place:other] + content[other:]
+        case "left out":
+            return content[:place] + content[other:]
+        case "between":
+            return content[:place] + data + content[place:]
+        case _:
+            return data
+
+
+KINDS = ["flip", "cut", "twice", "left out", "between", "instead"]

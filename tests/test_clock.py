@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 from forked_run import before_change, die, everything, forked, start_or_resume
-from test_curriculum_run import tiny
-from test_imports import FILES
-from test_toy_world import run
+from small_run import run, tiny
+from source_files import FILES
 
 from reconverge.envs.seeding import numpy_stream
 

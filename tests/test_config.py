@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import Any
 
 import pytest
+from changed_setting import changed, with_value
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,16 +16,6 @@ from reconverge.launch.config import METHODS, REPLAYING, RunConfig
 from reconverge.launch.config_checks import check
 from reconverge.launch.config_file import config_text, differences, flat, from_mapping, read_config, to_mapping
 from reconverge.launch.presets import PRESETS, find_preset
-
-
-def changed(key: str, value: Any) -> RunConfig:
-    """The default configuration with one dotted setting replaced."""
-    return _replaced(RunConfig(), key.split("."), value)
-
-
-def _replaced(config: Any, keys: list[str], value: Any) -> Any:
-    inner = value if len(keys) == 1 else _replaced(getattr(config, keys[0]), keys[1:], value)
-    return dataclasses.replace(config, **{keys[0]: inner})
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -145,7 +135,7 @@ def test_every_method_is_described() -> None:
 
 @given(st.integers(0, 2**31 - 1), st.floats(0, 1e3, allow_nan=False))
 def test_differences_name_exactly_what_differs(seed: int, strength: float) -> None:
-    other = _replaced(changed("seed", seed), ["train", "trust_region", "strength"], strength)
+    other = with_value(changed("seed", seed), ["train", "trust_region", "strength"], strength)
     expected = {"seed": seed, "train.trust_region.strength": strength}
     found = {difference.key: difference.given for difference in differences(RunConfig(), other)}
     assert found == {key: value for key, value in expected.items() if value != flat(RunConfig())[key]}

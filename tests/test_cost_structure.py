@@ -5,8 +5,8 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from small_learner import SMALL, Source, learner_of, train
 from small_policy import random_windows, small_policy
-from test_learner import SMALL, Source, learner_of, train
 
 from reconverge.envs.simulators import Simulators
 from reconverge.envs.tasks import find_task

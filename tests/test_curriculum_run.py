@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from forked_run import everything
-from test_toy_world import run, toy_config
+from small_run import run, tiny
 
 from reconverge.envs.curriculum import load_curriculum
 from reconverge.envs.episodes import Episode
@@ -20,7 +20,7 @@ from reconverge.envs.simulators import Simulators
 from reconverge.envs.task import Task
 from reconverge.envs.tasks import find_task
 from reconverge.eval import run_section
-from reconverge.eval.config import EvaluationConfig, RecoveryConfig, VideoConfig
+from reconverge.eval.config import EvaluationConfig, VideoConfig
 from reconverge.eval.headlines import backward_transfer, forgetting
 from reconverge.eval.rollout import EpisodeResult, Rollouts, evaluation_seeds, rollout
 from reconverge.eval.run_results import read_run
@@ -28,9 +28,7 @@ from reconverge.launch import curriculum_run, stage_evaluation
 from reconverge.launch.assembly import Assembly, assemble
 from reconverge.launch.checkpoint_evaluation import evaluate, pooled
 from reconverge.launch.cli import main
-from reconverge.launch.config import RunConfig
 from reconverge.launch.curriculum_run import train, write_cost
-from reconverge.launch.presets import find_preset
 from reconverge.launch.progress import Progress
 from reconverge.launch.recovery_probe import recover
 from reconverge.launch.remaining_time import planned_work
@@ -45,18 +43,6 @@ tasks: [point-reach-0, {task: point-reach-1, updates: 9, demonstrations: 3}, poi
 updates: 12
 demonstrations: 5
 """
-
-
-def tiny(folder: Path, **changes: object) -> RunConfig:
-    base = find_preset("smoke")
-    return toy_config(
-        folder,
-        train=replace(base.train, updates=20, log_every=3),
-        replay=replace(base.replay, windows_per_task=32, generator=replace(base.replay.generator, updates=3)),
-        evaluation=EvaluationConfig(episodes=3, workers=0),
-        recovery=RecoveryConfig(episodes=3, grid=(2, 5), probe_updates=6),
-        **changes,
-    )
 
 
 @pytest.fixture

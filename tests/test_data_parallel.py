@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 import torch
 from forked_run import everything
+from small_learner import SIZE, SMALL, ByTask, Source, region
 from small_policy import random_windows, small_policy
-from test_learner import SMALL, ByTask, Source, region
 from torch import Tensor
 
 from reconverge.envs.curriculum import load_curriculum
@@ -107,7 +107,6 @@ def together(count: int, make: Callable[[], Learner]) -> tuple[list[Learner], li
     return learners, [found[rank] for rank in range(count)]
 
 
-SIZE = small_policy().parameter_count
 METHODS: dict[str, Callable[[], Method]] = {
     "finetune": finetune,
     "single": single,

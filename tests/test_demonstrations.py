@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from folder_contents import contents
 
 from reconverge.envs.demonstrations import (
     BATCH,
@@ -29,10 +30,6 @@ from reconverge.envs.tasks import find_task, make_env
 
 TASK = find_task("point-reach-1")
 CONFIG = DemonstrationConfig(workers=0)
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
 def test_the_number_of_workers_and_an_interruption_change_no_byte(tmp_path: Path) -> None:

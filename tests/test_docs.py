@@ -7,7 +7,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from test_site import load
+from docs_module import load
 
 from reconverge.launch.commands import COMMANDS
 from reconverge.launch.config import RunConfig

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import yaml
-from synthetic_run import POINT_REACH, write_csv, write_run
+from csv_rows import rows_of
+from edited_run import add_lines, keep_lines, with_demonstrations, with_settings, with_updates
+from hand_run import STAY, A, B, C, group_of, hand_run
+from synthetic_run import POINT_REACH, write_run
 
 from reconverge.envs.curriculum import CW10
 from reconverge.envs.errors import RunFolderError, UnknownName
@@ -21,84 +22,16 @@ from reconverge.eval.config import RecoveryConfig
 from reconverge.eval.experiment import cost_row, final_rates, find_reference, measured_further, method_row, paired_row, single_beside, summarise
 from reconverge.eval.experiment_tables import csv_text, experiment_rows, write_tables
 from reconverge.eval.headlines import played_at, recovery_headline
-from reconverge.eval.intervals import mean_interval, wilson
+from reconverge.eval.intervals import mean_interval
 from reconverge.eval.published_results import published_recovery
 from reconverge.eval.recovery_comparison import Wins, compare_recovery, count_wins, published_wins, recovery_cells, recovery_summaries
 from reconverge.eval.report import write_report
 from reconverge.eval.run_groups import RunGroup, default_settings, group_runs, settings_of, worded
-from reconverge.eval.run_results import RunResults, read_run
+from reconverge.eval.run_results import read_run
 from reconverge.eval.wording import bounds_of_all, median_of_all
 from reconverge.launch.commands import Report
 from reconverge.launch.config import RunConfig
-from reconverge.launch.config_file import HEADER, flat
-
-A, B, C = POINT_REACH
-STAY = (10, 10, 10, 10)
-
-
-def hand_run(folder: Path, method: str, seed: int, final: Sequence[int], curves: Sequence[Sequence[int]] = (STAY, STAY, STAY)) -> RunResults:
-    """Three tasks, ten episodes a cell: 8, 9, 10 successes just after each was learned, `final` at the end.
-
-    `curves` are successes of ten after 0, 2, 10, 50 updates for (A while B), (A while C), (B while C), with references 0.8, 0.8, 0.9.
-    """
-    with_updates(write_run(folder, method=method, seed=seed), 50)
-    cells = [(1, A, 8), (2, A, 8), (2, B, 9), *((3, task, count) for task, count in zip(POINT_REACH, final, strict=True))]
-    rows = [(stage, task, 10, count, count / 10, *wilson(count, 10)) for stage, task, count in cells]
-    write_csv(folder / "success_matrix.csv", "stage,task,episodes,successes,rate,wilson_low,wilson_high", rows)
-    points, figures = [], []
-    for (stage, task, reference), counts in zip(((2, A, 0.8), (3, A, 0.8), (3, B, 0.9)), curves, strict=True):
-        points += [("online", stage, task, update, 10, count) for update, count in zip((0, 2, 10, 50), counts, strict=True)]
-        first = next((update for update, count in zip((2, 10, 50), counts[1:], strict=True) if count / 10 >= 0.9 * reference - 1e-9), "")
-        figures.append(("online", stage, task, 90, first, max(0, reference - min(counts) / 10), 1.0, reference))
-    write_csv(folder / "recovery_curves.csv", "kind,stage,task,update,episodes,successes", points)
-    write_csv(folder / "recovery.csv", "kind,stage,task,threshold,updates,dip,dip_area,reference_rate", figures)
-    return read_run(folder)
-
-
-def with_settings(folder: Path, **settings: object) -> Path:
-    """Change settings in a run's config.yaml, given as mappings of top-level keys."""
-    config = yaml.safe_load((folder / "config.yaml").read_text())
-    (folder / "config.yaml").write_text(HEADER + yaml.safe_dump({**config, **settings}))
-    return folder
-
-
-def with_updates(folder: Path, updates: int) -> Path:
-    """Change the updates of every stage in a run's curriculum.yaml."""
-    curriculum = yaml.safe_load((folder / "curriculum.yaml").read_text())
-    for stage in curriculum["tasks"]:
-        stage["updates"] = updates
-    (folder / "curriculum.yaml").write_text(yaml.safe_dump(curriculum))
-    return folder
-
-
-def with_demonstrations(folder: Path, counts: Sequence[int | None]) -> Path:
-    """Change the demonstrations of every stage in a run's curriculum.yaml; None takes the entry out."""
-    curriculum = yaml.safe_load((folder / "curriculum.yaml").read_text())
-    for stage, count in zip(curriculum["tasks"], counts, strict=True):
-        stage["demonstrations"] = count
-        if count is None:
-            del stage["demonstrations"]
-    (folder / "curriculum.yaml").write_text(yaml.safe_dump(curriculum))
-    return folder
-
-
-def rows_of(path: Path) -> list[dict[str, str]]:
-    return list(csv.DictReader(path.read_text().splitlines()))
-
-
-def group_of(*runs: RunResults) -> RunGroup:
-    return RunGroup(runs[0].method, runs[0].method, runs)
-
-
-def add_lines(path: Path, *lines: str) -> None:
-    path.write_text(path.read_text() + "".join(f"{line}\n" for line in lines))
-
-
-def keep_lines(path: Path, kept: Callable[[str], bool]) -> None:
-    """Leave out the lines, of which the first has the names, for which `kept` is false."""
-    heading, *lines = path.read_text().splitlines(True)
-    path.write_text(heading + "".join(filter(kept, lines)))
-
+from reconverge.launch.config_file import flat
 
 # Grouping ----------------------------------------------------------------------------------------------------------------------
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hand_run import hand_run
 from matplotlib.axes import Axes
 from synthetic_run import write_run
-from test_experiment import hand_run
 
 from reconverge.envs.curriculum import CW10
 from reconverge.eval.experiment import Experiment, summarise

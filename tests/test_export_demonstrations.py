@@ -9,8 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_curriculum_run import tiny
-from test_toy_world import run
+from small_run import run, tiny
 
 from reconverge.envs.demonstrations import Demonstrations, collect
 from reconverge.envs.demonstrations_config import DemonstrationConfig

@@ -16,9 +16,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hostile_files import consistent, handed_over, load
-from test_curriculum_run import tiny
-from test_hostile_files import FILES, KINDS, mutated
+from hostile_files import FILES, KINDS, consistent, handed_over, load, mutated
+from small_run import tiny
 
 from reconverge.envs.artifact import MANIFEST, Artifact
 from reconverge.envs.errors import DamagedFile, ReconvergeError

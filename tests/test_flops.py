@@ -9,11 +9,10 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from csv_rows import rows_of
 from forked_run import everything
+from small_run import run, tiny
 from synthetic_run import write_run
-from test_curriculum_run import tiny
-from test_experiment import rows_of
-from test_toy_world import run
 from torch import nn
 
 from reconverge.envs.errors import DamagedFile

@@ -14,13 +14,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hostile_files import HUGE_POLICIES, consistent, handed_over, hostile_cases, hostile_policy, load
+from changed_setting import changed
+from hostile_files import FILES, HUGE_POLICIES, KINDS, consistent, handed_over, hostile_cases, hostile_policy, load, mutated
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load_file
 from safetensors.numpy import save as save_arrays
 from small_policy import DA, DO, small_policy
-from test_config import changed
 
 from reconverge.envs.artifact import Artifact, write_artifact
 from reconverge.envs.errors import ConfigError, DamagedFile, ReconvergeError, RunFolderError, UnknownName, shown
@@ -310,34 +310,6 @@ def test_a_size_that_is_not_the_manifests_is_refused_unread(tmp_path: Path) -> N
 
 # Anything at all -----------------------------------------------------------------------------------------------------------------
 
-FILES = [
-    "config.yaml", "mine.yaml", "run/config.yaml", "run/curriculum.yaml", "run/episodes.csv", "run/success_matrix.csv", "run/ledger.csv",
-    "run/fisher.csv", "run/recovery.csv", "run/recovery_curves.csv", "run/ceilings.csv", "run/metrics.jsonl", "run/cost.json",
-    "run/fingerprint.json", "run/command.txt",
-    "run/rollouts/stage-01/point-reach-0.safetensors", "policy/policy.json", "policy/policy.safetensors", "policy/manifest.json",
-    "episodes/episodes.json", "episodes/episodes.safetensors", "episodes/manifest.json",
-]  # fmt: skip
-
-
-def mutated(content: bytes, kind: str, place: int, other: int, data: bytes) -> bytes:
-    """One mutation of a file: a flipped bit, a cut, a span twice or left out, some bytes in between or instead."""
-    place, other = sorted((place % (len(content) + 1), other % (len(content) + 1)))
-    match kind:
-        case "flip":
-            return content[:place] + bytes(byte ^ 1 << other % 8 for byte in content[place : place + 1]) + content[place + 1 :]
-        case "cut":
-            return content[:place]
-        case "twice":
-            return content[:other] + content[place:other] + content[other:]
-        case "left out":
-            return content[:place] + content[other:]
-        case "between":
-            return content[:place] + data + content[place:]
-        case _:
-            return data
-
-
-KINDS = ["flip", "cut", "twice", "left out", "between", "instead"]
 PLACES = st.integers(0, 10**6)
 MUTATIONS = st.lists(st.tuples(st.sampled_from(KINDS), PLACES, PLACES, st.binary(max_size=40)), min_size=1, max_size=4)
 

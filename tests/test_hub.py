@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from fake_hub import TOKEN, FakeHub, FakeRepository
+from folder_contents import contents
 from small_policy import DO, small_policy
 
 from reconverge.envs.artifact import MANIFEST, manifest_of, write_artifact
@@ -49,10 +50,6 @@ def write_policy(folder: Path, card: str) -> None:
     policy = small_policy()
     files = {"policy.safetensors": arrays_of(policy.state_dict()), "policy.json": policy.description(), "export.json": {"kind": KIND}}
     write_artifact(folder, {**files, "README.md": card})
-
-
-def contents(folder: Path) -> Files:
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def test_a_policy_comes_back_with_the_same_bits_and_acts_the_same(

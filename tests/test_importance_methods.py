@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from small_policy import random_windows, small_policy
-from test_learner import learner_of, train
+from small_learner import SIZE, learner_of, train
+from small_policy import random_windows
 from torch import Tensor
 
 from reconverge.policy.config import L2Config, MASConfig, OptimizerConfig, SIConfig, TrainConfig
@@ -17,7 +17,6 @@ from reconverge.policy.methods.l2 import l2
 from reconverge.policy.methods.mas import mas, sensitivity, squared_outputs
 from reconverge.policy.methods.si import PathIntegral, si
 
-SIZE = small_policy().parameter_count
 PLAIN = TrainConfig(updates=5, batch_size=16, optimizer=OptimizerConfig(schedule="constant", weight_decay=0.0))
 
 

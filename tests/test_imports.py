@@ -6,12 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
-ROOT = Path(__file__).resolve().parent.parent
-TOWER = ("envs", "policy", "replay", "eval", "launch")
-"""From the bottom to the top; a room may import what stands before it."""
-
-FILES = [path for room in TOWER for path in sorted((ROOT / room).rglob("*.py"))]
+from source_files import FILES, ROOT, TOWER
 
 
 def imported(path: Path) -> Iterator[str]:

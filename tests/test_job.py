@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
+from changed_setting import with_value
 from toy_sweep import toy, toy_job, write_result
 
 from reconverge.launch import job as jobs_in_folders
@@ -32,10 +33,6 @@ def another(value: Any) -> Any:
     if isinstance(value, tuple):
         return (*value, 7)
     return f"{value}x" if isinstance(value, str) else (0 if value is None else value) + 1
-
-
-def with_value(config: Any, keys: list[str], value: Any) -> Any:
-    return dataclasses.replace(config, **{keys[0]: value if len(keys) == 1 else with_value(getattr(config, keys[0]), keys[1:], value)})
 
 
 @pytest.mark.parametrize("key", list(flat(RunConfig())))

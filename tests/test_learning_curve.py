@@ -8,10 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from csv_rows import rows_of
+from small_run import run, tiny
 from synthetic_run import POINT_REACH, write_run
-from test_curriculum_run import tiny
-from test_experiment import rows_of
-from test_toy_world import run
 
 from reconverge.envs.errors import ConfigError
 from reconverge.eval.config import EvaluationConfig, RecoveryConfig

@@ -8,8 +8,8 @@ from itertools import pairwise
 
 import pytest
 import torch
+from small_learner import SMALL, Asked, Source, learner_of, train
 from small_policy import random_windows, small_policy
-from test_learner import SMALL, Asked, Source, learner_of, train
 
 from reconverge.policy.config import MetaConfig, OptimizerConfig, TrainConfig
 from reconverge.policy.hooks import Losses

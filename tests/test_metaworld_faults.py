@@ -8,7 +8,7 @@ import time
 
 import numpy as np
 import pytest
-from test_worker_faults import Beset, assert_same
+from beset_workers import Beset, assert_same
 
 from reconverge.envs.curriculum import CW10
 from reconverge.envs.simulators import Simulators

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 from small_policy import random_windows, small_policy
-from test_curriculum_run import tiny
+from small_run import tiny
 
 from reconverge.envs.errors import ConfigError, UnknownName
 from reconverge.envs.plain_json import read_json_object

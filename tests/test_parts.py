@@ -14,8 +14,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from test_curriculum_run import run, tiny
-from test_demonstrations import contents
+from folder_contents import contents
+from small_run import run, tiny
 
 from reconverge.envs.demonstrations import BATCH, collect, missing_batches
 from reconverge.envs.demonstrations_config import DemonstrationConfig

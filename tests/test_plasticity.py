@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from csv_rows import rows_of
 from synthetic_run import write_csv, write_run
-from test_experiment import rows_of
 
 from reconverge.eval import plasticity
 from reconverge.eval.experiment import summarise

@@ -6,6 +6,7 @@ import errno
 import io
 
 import pytest
+from hand_clock import Clock
 
 from reconverge.launch import progress as progress_module
 from reconverge.launch.progress import Mode, Progress, clock_text, watched
@@ -55,16 +56,6 @@ class Terminal(io.StringIO):
 )
 def test_only_a_terminal_that_somebody_watches_is_redrawn(stream: io.StringIO, environment: dict[str, str], expected: bool) -> None:
     assert watched(stream, environment) is expected
-
-
-class Clock:
-    """A clock that is set by hand."""
-
-    def __init__(self) -> None:
-        self.now_s = 0.0
-
-    def __call__(self) -> float:
-        return self.now_s
 
 
 def make(mode: Mode = "plain") -> tuple[Progress, Clock, io.StringIO]:

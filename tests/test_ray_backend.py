@@ -9,11 +9,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from command_process import finished, start_command, wait_for
+from folder_contents import contents
 from toy_sweep import TOY
 
 from reconverge.envs.errors import BackendUnavailable, ConfigError
@@ -23,13 +25,6 @@ from reconverge.launch.cli import main
 from reconverge.launch.ray_backend import NOT_SHARED, Errand, RayBackend, RayJob, run_errand
 
 TABLES = ("episodes.csv", "success_matrix.csv", "recovery.csv", "recovery_curves.csv", "ledger.csv", "fisher.csv", "ceilings.csv", "failures.csv")
-
-
-def wait_for(there: Callable[[], bool], limit_s: float = 120) -> None:
-    deadline_s = time.monotonic() + limit_s
-    while not there():
-        assert time.monotonic() < deadline_s
-        time.sleep(0.02)
 
 
 # without a cluster -----------------------------------------------------------------------------------------------------------------
@@ -130,15 +125,7 @@ def sweep(folder: Path, words: str) -> subprocess.Popen[str]:
 
 def reconverge(folder: Path, words: str) -> subprocess.Popen[str]:
     folder.mkdir(exist_ok=True)
-    heeds = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731  # a test run in the background has it ignored, and hands that on
-    command, pipe = [sys.executable, "-m", "reconverge.launch", *words.split()], subprocess.PIPE
-    return subprocess.Popen(command, cwd=folder, stdout=pipe, stderr=pipe, text=True, preexec_fn=heeds)
-
-
-def finished(process: subprocess.Popen[str]) -> str:
-    shown, said = process.communicate(timeout=240)
-    assert process.returncode == 0, shown + said
-    return shown + said
+    return start_command([sys.executable, "-m", "reconverge.launch", *words.split()], folder)
 
 
 def differing_tables(a: Path, b: Path) -> list[str]:
@@ -186,10 +173,6 @@ def test_two_nodes_give_the_tables_of_one_machine_also_when_workers_and_nodes_di
     assert {path: path.stat().st_mtime_ns for run in (first, second) for path in run.rglob("*")} == before
 
 
-def files(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
 @pytest.mark.slow
 def test_two_nodes_collect_the_bytes_of_one_machine_also_when_a_node_dies(cluster: Any, tmp_path: Path) -> None:
     words = "point-reach:2 --episodes 80 --workers 0"
@@ -204,7 +187,7 @@ def test_two_nodes_collect_the_bytes_of_one_machine_also_when_a_node_dies(cluste
     wait_for(lambda: len(made()) > len(before))
     assert {path: path.stat().st_mtime_ns for path in before if path.exists()} == before, "what was made was made again"
     assert table in finished(process)  # Ray, too, has something to say about the node
-    assert files(tmp_path / "ray") == files(tmp_path / "local")
+    assert contents(tmp_path / "ray") == contents(tmp_path / "local")
     # nothing to make: nobody is asked
     assert finished(reconverge(tmp_path, f"collect {words} --folder ray --quiet --backend ray --ray-address 127.0.0.1:1")) == table
 

@@ -2,28 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
-import sys
 import tomllib
 from pathlib import Path
-from types import ModuleType
 
 import pytest
+from docs_module import DOCS, load
 from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parent.parent
-DOCS = ROOT / "docs"
-
-
-def load(name: str) -> ModuleType:
-    """A module of docs/, which is no package."""
-    spec = importlib.util.spec_from_file_location(name, DOCS / f"{name}.py")
-    assert spec is not None and spec.loader is not None
-    module = sys.modules[name] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
 
 GOOD = (
     '<a href="b.html#there">b</a> <a href="https://example.org">elsewhere, to be followed</a> <img src="p.png">'

@@ -8,12 +8,11 @@ import re
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import fake_slurm
 import pytest
+from command_process import finished, start_command, wait_for
 from toy_sweep import TOY
 
 from reconverge.envs.errors import BackendUnavailable, ConfigError
@@ -43,13 +42,6 @@ def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def order(folder: Path, log: str = "log") -> Order:
     return Order(folder / "a.yaml", folder / "a.curriculum.yaml", folder / "run", folder / log, "reconverge train")
-
-
-def wait_for(there: Callable[[], bool], limit_s: float = 120) -> None:
-    deadline_s = time.monotonic() + limit_s
-    while not there():
-        assert time.monotonic() < deadline_s
-        time.sleep(0.02)
 
 
 def calls(slurm: Path, name: str) -> list[str]:
@@ -199,15 +191,7 @@ def sweep(folder: Path, words: str) -> subprocess.Popen[str]:
     """The command in a process of its own that heeds Ctrl-C, with a short poll."""
     code = "import sys; from reconverge.launch import slurm_backend, cli; slurm_backend.POLL_S = 0.1; sys.exit(cli.main(sys.argv[1:]))"
     folder.mkdir(exist_ok=True)
-    heeds = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731
-    command, pipe = [sys.executable, "-c", code, "sweep", *TOY.split(), *words.split()], subprocess.PIPE
-    return subprocess.Popen(command, cwd=folder, stdout=pipe, stderr=pipe, text=True, preexec_fn=heeds)
-
-
-def finished(process: subprocess.Popen[str]) -> str:
-    shown, said = process.communicate(timeout=240)
-    assert process.returncode == 0, shown + said
-    return shown + said
+    return start_command([sys.executable, "-c", code, "sweep", *TOY.split(), *words.split()], folder)
 
 
 def updates(run: Path) -> list[tuple[int, int]]:

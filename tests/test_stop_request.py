@@ -13,8 +13,7 @@ from pathlib import Path
 
 import pytest
 from forked_run import everything
-from test_curriculum_run import tiny
-from test_toy_world import run
+from small_run import run, tiny
 
 from reconverge.launch.cli import main
 from reconverge.launch.curriculum_run import CurriculumRun, train

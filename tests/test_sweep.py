@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from command_process import start_command
 from toy_sweep import TOY, toy, toy_job, write_result
 
 from reconverge.envs import artifact
@@ -484,9 +485,7 @@ def test_a_job_process_never_deletes_what_is_finished(tmp_path: Path) -> None:
 
 def start(folder: Path, words: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "reconverge.launch", "sweep", *TOY.split(), *words.split()]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    heeds = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731  # a test run in the background has it ignored, and hands that on
-    return subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heeds)
+    return start_command(command, folder, {**os.environ, "OMP_NUM_THREADS": "1"})
 
 
 def wait_for(there: Callable[[], bool], process: subprocess.Popen[str]) -> None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from test_toy_world import run, toy_config
+from small_run import run, toy_config
 
 from reconverge.envs.errors import RunFolderError
 from reconverge.eval.run_results import RunResults, read_run

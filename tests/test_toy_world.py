@@ -9,17 +9,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from small_run import run, toy_config
 
 from reconverge.envs.artifact import Artifact
-from reconverge.envs.demonstrations_config import DemonstrationConfig
 from reconverge.envs.errors import ConfigError
 from reconverge.envs.tasks import find_task
 from reconverge.eval.config import EvaluationConfig, RecoveryConfig
 from reconverge.eval.rollout import evaluation_seeds
 from reconverge.eval.run_results import read_run
 from reconverge.launch.checkpoint_evaluation import evaluate
-from reconverge.launch.config import RunConfig
-from reconverge.launch.curriculum_run import train
 from reconverge.launch.presets import find_preset
 from reconverge.launch.progress import Progress
 from reconverge.launch.recovery_probe import recover
@@ -28,24 +26,6 @@ from reconverge.launch.verification import verify
 from reconverge.policy.diffusion_policy import DiffusionPolicy
 
 Tasks = list[str]
-
-
-def toy_config(folder: Path, **changes: object) -> RunConfig:
-    """The smoke preset in this process, on one thread."""
-    base = replace(
-        find_preset("smoke"),
-        threads=1,
-        demonstrations=DemonstrationConfig(episodes=60, workers=0, folder=str(folder / "demonstrations")),
-        evaluation=EvaluationConfig(episodes=20, workers=0),
-        recovery=RecoveryConfig(episodes=10, grid=(2, 50, 300), probe_updates=400),
-    )
-    return replace(base, **changes)  # type: ignore[arg-type]
-
-
-def run(path: Path, config: RunConfig) -> Path:
-    with RunFolder.create(path, config, "test") as folder:
-        train(config, folder, Progress("quiet"))
-    return path
 
 
 @pytest.fixture(scope="module")

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from small_run import tiny
 from synthetic_run import write_run
-from test_curriculum_run import tiny
 
 from reconverge.envs import optional_library
 from reconverge.envs.errors import ConfigError, MissingLibrary

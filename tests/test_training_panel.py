@@ -23,10 +23,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hand_clock import Clock
 from rich.console import Console
 from rich.text import Text
 from synthetic_run import POINT_REACH, write_run
-from test_progress import Clock
 
 from reconverge.envs.curriculum import CURRICULA
 from reconverge.launch import training_panel

@@ -14,8 +14,7 @@ import numpy as np
 import pytest
 import torch
 from forked_run import before_change, die, everything, forked, lose_power_before, start_or_resume
-from test_curriculum_run import tiny
-from test_toy_world import run
+from small_run import run, tiny
 
 from reconverge.envs.artifact import Artifact, write_artifact, write_file
 from reconverge.envs.errors import DamagedFile, OutOfDeviceMemory, RunFolderError

@@ -5,8 +5,8 @@ from itertools import pairwise
 
 import pytest
 import torch
+from small_learner import SIZE, SMALL, Source
 from small_policy import random_windows, small_policy
-from test_learner import SIZE, SMALL, Source
 
 from reconverge.policy.config import TrainConfig, UpdateBudgetConfig
 from reconverge.policy.fisher import Draws, denoising_draws, denoising_losses, diagonal_fisher, mean_gradient

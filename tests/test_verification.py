@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from test_toy_world import run, toy_config
+from small_run import run, toy_config
 
 from reconverge.eval.config import EvaluationConfig, RecoveryConfig
 from reconverge.launch.checkpoint import read_record
