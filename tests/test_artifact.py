@@ -1,6 +1,7 @@
 """An artifact is whole or not there: any damage is found before a number is used."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from reconverge.envs.artifact import MANIFEST, Artifact, sweep_drafts, write_artifact, write_file
+from reconverge.envs.artifact import MANIFEST, Artifact, swap_into_place, sweep_drafts, write_artifact, write_file
 from reconverge.envs.errors import DamagedFile
 
 ARRAYS = {"a": np.arange(12, dtype=np.float32).reshape(3, 4), "b": np.array([True, False]), "empty": np.zeros((0, 3))}
@@ -124,3 +125,20 @@ def test_what_an_interrupted_write_left_is_swept(tmp_path: Path) -> None:
     (tmp_path / ".hidden").write_text("")
     sweep_drafts(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == [".hidden"]
+
+
+def test_an_old_folder_comes_back_when_the_new_one_cannot_take_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    draft, folder, rename = tmp_path / ".draft", tmp_path / "folder", os.rename
+    for path in (draft, folder):
+        path.mkdir()
+        (path / path.name.strip(".")).touch()
+
+    def fail(source: Path, target: Path) -> None:
+        if source == draft:
+            raise OSError(39, "Directory not empty")
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", fail)
+    with pytest.raises(OSError, match="not empty"):
+        swap_into_place(draft, folder)
+    assert [path.name for path in folder.iterdir()] == ["folder"] and len(list(tmp_path.iterdir())) == 2

@@ -28,6 +28,7 @@ from reconverge.launch import curriculum_run, stage_evaluation
 from reconverge.launch.assembly import Assembly, assemble
 from reconverge.launch.checkpoint_evaluation import evaluate, pooled
 from reconverge.launch.cli import main
+from reconverge.launch.config import RunConfig
 from reconverge.launch.curriculum_run import train, write_cost
 from reconverge.launch.progress import Progress
 from reconverge.launch.recovery_probe import recover

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from synthetic_run import POINT_REACH, write_csv, write_run
+from synthetic_run import POINT_REACH, write_run
 
 from reconverge.envs.curriculum import CW10
 from reconverge.envs.errors import DamagedFile, RunFolderError
-from reconverge.eval import headlines, metrics, plots, run_section, wording
+from reconverge.eval import plots, run_section, wording
 from reconverge.eval.intervals import Interval
 from reconverge.eval.report import write_report
 from reconverge.eval.run_results import read_run
@@ -66,38 +66,6 @@ def test_a_page_about_one_run_is_whole_and_fetches_nothing(run: Path, tmp_path: 
 
 def test_the_same_run_gives_the_same_bytes(run: Path, tmp_path: Path) -> None:
     assert read(write_report([run], tmp_path / "a.html")) == read(write_report([run], tmp_path / "b.html"))
-
-
-def test_what_is_learned_twice_is_forgotten_per_stage(tmp_path: Path) -> None:
-    """A B A B, as `cw20` in small. A: 0.5, 0.2, 0.9, 0.6 after the four stages; B: 0.5 after stage 2, 0.9 at the end. Per stage (Continual World):
-    ((0.5 - 0.6) + (0.5 - 0.9) + (0.9 - 0.6) + (0.9 - 0.9)) / 4 = -0.05; by the first learning alone it would be (-0.1 - 0.4) / 2.
-    """
-    first, second = POINT_REACH[:2]
-    write_run(tmp_path / "run", (first, second, first, second), "replay")
-    cells = [(1, first, 5), (2, first, 2), (2, second, 5), (3, first, 9), (3, second, 5), (4, first, 6), (4, second, 9)]
-    rows = [(stage, task, 10, count, count / 10, 0, 1) for stage, task, count in cells]
-    write_csv(tmp_path / "run" / "success_matrix.csv", "stage,task,episodes,successes,rate,wilson_low,wilson_high", rows)
-    results = read_run(tmp_path / "run")
-    assert headlines.final_success(results).mean == pytest.approx(0.75)
-    assert headlines.just_learned(results).mean == pytest.approx((0.5 + 0.5 + 0.9 + 0.9) / 4)
-    for found in (headlines.forgetting(results).mean, metrics.forgetting_end_of_own_task(results.by_stage)):
-        assert found == pytest.approx(-0.05)
-    for found in (headlines.backward_transfer(results).mean, metrics.backward_transfer(results.by_stage)):
-        assert found == pytest.approx(0.2 / 3)
-
-
-def test_headlines_are_the_metrics_with_an_interval_around_them(run: Path) -> None:
-    results = read_run(run)
-    rates, own = results.matrix, results.own_stage
-    pairs = [
-        (headlines.final_success(results), metrics.average_success(rates, own)),
-        (headlines.forgetting(results), metrics.forgetting_end_of_own_task(rates, own)),
-        (headlines.backward_transfer(results), metrics.backward_transfer(rates, own)),
-        (headlines.forward_transfer(results), metrics.forward_transfer(rates, own)),
-    ]
-    for interval, value in pairs:
-        assert interval.mean == pytest.approx(value)
-        assert interval.low < value < interval.high
 
 
 def test_several_runs_are_compared_by_method_over_seeds(tmp_path: Path) -> None:

@@ -19,10 +19,9 @@ from command_process import start_command
 from toy_sweep import TOY, toy, toy_job, write_result
 
 from reconverge.envs import artifact
-from reconverge.envs.errors import RunFolderError
 from reconverge.launch import backend as local_backend
 from reconverge.launch import sweep
-from reconverge.launch.backend import Order, last_words
+from reconverge.launch.backend import Order
 from reconverge.launch.cli import main, parse
 from reconverge.launch.commands import Sweep
 from reconverge.launch.commands.pages import runs_within
@@ -30,10 +29,8 @@ from reconverge.launch.config import RunConfig
 from reconverge.launch.config_file import read_config
 from reconverge.launch.job import look
 from reconverge.launch.job_plan import make_job, with_settings
-from reconverge.launch.job_process import run_job
 from reconverge.launch.run_folder import RunFolder
 from reconverge.launch.sweep import copy_tables
-from reconverge.launch.sweep_plan import Places, examine
 from reconverge.launch.sweep_summary import _over_seeds
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -279,34 +276,6 @@ def test_a_copy_that_is_killed_leaves_the_old_or_the_new_tables(tmp_path: Path, 
     assert look(target, toy_job()).state == "result" and list(target.parent.iterdir()) == [target]
 
 
-def test_an_old_folder_comes_back_when_the_new_one_cannot_take_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    draft, folder, rename = tmp_path / ".draft", tmp_path / "folder", os.rename
-    for path in (draft, folder):
-        path.mkdir()
-        (path / path.name.strip(".")).touch()
-
-    def fail(source: Path, target: Path) -> None:
-        if source == draft:
-            raise OSError(39, "Directory not empty")
-        rename(source, target)
-
-    monkeypatch.setattr(os, "rename", fail)
-    with pytest.raises(OSError, match="not empty"):
-        artifact.swap_into_place(draft, folder)
-    assert [path.name for path in folder.iterdir()] == ["folder"] and len(list(tmp_path.iterdir())) == 2
-
-
-@pytest.mark.parametrize(("words", "hint"), [("runs/a --reference replay", "is a single run"), ("runs --reference repaly", "did you mean 'replay'?")])
-def test_a_reference_that_makes_no_sense_is_refused_before_anything_is_written(
-    words: str, hint: str, backend: Scripted, capsys: pytest.CaptureFixture[str]
-) -> None:
-    write_result(Path("runs/a"), toy(method="replay"))
-    write_result(Path("runs/b"), toy(method="ewc"))
-    before = {path: path.stat().st_mtime_ns for path in Path().rglob("*")}
-    assert main(["report", *words.split(), "--output", "new/page.html", "--tables", "tables"]) == 2
-    assert hint in capsys.readouterr().err and {path: path.stat().st_mtime_ns for path in Path().rglob("*")} == before
-
-
 def test_files_that_are_no_run_are_never_touched(backend: Scripted, capsys: pytest.CaptureFixture[str]) -> None:
     for folder in ("results", "runs/sweep/smoke"):
         notes = Path(folder, "replay/seed-0/notes.txt")
@@ -348,17 +317,6 @@ def test_a_failure_does_not_stop_the_others(backend: Scripted, capsys: pytest.Ca
     assert re.search(r"replay/seed-0 +2 +the loss is nan; lower it +runs/sweep/smoke/replay/seed-0\.log", shown)
     assert "ZeroDivisionError: bug" in shown and "ended by SIGKILL; is there enough memory?" in shown
     assert run("--methods replay --seeds 0") == 2  # all that failed can be mended
-
-
-def test_the_last_words_are_the_jobs_own(tmp_path: Path) -> None:
-    log = tmp_path / "log"
-    assert last_words(2, log) == "exit code 2"
-    earlier = "reconverge: earlier error\n"
-    log.write_text(f"{earlier}reconverge: the loss is nan\nworker 3 has ended\n\n")
-    assert last_words(2, log, len(earlier)) == "the loss is nan"
-    assert last_words(1, log, len(earlier)) == "worker 3 has ended"
-    log.write_text(f"{earlier}worker 3 has ended\n")
-    assert last_words(2, log, len(earlier)) == "exit code 2"
 
 
 def test_the_words_of_an_earlier_attempt_are_not_this_ones(backend: Scripted, capsys: pytest.CaptureFixture[str]) -> None:
@@ -442,47 +400,6 @@ def test_a_single_method_and_seed_may_be_given_in_the_singular(backend: Scripted
 # with real runs --------------------------------------------------------------------------------------------------------------------
 
 
-def test_a_job_process_trains_and_goes_on_with_what_is_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    config = with_settings(toy(method="finetune"), {"demonstrations.folder": str(tmp_path / "demonstrations")})
-    job, places = make_job(config, "smoke"), Places(tmp_path)
-    assert run_job(job, places.folder(job)) == 0
-    assert examine(job, places, False).todo == "nothing"
-    shutil.rmtree(places.folder(job) / "checkpoints" / "stage-02")
-    (places.folder(job) / "report.html").unlink()
-    assert examine(job, places, False).todo == "resume"
-    with_workers = dataclasses.replace(config, evaluation=dataclasses.replace(config.evaluation, workers=1))
-    assert run_job(make_job(with_workers, "smoke"), places.folder(job), overwrite=True) == 0
-    assert examine(job, places, False).todo == "nothing"
-    assert "resumed after stage 1 of 2" in capsys.readouterr().err
-
-
-def test_a_job_process_refuses_what_is_not_its_job(tmp_path: Path) -> None:
-    """All of it before anything is trained."""
-    file, folder = tmp_path / "mine.yaml", tmp_path / "run"
-    file.write_text("tasks: [point-reach-0, point-reach-1]\n")
-    job = make_job(toy(curriculum=str(file)), "smoke")
-    file.write_text("tasks: [point-reach-0, {task: point-reach-2, updates: 11}]\n")
-    changed = "stage 2 was 'point-reach-1, 10 updates, 5 demonstrations' and is now 'point-reach-2, 11 updates, 5 demonstrations'"
-    with pytest.raises(RunFolderError, match=f"mine.yaml has changed since the sweep began: {changed}"):
-        run_job(job, folder)
-    assert not folder.exists()
-
-    write_result(folder, toy(method="ewc"), stages=1)
-    with pytest.raises(RunFolderError, match="method was 'ewc' and is now 'trust-region'"):
-        run_job(job, folder)
-    (tmp_path / "notes").mkdir()
-    (tmp_path / "notes" / "thesis.tex").touch()
-    with pytest.raises(RunFolderError, match="not a run's"):
-        run_job(job, tmp_path / "notes", overwrite=True)
-
-
-def test_a_job_process_never_deletes_what_is_finished(tmp_path: Path) -> None:
-    write_result(tmp_path / "run", toy(), successes=3)
-    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
-    assert run_job(toy_job(), tmp_path / "run", overwrite=True) == 0
-    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
-
-
 def start(folder: Path, words: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "reconverge.launch", "sweep", *TOY.split(), *words.split()]
     return start_command(command, folder, {**os.environ, "OMP_NUM_THREADS": "1"})
@@ -534,15 +451,3 @@ def test_a_killed_job_is_resumed_and_a_failing_one_reported_beside_it(tmp_path: 
     assert re.search(rf"finetune/{steady} +1 of 1", shown)
     assert look(tmp_path / "results/finetune" / steady / "seed-0", toy_job(method="finetune")).state == "result"
     assert not (tmp_path / "results/finetune" / diverging).exists()
-
-
-def test_a_page_about_a_folder_leaves_the_only_run_in_it_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    run = tmp_path / "results" / "replay" / "seed-0"
-    write_result(run, toy(method="replay"))
-    contents = lambda: {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}  # noqa: E731
-    before = contents()
-    assert main(["report", "results"]) == 0
-    assert contents() == before and Path("runs/comparison.html").exists()
-    assert main(["report", str(run)]) == 0
-    assert (run / "summary.png").exists() and (run / "report.html").read_text() != "<html>"
