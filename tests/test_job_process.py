@@ -12,7 +12,7 @@ from toy_sweep import toy, toy_job, write_result
 from reconverge.envs.errors import RunFolderError
 from reconverge.launch.job_plan import make_job, with_settings
 from reconverge.launch.job_process import run_job
-from reconverge.launch.sweep import Places, examine
+from reconverge.launch.sweep_plan import Places, examine
 
 
 def test_a_job_process_trains_and_goes_on_with_what_is_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

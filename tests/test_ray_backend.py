@@ -150,7 +150,7 @@ def parent(pid: int) -> int:
 @pytest.mark.slow
 def test_two_nodes_give_the_tables_of_one_machine_also_when_workers_and_nodes_die(cluster: Any, tmp_path: Path) -> None:
     """In one test, because a cluster takes ten seconds to start."""
-    words, there = "--methods replay --seeds 0..1 --train.updates 150 --train.log-every 1", Path("runs/sweep/smoke/replay")
+    words, there = "--methods replay --seeds 0..1 --train.updates 150 --train.log-every 1", Path("runs/sweep/smoke-point-reach-2/replay")
     finished(sweep(tmp_path / "local", words))
     process = sweep(tmp_path / "ray", f"{words} --backend ray --ray-address {cluster.address}")
     first, second = (tmp_path / "ray" / there / f"seed-{seed}" for seed in (0, 1))
@@ -195,7 +195,7 @@ def test_two_nodes_collect_the_bytes_of_one_machine_also_when_a_node_dies(cluste
 @pytest.mark.slow
 def test_two_nodes_evaluate_to_the_table_of_one_machine_and_go_on_where_they_were_stopped(cluster: Any, tmp_path: Path) -> None:
     finished(sweep(tmp_path, "--methods finetune --train.updates 150"))
-    words = "evaluate runs/sweep/smoke/finetune/seed-0 --quiet --sampling-steps 1 5 --episodes 20"
+    words = "evaluate runs/sweep/smoke-point-reach-2/finetune/seed-0 --quiet --sampling-steps 1 5 --episodes 20"
     table = finished(reconverge(tmp_path, f"{words} --output local.csv"))
 
     on_ray = f"{words} --output ray.csv --backend ray --ray-address"
@@ -217,7 +217,7 @@ def test_two_nodes_evaluate_to_the_table_of_one_machine_and_go_on_where_they_wer
 @pytest.mark.slow
 def test_ctrl_c_saves_what_runs_and_withdraws_what_waits(cluster: Any, tmp_path: Path) -> None:
     process = sweep(tmp_path, f"--methods finetune --seeds 0..2 --train.updates 30000 --jobs 3 --backend ray --ray-address {cluster.address}")
-    runs = [tmp_path / "runs/sweep/smoke/finetune" / f"seed-{seed}" for seed in range(3)]
+    runs = [tmp_path / "runs/sweep/smoke-point-reach-2/finetune" / f"seed-{seed}" for seed in range(3)]
     wait_for(lambda: sum((run / "metrics.jsonl").exists() for run in runs) == 2)
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=60)

@@ -201,7 +201,7 @@ def updates(run: Path) -> list[tuple[int, int]]:
 
 @pytest.mark.slow
 def test_a_run_that_meets_its_time_limit_is_requeued_once_and_ends_with_the_same_tables(slurm: Path, tmp_path: Path) -> None:
-    there = Path("runs/sweep/smoke/replay/seed-0")
+    there = Path("runs/sweep/smoke-point-reach-2/replay/seed-0")
     finished(sweep(tmp_path / "local", LONGER))
     process = sweep(tmp_path / "in a queue", f"{LONGER} --backend slurm --slurm-minutes 10")
     run = tmp_path / "in a queue" / there
@@ -222,7 +222,7 @@ def test_a_run_that_meets_its_time_limit_is_requeued_once_and_ends_with_the_same
 @pytest.mark.slow
 def test_ctrl_c_ends_the_job_saved_and_without_requeueing(slurm: Path, tmp_path: Path) -> None:
     process = sweep(tmp_path / "queue's", f"{LONGER} --backend slurm --save-minutes 0")
-    run = tmp_path / "queue's/runs/sweep/smoke/replay/seed-0"
+    run = tmp_path / "queue's/runs/sweep/smoke-point-reach-2/replay/seed-0"
     wait_for(lambda: (run / "metrics.jsonl").exists())
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=60)

@@ -106,11 +106,11 @@ def test_all_jobs_are_run_once_and_tabulated(backend: Scripted, capsys: pytest.C
     assert backend.started == ["finetune/seed-0", "replay/seed-0", "finetune/seed-1", "replay/seed-1"]
     said = capsys.readouterr()
     assert re.search(r"finetune +2 of 2 +75\.0 \(11\.5 to 100\.0\) +0\.0 +1\.0\n", said.out)  # what agrees has no interval
-    assert "reconverge report runs/sweep/smoke\n" in said.out
+    assert "reconverge report runs/sweep/smoke-point-reach-2\n" in said.out
     lines = said.err.splitlines()
-    assert len(lines) == 8 and lines[0].startswith("start  finetune/seed-0  (log: runs/sweep/smoke/finetune/seed-0.log)")
+    assert len(lines) == 8 and lines[0].startswith("start  finetune/seed-0  (log: runs/sweep/smoke-point-reach-2/finetune/seed-0.log)")
     assert lines[1].startswith("done   finetune/seed-0: success 70.0 %, 1.0 minutes  [1/4 ended  eta 3:00]")
-    assert RunFolder.open(Path("runs/sweep/smoke/replay/seed-1")).command_txt.read_text().startswith("reconverge train --preset smoke")
+    assert RunFolder.open(Path("runs/sweep/smoke-point-reach-2/replay/seed-1")).command_txt.read_text().startswith("reconverge train --preset smoke")
 
     assert run("--methods finetune replay --seeds 0..2") == 0
     assert backend.started[4:] == ["finetune/seed-2", "replay/seed-2"]
@@ -144,7 +144,7 @@ def test_what_was_done_before_results_were_wanted_is_copied(backend: Scripted) -
 
 
 def test_a_part_is_resumed_and_another_run_refused_or_redone(backend: Scripted, capsys: pytest.CaptureFixture[str]) -> None:
-    folder = Path("runs/sweep/smoke/replay/seed-0")
+    folder = Path("runs/sweep/smoke-point-reach-2/replay/seed-0")
     write_result(folder, toy(method="replay"), stages=1)
     assert run("--methods replay --train.updates 20") == 2
     said = capsys.readouterr()
@@ -202,7 +202,7 @@ def test_the_first_example_goes_on_with_the_tables_of_this_repository() -> None:
 
 @pytest.mark.parametrize("flags", ["", "--results-dir results", "--overwrite"])
 def test_a_job_that_was_done_meanwhile_is_left(flags: str, backend: Scripted, capsys: pytest.CaptureFixture[str]) -> None:
-    second = Path("runs/sweep/smoke/replay/seed-1")
+    second = Path("runs/sweep/smoke-point-reach-2/replay/seed-1")
     if flags == "--overwrite":
         write_result(second, toy(method="ewc"))
 
@@ -277,7 +277,7 @@ def test_a_copy_that_is_killed_leaves_the_old_or_the_new_tables(tmp_path: Path, 
 
 
 def test_files_that_are_no_run_are_never_touched(backend: Scripted, capsys: pytest.CaptureFixture[str]) -> None:
-    for folder in ("results", "runs/sweep/smoke"):
+    for folder in ("results", "runs/sweep/smoke-point-reach-2"):
         notes = Path(folder, "replay/seed-0/notes.txt")
         notes.parent.mkdir(parents=True)
         notes.touch()
@@ -295,8 +295,8 @@ def test_a_dry_run_shows_and_does_nothing(backend: Scripted, capsys: pytest.Capt
     assert run("--methods replay --seeds 0..1 --dry-run") == 0
     assert "0 of 2 done, 2 to run: 40 gradient updates; minutes are estimated once a job is done" in capsys.readouterr().out
     assert list(tmp_path.iterdir()) == [] and backend.orders == []
-    write_result(Path("runs/sweep/smoke/replay/seed-0"), toy(method="replay"))
-    write_result(Path("runs/sweep/smoke/replay/seed-1"), toy(method="replay", seed=1), stages=1)
+    write_result(Path("runs/sweep/smoke-point-reach-2/replay/seed-0"), toy(method="replay"))
+    write_result(Path("runs/sweep/smoke-point-reach-2/replay/seed-1"), toy(method="replay", seed=1), stages=1)
     assert run("--methods replay --seeds 0..2 --dry-run") == 0
     shown = capsys.readouterr().out
     assert re.search(r"replay/seed-0 +done +20 +1\.0\n.*resume after stage 1 of 2 +20 +~0\.5\n.*start +20 +~1\.0\n", shown)
@@ -314,13 +314,13 @@ def test_a_failure_does_not_stop_the_others(backend: Scripted, capsys: pytest.Ca
     assert run("--methods replay --seeds 0..3") == 1
     shown = capsys.readouterr().out
     assert "replay  1 of 4" in shown and "3 of 4 jobs failed" in shown
-    assert re.search(r"replay/seed-0 +2 +the loss is nan; lower it +runs/sweep/smoke/replay/seed-0\.log", shown)
+    assert re.search(r"replay/seed-0 +2 +the loss is nan; lower it +runs/sweep/smoke-point-reach-2/replay/seed-0\.log", shown)
     assert "ZeroDivisionError: bug" in shown and "ended by SIGKILL; is there enough memory?" in shown
     assert run("--methods replay --seeds 0") == 2  # all that failed can be mended
 
 
 def test_the_words_of_an_earlier_attempt_are_not_this_ones(backend: Scripted, capsys: pytest.CaptureFixture[str]) -> None:
-    log = Path("runs/sweep/smoke/replay/seed-0.log")
+    log = Path("runs/sweep/smoke-point-reach-2/replay/seed-0.log")
     log.parent.mkdir(parents=True)
     log.write_text("reconverge: an earlier error\n")
 
@@ -360,7 +360,7 @@ def test_a_job_waits_while_another_collects_its_demonstrations(backend: Scripted
     starts: list[tuple[str, bool]] = []
 
     def behave(order: Order) -> Finished:
-        first = Path("runs/sweep/smoke/replay/seed-0/ceilings.csv")
+        first = Path("runs/sweep/smoke-point-reach-2/replay/seed-0/ceilings.csv")
         starts.append((order.folder.name, first.exists()))
         return Finished(0, polls=4, ended=lambda: Scripted.train(order))
 
@@ -417,7 +417,7 @@ LONG = "--methods finetune --seeds 0 --train.updates 30000 --train.log-every 1"
 
 @pytest.mark.parametrize("blow", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_a_sweep_that_is_stopped_leaves_no_process_and_its_job_resumes(blow: signal.Signals, tmp_path: Path) -> None:
-    folder = tmp_path / "runs/sweep/smoke/finetune/seed-0"
+    folder = tmp_path / "runs/sweep/smoke-point-reach-2/finetune/seed-0"
     process = start(tmp_path, LONG)
     wait_for(lambda: (folder / "metrics.jsonl").exists(), process)
     process.send_signal(blow)
