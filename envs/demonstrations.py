@@ -43,7 +43,7 @@ LEAST_CEILING = 0.1
 """Collecting gives up on an expert that succeeds less often than this."""
 FORMAT = 1
 
-Progress = Callable[[int, int], None]
+OnProgress = Callable[[int, int], None]
 
 
 class OtherSimulator(ReconvergeError):
@@ -85,7 +85,7 @@ def collect(
     config: DemonstrationConfig,
     episodes: int,
     folder: Path | None = None,
-    progress: Progress | None = None,
+    progress: OnProgress | None = None,
     simulators: Simulators | None = None,
 ) -> Demonstrations:
     """The first `episodes` successes of the task's expert (acted out, or found among recorded episodes), from `folder` if they are there already.
@@ -135,7 +135,7 @@ def collect_batch(task: Task, config: DemonstrationConfig, episodes: int, folder
         _batch(task, config, EpisodeStore(folder / collection_name(task, config, episodes)), simulators, batch)
 
 
-def collect_from(expert: Expert, task: Task, config: DemonstrationConfig, episodes: int, progress: Progress | None = None) -> Demonstrations:
+def collect_from(expert: Expert, task: Task, config: DemonstrationConfig, episodes: int, progress: OnProgress | None = None) -> Demonstrations:
     """The same for an expert of your own, such as `Sb3Expert(model)`, at its own pace, in this process and without a cache."""
     env = make_env(task)
     try:
@@ -187,7 +187,7 @@ def _batch(task: Task, config: DemonstrationConfig, store: EpisodeStore | None, 
     return runs
 
 
-def _first_successes(task: Task, wanted: int, batches: Iterator[list[Episode | None]], progress: Progress | None) -> tuple[list[Episode], int]:
+def _first_successes(task: Task, wanted: int, batches: Iterator[list[Episode | None]], progress: OnProgress | None) -> tuple[list[Episode], int]:
     """The first `wanted` successes and how many attempts they took."""
     kept: list[Episode] = []
     attempts = 0

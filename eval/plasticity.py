@@ -52,7 +52,7 @@ class PlasticityRow:
     common_seeds: int
 
 
-def just_learned(run: RunResults) -> np.ndarray:
+def just_learned_rates(run: RunResults) -> np.ndarray:
     """(T,) success on each task just after it was first learned; NaN = not measured, and all of `joint`."""
     return np.array([math.nan if place is None else run.cell_at[place].rate for place in _places(run)])
 
@@ -82,10 +82,10 @@ def change(run: RunResults) -> Interval:
 
 def plasticity_row(group: RunGroup, single: RunGroup | None) -> PlasticityRow | None:
     """None for a group without any just-learned success, such as `joint`; `single` must have learned the same stages."""
-    learned = {run.seed: just_learned(run) for run in group.runs}
+    learned = {run.seed: just_learned_rates(run) for run in group.runs}
     if all(np.isnan(rates).all() for rates in learned.values()):
         return None
-    beside = {} if single is None or single is group else {run.seed: just_learned(run) for run in single.runs}
+    beside = {} if single is None or single is group else {run.seed: just_learned_rates(run) for run in single.runs}
     common = [seed for seed in learned if seed in beside]
     differences = [mean_measured(learned[seed] - beside[seed]) for seed in common]
     beside_single = mean_interval(differences)

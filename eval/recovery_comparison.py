@@ -31,7 +31,7 @@ from reconverge.eval.survival import MedianUpdates, median_updates
 
 Count = Literal["after_dip", "first"]
 COUNTS: tuple[Count, ...] = ("after_dip", "first")
-Cell = tuple[int, int]
+StagePair = tuple[int, int]
 """(old stage, new stage), both 1-based: the task last learned in `old stage`, while the task of `new stage` is learned."""
 
 
@@ -46,7 +46,7 @@ class Observation:
     """
 
     seed: int
-    cell: Cell
+    cell: StagePair
     threshold: int
     after_dip: int | None
     first: int | None
@@ -101,7 +101,7 @@ class RecoveryCell:
     """One cell of a group at one threshold over its seeds; `published` is None also where `is_published` is false."""
 
     label: str
-    cell: Cell
+    cell: StagePair
     old_task: str
     new_task: str
     threshold: int
@@ -166,7 +166,7 @@ def recovery_summaries(group: RunGroup, published: bool) -> list[RecoverySummary
 
 def recovery_cells(group: RunGroup, published: bool) -> list[RecoveryCell]:
     """One per threshold and cell: highest threshold first, then by new and old stage."""
-    found: dict[tuple[int, Cell], list[Observation]] = {}
+    found: dict[tuple[int, StagePair], list[Observation]] = {}
     for run in group.runs:
         for seen in observations(run):
             found.setdefault((seen.threshold, seen.cell), []).append(seen)
@@ -205,7 +205,7 @@ def count_wins(pairs: Iterable[tuple[int | None, int | None]]) -> Wins:
     return Wins(wins, len(compared) - wins - losses, losses)
 
 
-def published_wins(method: str, reference: str, threshold: int, cells: Iterable[Cell] | None = None) -> Wins | None:
+def published_wins(method: str, reference: str, threshold: int, cells: Iterable[StagePair] | None = None) -> Wins | None:
     """The same between two published methods, over `cells` or all 45; None where one of them was not published."""
     table = published_recovery()
     own, other = ({key[1:3]: table[key] for key in table if key[0] == name and key[3] == threshold} for name in (method, reference))
@@ -247,7 +247,7 @@ def _summary(group: RunGroup, threshold: int, seen: Sequence[Observation], publi
     )  # fmt: skip
 
 
-def _cell(group: RunGroup, threshold: int, cell: Cell, seen: Sequence[Observation], published: bool) -> RecoveryCell:
+def _cell(group: RunGroup, threshold: int, cell: StagePair, seen: Sequence[Observation], published: bool) -> RecoveryCell:
     stages, key = group.stages, (group.published_as, *cell, threshold)
     names = [stages[stage - 1] if 1 <= stage <= len(stages) else "" for stage in cell]
     return RecoveryCell(
@@ -263,7 +263,7 @@ def _median(seen: Sequence[Observation], count: Count) -> MedianUpdates:
     return median_updates([one.updates(count) for one in seen], [one.last_point for one in seen])
 
 
-def _published_spread(method: str, threshold: int, cells: set[Cell]) -> PublishedSpread | None:
+def _published_spread(method: str, threshold: int, cells: set[StagePair]) -> PublishedSpread | None:
     table = published_recovery()
     found = [table[key] for key in table if key[0] == method and key[3] == threshold and key[1:3] in cells]
     if not found:

@@ -22,7 +22,7 @@ from matplotlib.patches import Patch, Rectangle
 
 from reconverge.eval.plots import INK, MUTED, PAPER, STYLE, WARM
 from reconverge.eval.published_results import PUBLISHED_UPDATES
-from reconverge.eval.recovery_comparison import Cell, RecoveryCell
+from reconverge.eval.recovery_comparison import RecoveryCell, StagePair
 
 WAIT = LinearSegmentedColormap.from_list("updates", ["#e3eef2", "#86bacb", "#34839f", "#0f4c5c"])
 SCALE = LogNorm(2, PUBLISHED_UPDATES)
@@ -91,7 +91,7 @@ def _title(cells: Sequence[RecoveryCell], count: str) -> str:
     return f"{counted} at {threshold} %, within {last:,} updates"
 
 
-def _triangle(axes: Axes, shown: Mapping[Cell, _Shown], last: int) -> None:
+def _triangle(axes: Axes, shown: Mapping[StagePair, _Shown], last: int) -> None:
     for (old, new), cell in shown.items():
         axes.add_patch(Rectangle((new - 0.5, old - 0.5), 1, 1, linewidth=1.2 if "hatch" not in cell.fill else 0, **cell.fill))
         size = 5 if len(cell.text) > 4 else 6

@@ -36,7 +36,7 @@ class Headline:
 
 
 @dataclass(frozen=True)
-class RecoveryCell:
+class ShownRecovery:
     """Updates at one threshold: from the bottom of the dip, whether there was one at all, the first time as published counts
     where that differs, and the published figures."""
 
@@ -52,7 +52,7 @@ class RecoveryRow:
     new_task: str
     task: str
     reference: float
-    cells: tuple[RecoveryCell, ...]
+    cells: tuple[ShownRecovery, ...]
     dip: float
     dip_area: float
     learned: bool
@@ -171,18 +171,18 @@ def _recovery_row(run: RunResults, rows: Sequence[Recovery | None]) -> RecoveryR
         new_task=run.stages[any_row.stage - 1] if in_curriculum else "",
         task=any_row.task,
         reference=any_row.reference_rate,
-        cells=tuple(_recovery_cell(run, row) if row else RecoveryCell("·", False, "", ()) for row in rows),
+        cells=tuple(shown_recovery(run, row) if row else ShownRecovery("·", False, "", ()) for row in rows),
         dip=any_row.dip,
         dip_area=any_row.dip_area,
         learned=any_row.reference_rate > 0,
     )
 
 
-def _recovery_cell(run: RunResults, row: Recovery) -> RecoveryCell:
+def shown_recovery(run: RunResults, row: Recovery) -> ShownRecovery:
     after_dip = headlines.after_dip_of(run, row)
     first = wording.updates(row.updates) if row.updates is not None and after_dip != row.updates else ""
     published = tuple(_published(run, row, method) for method in PUBLISHED_METHODS) if same_tasks_in_order(run.stages) else ()
-    return RecoveryCell(wording.updates(after_dip), headlines.is_steady(run, row), first, published)
+    return ShownRecovery(wording.updates(after_dip), headlines.is_steady(run, row), first, published)
 
 
 def _published(run: RunResults, row: Recovery, method: str) -> str:

@@ -32,7 +32,7 @@ from reconverge.eval.video_grid import write_grid
 PATIENCE_S = 900.0
 """How long all workers together may take to finish a task before they count as hanging: OpenGL does that where its driver is broken."""
 
-Progress = Callable[[int, int], None]
+OnProgress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def render_videos(
     tasks: Collection[str] | None = None,
     stages: Collection[int] | None = None,
     workers: int = 2,
-    progress: Progress | None = None,
+    progress: OnProgress | None = None,
 ) -> list[Path]:
     """Render stored rollouts into RUN/videos: stage-SS-TASK.mp4 per cell and, of the whole run, grid.mp4 and its poster grid.png.
 
@@ -114,7 +114,7 @@ def draw_clip(env: TaskEnv, rollout: Rollout, config: VideoConfig, frames_file: 
     return Clip(rollout.stage, rollout.task, frames_file, steps, int(solved[0]) + 1 if len(solved) else None)
 
 
-def _draw_all(jobs: list[_Job], workers: int, progress: Progress | None) -> list[Clip]:
+def _draw_all(jobs: list[_Job], workers: int, progress: OnProgress | None) -> list[Clip]:
     clips: list[Clip] = []
     total = sum(len(job.rollouts) for job in jobs)
     with closing(_results(jobs, workers)) as results:

@@ -32,7 +32,7 @@ from reconverge.policy.saved_arrays import fill
 from reconverge.policy.windows import WindowBatch, WindowTable
 
 
-class Order(IntEnum):
+class Command(IntEnum):
     """What rank 0 has the others do."""
 
     STAGE = 0
@@ -68,7 +68,7 @@ class Lead:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if not isinstance(error, ProcessLost):  # then the others see the connection break
             with contextlib.suppress(ProcessLost):
-                self._tell(Order.END)
+                self._tell(Command.END)
                 self.ranks.leave()
 
     def begin_stage(self, assembly: Assembly, stage: int, updates: int, windows: WindowTable, underway: dict[str, np.ndarray] | None) -> None:
@@ -81,26 +81,26 @@ class Lead:
             "windows": arrays_of({"observations": batch.observations, "actions": batch.actions, "task": batch.task, "times": windows.times}),
             "underway": {} if underway is None else underway,
         }
-        self._tell(Order.STAGE, stage, updates, assembly.learner.stage)
+        self._tell(Command.STAGE, stage, updates, assembly.learner.stage)
         for arrays in parts.values():
             self.ranks.send_arrays(arrays)
 
     def update(self) -> None:
         """The others make the next update beside this process's own."""
-        self._tell(Order.UPDATE)
+        self._tell(Command.UPDATE)
 
     def check(self, values: torch.Tensor, place: str) -> None:
         """Raise ProcessesDiffer unless all hold the weights `values` (P,); `place` says in its message when."""
-        self._tell(Order.CHECK)
+        self._tell(Command.CHECK)
         if not self.ranks.agree(values):
             raise ProcessesDiffer(
                 f"the processes of this run hold different weights after {place}; they must be machines of one kind, and a method of one's "
                 "own must take its gradients by learner.backward. Nothing was saved of it: go on with --resume in a single process"
             )
 
-    def _tell(self, order: Order, stage: int = 0, updates: int = 0, before: int = 0) -> None:
+    def _tell(self, command: Command, stage: int = 0, updates: int = 0, before: int = 0) -> None:
         """`before`: the stage at whose end the learner is, 0 with `joint` and in the first one."""
-        self.ranks.tell(order, stage, updates, before)
+        self.ranks.tell(command, stage, updates, before)
 
 
 def follow(config: RunConfig, folder: Path, ranks: Ranks) -> None:
@@ -108,18 +108,18 @@ def follow(config: RunConfig, folder: Path, ranks: Ranks) -> None:
     torch.set_num_threads(config.threads)
     assembly: Assembly | None = None
     while True:
-        order, stage, updates, before = ranks.listen(4)
-        if order == Order.END:
+        command, stage, updates, before = ranks.listen(4)
+        if command == Command.END:
             ranks.leave()
             return
-        if order == Order.STAGE:
+        if command == Command.STAGE:
             assembly = assembly or assemble(config, run_curriculum(RunFolder.open(folder), config).tasks)
             _take_stage(assembly, stage, updates, before, ranks)
         assert assembly is not None, "rank 0 begins a stage first"
-        if order == Order.UPDATE:
+        if command == Command.UPDATE:
             with contextlib.suppress(TrainingDiverged):  # rank 0 has met the same, and says so
                 assembly.learner.update()
-        if order == Order.CHECK:
+        if command == Command.CHECK:
             ranks.agree(assembly.learner.parameters.values)
 
 

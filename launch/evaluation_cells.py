@@ -54,7 +54,7 @@ class CellResult:
 
 
 @dataclass(frozen=True)
-class Cell:
+class EvaluationCell:
     """One cell of a plan; `device` is where its policy acts, `folder` holds the finished cells."""
 
     plan: EvaluationPlan
@@ -126,17 +126,17 @@ class Cell:
         write_file(self.result, json.dumps({"cell": self.content, **vars(result)}, indent=1) + "\n")
 
 
-def cells_of(plan: EvaluationPlan, device: str, folder: Path) -> list[Cell]:
+def cells_of(plan: EvaluationPlan, device: str, folder: Path) -> list[EvaluationCell]:
     """In the order of the table's rows."""
-    return [Cell(plan, acting, task, device, folder) for acting in plan.settings for task in plan.tasks]
+    return [EvaluationCell(plan, acting, task, device, folder) for acting in plan.settings for task in plan.tasks]
 
 
-def missing_cells(cells: Sequence[Cell]) -> list[Cell]:
+def missing_cells(cells: Sequence[EvaluationCell]) -> list[EvaluationCell]:
     """Those that are not there, and those whose simulators failed, which is tried again."""
     return [cell for cell in cells if (found := cell.read()) is None or found.failure]
 
 
-def measure_cells(start: Callable[[ProcessOrder], Running], cells: Sequence[Cell], limit: int, progress: Progress) -> None:
+def measure_cells(start: Callable[[ProcessOrder], Running], cells: Sequence[EvaluationCell], limit: int, progress: Progress) -> None:
     """Measure these cells, at most `limit` at once; `start` is that of a back end.
 
     Raises PartFailed for cells that ended with an error. Finished ones stay whatever happens; an interruption ends the running ones.
@@ -150,7 +150,7 @@ def measure_cells(start: Callable[[ProcessOrder], Running], cells: Sequence[Cell
         raise PartFailed(f"{len(failures)} of {len(cells)} cells were not measured; the same command goes on with them: {in_words(failures)}")
 
 
-def table_rows(cells: Sequence[Cell], progress: Progress) -> list[Row]:
+def table_rows(cells: Sequence[EvaluationCell], progress: Progress) -> list[Row]:
     """The rows that `evaluate` gives. Raises SimulatorFailure where every task of a setting failed, PartFailed for a cell that is not there."""
     rows: list[Row] = []
     failures: dict[Acting, list[str]] = {}
@@ -180,7 +180,7 @@ def plan_cells(
     sampling_steps: Sequence[int] = (),
     temperatures: Sequence[float] = (),
     device: str | None = None,
-) -> list[Cell]:
+) -> list[EvaluationCell]:
     """The cells of an evaluation; arguments and errors are those of `evaluate`. The policy is only looked at, on the CPU."""
     checkpoint = checkpoint_of(folder, stage)
     policy = DiffusionPolicy.load(checkpoint)

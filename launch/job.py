@@ -130,7 +130,7 @@ def look(folder: Path, job: Job) -> Holding:
     try:
         stored = stored_content(folder)
         if address(stored) != job.address:
-            return Holding("other", differing(stored, job.content), flags=flags_of(stored, job))
+            return Holding("other", difference_in_words(stored, job.content), flags=flags_of(stored, job))
         return _progress_of(RunFolder.open(folder))
     except ReconvergeError as error:
         return Holding("other", str(error))
@@ -193,7 +193,7 @@ def flags_of(stored: Mapping[str, Any], job: Job) -> str:
     return shlex.join(word for key in settings for word in flag_words(key, stored[key]))
 
 
-def differing(stored: Mapping[str, Any], wanted: Mapping[str, Any], limit: int = 3) -> str:
+def difference_in_words(stored: Mapping[str, Any], wanted: Mapping[str, Any], limit: int = 3) -> str:
     """The first few keys in which two contents differ, in words; empty where they are the same."""
     keys = _unlike(stored, wanted)
     shown = "; ".join(str(Difference(key, stored.get(key), wanted.get(key))) for key in keys[:limit])

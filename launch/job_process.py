@@ -21,7 +21,7 @@ from reconverge.launch.backend import WAIT
 from reconverge.launch.cli import guarded
 from reconverge.launch.commands import Train
 from reconverge.launch.config_file import flat, read_config
-from reconverge.launch.job import Job, differing, look
+from reconverge.launch.job import Job, difference_in_words, look
 from reconverge.launch.job_plan import with_settings
 from reconverge.launch.run_folder import FREE_ON_RESUME, RunFolder
 from reconverge.launch.run_lock import wait_until_free
@@ -53,7 +53,7 @@ def run_job(job: Job, folder: Path, overwrite: bool = False) -> int:
         return Train(resume=folder, config=with_settings(RunFolder.open(folder).config, free, str(folder))).run(job.command)
     if held.state == "foreign" or (held.state == "other" and not overwrite):
         raise RunFolderError(f"{folder} holds something else than this job: {held.reason}")
-    changed = differing(job.content, Job(job.config, load_curriculum(job.config.curriculum)).content)
+    changed = difference_in_words(job.content, Job(job.config, load_curriculum(job.config.curriculum)).content)
     if changed:
         raise RunFolderError(f"curriculum {job.config.curriculum} has changed since the sweep began: {changed}; start the sweep again")
     return Train(output_dir=folder, overwrite=held.state == "other", config=job.config).run(job.command)

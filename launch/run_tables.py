@@ -109,7 +109,7 @@ def ceiling_row(task: str, successes: int, attempts: int) -> Row:
     return {"task": task, "attempts": columns.pop("episodes"), **columns}
 
 
-def online_curves(records: Sequence[StageRecord], episodes_per_point: int) -> list[Row]:
+def online_curve_rows(records: Sequence[StageRecord], episodes_per_point: int) -> list[Row]:
     """Success of every earlier task after each switch, on the same episodes at every point.
 
     The point at update 0 is the value before the switch, the last one that at the stage's end; both come from the
@@ -121,7 +121,7 @@ def online_curves(records: Sequence[StageRecord], episodes_per_point: int) -> li
     return rows
 
 
-def learning_curves(records: Sequence[StageRecord], episodes_per_point: int) -> list[Row]:
+def learning_curve_rows(records: Sequence[StageRecord], episodes_per_point: int) -> list[Row]:
     """Success of every stage's own task while it is learned, on the same episodes at every point; the last one is the matrix at the stage's end."""
     return [row for record in records for row in _curve_rows("learning", "learning", record, None, episodes_per_point)]
 
@@ -202,7 +202,7 @@ def table_texts(records: Sequence[StageRecord], probes: Sequence[Row], episodes_
     The success matrix comes last: by its stages a run counts as finished, with which all other tables must be there.
     """
     episodes = [row for record in records for row in record.episodes]
-    curves = [*online_curves(records, episodes_per_point), *learning_curves(records, episodes_per_point), *probes]
+    curves = [*online_curve_rows(records, episodes_per_point), *learning_curve_rows(records, episodes_per_point), *probes]
     recovered = recoveries(curves, reference_rates(records, episodes_per_point), thresholds)
     return {
         "episodes.csv": csv_text(EPISODE_COLUMNS, episodes),

@@ -27,7 +27,7 @@ SHOWN = 3
 """Differences of one table that are printed; of more only the number is given."""
 
 Row = dict[str, Any]
-Outcome = Literal["ok", "DIFFERS", "not checked"]
+Verdict = Literal["ok", "DIFFERS", "not checked"]
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Check:
     """What was checked and how it came out, in a line."""
 
     subject: str
-    outcome: Outcome
+    outcome: Verdict
     detail: str
 
     def __str__(self) -> str:

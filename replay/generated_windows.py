@@ -27,7 +27,7 @@ from reconverge.policy.matrix_products import large_products
 from reconverge.policy.random_streams import RandomStreams, torch_stream
 from reconverge.policy.windows import WindowBatch, WindowTable
 from reconverge.replay.config import ReplayConfig
-from reconverge.replay.source import LedgerItem, PooledSource, WindowPools
+from reconverge.replay.source import KeptItem, PooledSource, WindowPools
 
 LABELLED_AT_ONCE = 4096  # windows per pass through the teacher's sampler; bounds the memory
 
@@ -78,10 +78,10 @@ class GeneratedWindows(PooledSource):
         actions = torch.cat([teacher.sample_chunk(observations[part], labels[part], noise[part]) for part in parts])
         return WindowBatch(observations, actions, labels), times
 
-    def ledger(self) -> list[LedgerItem]:
+    def ledger(self) -> list[KeptItem]:
         return [
-            LedgerItem("trajectory generator", self.generator.bytes, past_task_data=False),
-            LedgerItem("generated windows", self.pools.bytes, past_task_data=False),
+            KeptItem("trajectory generator", self.generator.bytes, past_task_data=False),
+            KeptItem("generated windows", self.pools.bytes, past_task_data=False),
         ]
 
     def arrays(self) -> dict[str, np.ndarray]:

@@ -26,7 +26,7 @@ POOL_PARTS = ("observations", "actions", "times")
 
 
 @dataclass(frozen=True)
-class LedgerItem:
+class KeptItem:
     """Something kept after a stage. `past_task_data` is true for real observations or actions of an earlier task."""
 
     item: str
@@ -50,7 +50,7 @@ class ReplaySource(Protocol):
     def refill(self, task: int, windows: WindowTable, teacher: DiffusionPolicy, streams: RandomStreams) -> None:
         """Fill the pool of the task, with the policy that has learned it as its teacher."""
 
-    def ledger(self) -> list[LedgerItem]: ...
+    def ledger(self) -> list[KeptItem]: ...
 
     def arrays(self) -> dict[str, np.ndarray]: ...
 

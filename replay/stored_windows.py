@@ -5,7 +5,7 @@ from __future__ import annotations
 from reconverge.policy.diffusion_policy import DiffusionPolicy
 from reconverge.policy.random_streams import RandomStreams
 from reconverge.policy.windows import WindowTable
-from reconverge.replay.source import LedgerItem, PooledSource
+from reconverge.replay.source import KeptItem, PooledSource
 
 
 class StoredWindows(PooledSource):
@@ -21,5 +21,5 @@ class StoredWindows(PooledSource):
             share = max(1, int(bytes_per_task / (self.pools.bytes_of(task) / len(pool))))
             self.pools[task] = pool[:share].clone(), self.pools.times[task][:share].clone()
 
-    def ledger(self) -> list[LedgerItem]:
-        return [LedgerItem("stored windows", self.pools.bytes, past_task_data=bool(self.pools.pools))]
+    def ledger(self) -> list[KeptItem]:
+        return [KeptItem("stored windows", self.pools.bytes, past_task_data=bool(self.pools.pools))]

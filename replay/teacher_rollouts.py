@@ -21,7 +21,7 @@ from reconverge.policy.diffusion_policy import DiffusionPolicy
 from reconverge.policy.random_streams import RandomStreams
 from reconverge.policy.windows import WindowTable
 from reconverge.replay.config import ReplayConfig
-from reconverge.replay.source import LedgerItem, PooledSource
+from reconverge.replay.source import KeptItem, PooledSource
 
 Act = Callable[[DiffusionPolicy, Sequence[EpisodeStart]], list[Episode]]
 """Runs a policy in the given episodes and returns those whose physics held."""
@@ -51,8 +51,8 @@ class TeacherRollouts(PooledSource):
         table = self.make_windows([_until_held(episode, self.hold_steps) for episode in episodes], self.all_tasks[task])
         self.keep_some(task, table.to(teacher.device), streams.generator(f"teacher windows {name}"))
 
-    def ledger(self) -> list[LedgerItem]:
-        return [LedgerItem("teacher's windows from earlier simulators", self.pools.bytes, past_task_data=bool(self.pools.pools))]
+    def ledger(self) -> list[KeptItem]:
+        return [KeptItem("teacher's windows from earlier simulators", self.pools.bytes, past_task_data=bool(self.pools.pools))]
 
 
 def _until_held(episode: Episode, hold_steps: int) -> Episode:

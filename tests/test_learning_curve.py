@@ -23,8 +23,7 @@ from reconverge.eval.run_groups import RunGroup
 from reconverge.eval.run_results import RunResults, read_run
 from reconverge.launch.config_checks import check
 from reconverge.launch.remaining_time import planned_work
-from reconverge.launch.run_tables import StageRecord, recoveries, reference_rates
-from reconverge.launch.run_tables import learning_curves as curve_rows
+from reconverge.launch.run_tables import StageRecord, learning_curve_rows, recoveries, reference_rates
 from reconverge.launch.verification import verify
 
 EXAMPLE = ((0, 10, 25, 50, 100), (0.0, 0.2, 0.6, 0.8, 0.8))
@@ -128,7 +127,7 @@ def test_a_curve_ends_with_the_matrix_and_is_no_recovery() -> None:
     first, second = StageRecord(1, ["a"], 100), StageRecord(2, ["b"], 100)
     first.episodes = [episode("learning", 1, 0, "a", False), episode("learning", 1, 50, "a", True)]
     first.episodes += [episode("matrix", 1, 100, "a", True), episode("matrix", 1, 100, "a", False)]
-    rows = curve_rows([StageRecord(0, [], 0), first, second], 1)
+    rows = learning_curve_rows([StageRecord(0, [], 0), first, second], 1)
     assert [(row["kind"], row["stage"], row["task"], row["update"], row["successes"]) for row in rows] == [
         ("learning", 1, "a", 0, 0), ("learning", 1, "a", 50, 1), ("learning", 1, "a", 100, 1),
     ]  # fmt: skip

@@ -29,7 +29,7 @@ from reconverge.launch.backend import LocalBackend, ProcessOrder
 from reconverge.launch.checkpoint_evaluation import Row, evaluate
 from reconverge.launch.cli import main
 from reconverge.launch.demonstration_shards import Wanted, make_shards, wanted_by
-from reconverge.launch.evaluation_cells import Cell, measure_cells, missing_cells, plan_cells, table_rows
+from reconverge.launch.evaluation_cells import EvaluationCell, measure_cells, missing_cells, plan_cells, table_rows
 from reconverge.launch.parts import PartOrder, run_parts
 from reconverge.launch.progress import Progress
 from reconverge.launch.run_folder import RunFolder
@@ -221,7 +221,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     return RunFolder.open(run(folder / "run", config))
 
 
-def in_cells(start: Callable[[ProcessOrder], Ended], cells: list[Cell]) -> list[Row]:
+def in_cells(start: Callable[[ProcessOrder], Ended], cells: list[EvaluationCell]) -> list[Row]:
     measure_cells(start, missing_cells(cells), 4, Progress("quiet"))
     return table_rows(cells, Progress("quiet"))
 
@@ -252,15 +252,15 @@ def test_a_damaged_cell_is_measured_again(trained: RunFolder, tmp_path: Path) ->
 
 
 def test_a_task_whose_simulators_fail_has_no_episodes_and_is_tried_again(trained: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = Cell.measure
+    whole = EvaluationCell.measure
     fall_apart = lambda cell: evaluation_cells.CellResult(0, 0, "it fell apart") if cell.task == TASK else whole(cell)  # noqa: E731
-    monkeypatch.setattr(Cell, "measure", fall_apart)
+    monkeypatch.setattr(EvaluationCell, "measure", fall_apart)
     cells = plan_cells(trained, tmp_path)
     first, second = in_cells(Here().start, cells)
     assert first["episodes"] == 3 and second["episodes"] == 0 and math.isnan(second["rate"])
     with pytest.raises(SimulatorFailure, match="it fell apart"):
         in_cells(Here().start, plan_cells(trained, tmp_path, tasks=["point-reach-1"]))
-    monkeypatch.setattr(Cell, "measure", whole)
+    monkeypatch.setattr(EvaluationCell, "measure", whole)
     assert [cell.task for cell in missing_cells(cells)] == [TASK]
     assert in_cells(Here().start, cells) == evaluate(trained, Progress("quiet"))
 

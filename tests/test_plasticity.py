@@ -15,7 +15,7 @@ from reconverge.eval import plasticity
 from reconverge.eval.experiment import summarise
 from reconverge.eval.experiment_tables import write_tables
 from reconverge.eval.intervals import wilson
-from reconverge.eval.plasticity import change, first_third, just_learned, last_third, plasticity_row
+from reconverge.eval.plasticity import change, first_third, just_learned_rates, last_third, plasticity_row
 from reconverge.eval.report import write_report
 from reconverge.eval.run_groups import RunGroup
 from reconverge.eval.run_results import RunResults, read_run
@@ -35,7 +35,7 @@ def learned_run(folder: Path, method: str, counts: Sequence[int | None], seed: i
 
 def test_the_example_of_the_modules_first_lines(tmp_path: Path) -> None:
     own, single = learned_run(tmp_path / "own", "replay", OWN), learned_run(tmp_path / "single", "single", SINGLE)
-    assert just_learned(own) == pytest.approx([0.9, 0.8, 0.8, 0.7, 0.6, 0.6])
+    assert just_learned_rates(own) == pytest.approx([0.9, 0.8, 0.8, 0.7, 0.6, 0.6])
     assert (first_third(own).mean, last_third(own).mean) == pytest.approx((0.85, 0.6))
     assert (change(own).mean, change(single).mean) == pytest.approx((-0.25, -0.05))
     row = plasticity_row(RunGroup("replay", "replay", (own,)), RunGroup("single", "single", (single,)))
@@ -64,14 +64,14 @@ def test_what_was_not_learned_yet_or_not_measured_is_left_out(tmp_path: Path) ->
     half = learned_run(tmp_path / "half", "replay", OWN[:3])
     assert first_third(half).mean == pytest.approx(0.85) and math.isnan(last_third(half).mean) and math.isnan(change(half).mean)
     lacking = learned_run(tmp_path / "lacking", "replay", (18, None, 16, 14, None, 12))
-    assert change(lacking).mean == pytest.approx(0.6 - 0.9) and np.isnan(just_learned(lacking)).sum() == 2
+    assert change(lacking).mean == pytest.approx(0.6 - 0.9) and np.isnan(just_learned_rates(lacking)).sum() == 2
 
 
 def test_a_task_that_comes_back_is_no_new_one(tmp_path: Path) -> None:
     """Both come back, one of them worse than it was and one better: how well new tasks are learned does not depend on it."""
     counts, tasks = (18, 16, 2, 20), (TASKS[0], TASKS[1], TASKS[0], TASKS[1])
     run, alone = (learned_run(tmp_path / method, method, counts, tasks=tasks) for method, counts in (("replay", counts), ("single", (18,) * 4)))
-    assert just_learned(run) == pytest.approx([0.9, 0.8]) and change(run).mean == pytest.approx(-0.1)
+    assert just_learned_rates(run) == pytest.approx([0.9, 0.8]) and change(run).mean == pytest.approx(-0.1)
     row = plasticity_row(RunGroup("replay", "replay", (run,)), RunGroup("single", "single", (alone,)))
     assert row is not None and row.stages == pytest.approx((0.9, 0.8)) and row.beside_single.mean == pytest.approx(-0.05)
 

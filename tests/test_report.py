@@ -103,7 +103,7 @@ def test_the_published_figures_stand_beside_the_published_order_only(run: Path, 
     assert "paper: trust region" not in read(write_report([run], tmp_path / "other.html"))
     results = read_run(cw3)
     first = next(row for row in results.recoveries if (row.stage, row.task, row.threshold) == (2, "hammer-v3", 99))
-    assert run_section._recovery_cell(results, first).published == ("60", "60")  # Table 16: task 1 after the switch to task 2
+    assert run_section.shown_recovery(results, first).published == ("60", "60")  # Table 16: task 1 after the switch to task 2
 
 
 def test_never_is_written_out(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from reconverge.envs.simulators import TaskFailure
 from reconverge.eval.rollout import EpisodeResult, Rollouts
 from reconverge.eval.run_results import FailureRow
 from reconverge.eval.table_rows import read_table
-from reconverge.launch.run_tables import StageRecord, online_curves, recoveries, reference_rates, success_rates, write_tables
+from reconverge.launch.run_tables import StageRecord, online_curve_rows, recoveries, reference_rates, success_rates, write_tables
 
 
 def episodes(task: str, flags: str) -> list[EpisodeResult]:
@@ -34,14 +34,14 @@ def test_the_success_matrix_leaves_invalid_episodes_out() -> None:
 
 def test_a_recovery_curve_uses_the_same_episodes_at_every_point() -> None:
     """Two episodes a point: before the switch both succeed (of 1110, the first two); at the end one is invalid."""
-    curve = [(row["update"], row["successes"], row["episodes"]) for row in online_curves(records(), 2)]
+    curve = [(row["update"], row["successes"], row["episodes"]) for row in online_curve_rows(records(), 2)]
     assert curve == [(0, 2, 2), (2, 1, 2), (50, 0, 2), (100, 1, 1)]
 
 
 def test_recovery_rows() -> None:
     references = reference_rates(records(), 2)
     assert references == {(2, "a"): 1.0}
-    rows = recoveries(online_curves(records(), 2), references, (99, 50))
+    rows = recoveries(online_curve_rows(records(), 2), references, (99, 50))
     assert [(row["threshold"], row["updates"], row["dip"], row["dip_area"]) for row in rows] == [(99, 100, 1.0, 0.5 + 36 + 25), (50, 2, 1.0, 61.5)]
 
 
