@@ -48,3 +48,19 @@ class VideoConfig:
     """Playback rate; Meta-World makes 80 steps a second, so a stride of 4 plays in real time."""
     render: bool = True
     """Whether `train` renders the videos at its end (skipped with a note where there is no OpenGL)."""
+
+
+@dataclass(frozen=True)
+class DiagnosisConfig:
+    draws: int = 256
+    """Draws whose gradients are compared, over all timesteps and in every band of them."""
+    bands: int = 5
+    """Bands of timesteps."""
+    batch: int = 16384
+    """Windows from which each gradient of the comparison with the meta-gradient is taken."""
+    alpha: float = 1e-4
+    """Inner step of the meta-gradient."""
+    windows: int = 512
+    """Replayed windows of each task that are compared with real ones."""
+    starts: int = 50
+    """Replayed windows of each task from which the policy acts in the simulator, where their state can be set; 0 for none."""

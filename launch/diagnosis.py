@@ -28,6 +28,7 @@ from reconverge.envs.errors import ConfigError
 from reconverge.envs.simulators import Simulators
 from reconverge.envs.task import Task
 from reconverge.eval import plots
+from reconverge.eval.config import DiagnosisConfig
 from reconverge.eval.diagnostics_results import DIRECTIONS, ExecutedRow, SpreadRow
 from reconverge.eval.fisher_structure import FisherStructure
 from reconverge.eval.optima_distance import optima_distances
@@ -38,7 +39,7 @@ from reconverge.launch.curriculum_run import collect_task
 from reconverge.launch.progress import Progress
 from reconverge.launch.run_folder import RunFolder
 from reconverge.launch.run_tables import write_csv
-from reconverge.launch.stage_diagnosis import DiagnosisSettings, StageDiagnosis
+from reconverge.launch.stage_diagnosis import StageDiagnosis
 from reconverge.launch.stage_plan import StagePlan, demonstration_budgets, plan_stages, run_curriculum
 
 Row = dict[str, Any]
@@ -58,7 +59,7 @@ COLUMNS = {
 }  # fmt: skip
 
 
-def diagnose(folder: RunFolder, progress: Progress, settings: DiagnosisSettings, stages: Sequence[int] = (), device: str | None = None) -> Tables:
+def diagnose(folder: RunFolder, progress: Progress, settings: DiagnosisConfig, stages: Sequence[int] = (), device: str | None = None) -> Tables:
     """Diagnose the given stages of a run (all finished ones by default), write the tables to its folder and return them.
 
     The tables of an earlier diagnosis are replaced. Raises ConfigError for a stage below 1, RunFolderError for one without a checkpoint.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from copy import deepcopy
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, fields
 from typing import Any
 
 import torch
@@ -17,6 +17,7 @@ from torch import Tensor
 from reconverge.envs.demonstrations import Demonstrations
 from reconverge.envs.task import Task
 from reconverge.eval.action_spread import action_spread
+from reconverge.eval.config import DiagnosisConfig
 from reconverge.eval.executed_starts import Executed, executable, execute, nearest_in_time
 from reconverge.eval.fisher_structure import fisher_structure, gradient_products, timestep_bands
 from reconverge.eval.intervals import wilson
@@ -41,26 +42,13 @@ SPREAD_WINDOWS, SPREAD_SAMPLES = 256, 16  # real windows of a task whose actions
 DRAWN_WINDOWS = 200  # windows of each task, real and replayed, in the picture
 
 
-@dataclass(frozen=True)
-class DiagnosisSettings:
-    """`draws` whose gradients are compared in each of `bands` bands of timesteps and over all; windows of a `batch` for one gradient;
-    `alpha`, the meta-gradient's inner step; `windows` of each task whose fidelity is measured; `starts` of each task that are executed."""
-
-    draws: int = 256
-    bands: int = 5
-    batch: int = 16384
-    alpha: float = 1e-4
-    windows: int = 512
-    starts: int = 50
-
-
 class StageDiagnosis:
     """One stage's checkpoint, what stood when the stage began, and the real windows."""
 
     def __init__(
         self,
         config: RunConfig,
-        settings: DiagnosisSettings,
+        settings: DiagnosisConfig,
         folder: RunFolder,
         plans: dict[int, StagePlan],
         stage: int,

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from reconverge.envs.demonstrations_config import DemonstrationConfig
 from reconverge.envs.errors import ConfigError, RunFolderError
-from reconverge.eval.config import EvaluationConfig, RecoveryConfig
+from reconverge.eval.config import DiagnosisConfig, EvaluationConfig, RecoveryConfig
 from reconverge.eval.diagnostics_results import read_diagnostics, summary_tables
 from reconverge.eval.fisher_structure import GradientProducts, draw_gradients, fisher_structure, gradient_products, timestep_bands
 from reconverge.eval.meta_gradient import cosine, distillation_losses, meta_gradient, noise_free_cosine
@@ -25,7 +25,6 @@ from reconverge.launch.diagnosis import COLUMNS, diagnose
 from reconverge.launch.presets import find_preset
 from reconverge.launch.progress import Progress
 from reconverge.launch.run_folder import RunFolder
-from reconverge.launch.stage_diagnosis import DiagnosisSettings
 from reconverge.policy.fisher import Draws, denoising_losses
 from reconverge.policy.flat_parameters import FlatParameters
 from reconverge.policy.random_streams import torch_stream
@@ -252,7 +251,7 @@ def diagnosed(folder: Path, method: str, curriculum: str, **region: object) -> t
     config = replace(config, curriculum=curriculum, train=replace(config.train, trust_region=replace(config.train.trust_region, **region)))  # type: ignore[arg-type]
     with RunFolder.create(path, config, "test") as run:
         train(run.config, run, Progress("quiet"))
-        return path, diagnose(run, Progress("quiet"), DiagnosisSettings(draws=8, bands=2, batch=32, windows=16, starts=4))
+        return path, diagnose(run, Progress("quiet"), DiagnosisConfig(draws=8, bands=2, batch=32, windows=16, starts=4))
 
 
 def test_a_run_is_diagnosed_and_its_report_says_so(tmp_path: Path) -> None:
@@ -287,13 +286,13 @@ def test_a_run_is_diagnosed_and_its_report_says_so(tmp_path: Path) -> None:
     found = read_diagnostics(path)
     assert found is not None and len(summary_tables(found)) == 5 and [row.stage for row in found.over_all_timesteps] == [1, 2, 3]
 
-    again = diagnose(RunFolder.open(path), Progress("quiet"), DiagnosisSettings(draws=8, bands=2, batch=32, windows=16, starts=4), stages=[3])
+    again = diagnose(RunFolder.open(path), Progress("quiet"), DiagnosisConfig(draws=8, bands=2, batch=32, windows=16, starts=4), stages=[3])
     assert again["executed_starts"] == tables["executed_starts"][1:]
     assert again["meta_gradient"] == tables["meta_gradient"][1:]  # a stage's figures do not depend on which others are asked for
     with pytest.raises(RunFolderError, match="no checkpoint of stage 7"):
-        diagnose(RunFolder.open(path), Progress("quiet"), DiagnosisSettings(), stages=[7])
+        diagnose(RunFolder.open(path), Progress("quiet"), DiagnosisConfig(), stages=[7])
     with pytest.raises(ConfigError, match="--stages holds 0"):
-        diagnose(RunFolder.open(path), Progress("quiet"), DiagnosisSettings(), stages=[0, 3])
+        diagnose(RunFolder.open(path), Progress("quiet"), DiagnosisConfig(), stages=[0, 3])
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar
 import tyro
 
 from reconverge.envs.tasks import find_task
-from reconverge.eval.config import Split
+from reconverge.eval.config import DiagnosisConfig, Split
 from reconverge.launch.commands.cluster import Cluster, check_owners
 from reconverge.launch.commands.command import Command, MaybeInt, MaybeName, MaybePath, Run, at_least, check_device
 from reconverge.launch.commands.pages import report_on
@@ -185,35 +185,21 @@ class Diagnose(Command):
     """Run folder."""
     stages: tuple[int, ...] = ()
     """Only these stages' checkpoints."""
-    draws: int = 256
-    """Draws whose gradients are compared, over all timesteps and in every band of them."""
-    bands: int = 5
-    """Bands of timesteps."""
-    batch: int = 16384
-    """Windows from which each gradient of the comparison with the meta-gradient is taken."""
-    alpha: float = 1e-4
-    """Inner step of the meta-gradient."""
-    windows: int = 512
-    """Replayed windows of each task that are compared with real ones."""
-    starts: int = 50
-    """Replayed windows of each task from which the policy acts in the simulator, where their state can be set; 0 for none."""
     device: MaybeName = None
     """Torch device; the run's own when left out."""
     quiet: bool = False
     """Show no progress."""
+    settings: Annotated[DiagnosisConfig, tyro.conf.arg(name="")] = field(default_factory=DiagnosisConfig)
 
     def run(self, command_line: str) -> int:
-        for flag, value, low in (("--draws", self.draws, 4), ("--bands", self.bands, 1), ("--batch", self.batch, 1), ("--windows", self.windows, 1)):
-            at_least(flag, value, low)
-        at_least("--starts", self.starts, 0)
+        for name, low in (("draws", 4), ("bands", 1), ("batch", 1), ("windows", 1), ("starts", 0)):
+            at_least(f"--{name}", getattr(self.settings, name), low)
         with RunFolder.resume(self.path) as folder, Progress.in_terminal(self.quiet) as progress:
             check_device(self.device or folder.config.device)
             from reconverge.eval.diagnostics_results import read_diagnostics, summary_tables
             from reconverge.launch.diagnosis import diagnose
-            from reconverge.launch.stage_diagnosis import DiagnosisSettings
 
-            settings = DiagnosisSettings(self.draws, self.bands, self.batch, self.alpha, self.windows, self.starts)
-            diagnose(folder, progress, settings, self.stages, self.device)
+            diagnose(folder, progress, self.settings, self.stages, self.device)
             report_on([folder], folder.report_html, progress)
         found = read_diagnostics(folder.path)
         for title, rows in summary_tables(found) if found is not None else []:
