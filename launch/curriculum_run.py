@@ -11,8 +11,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -21,22 +20,23 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from reconverge.envs.artifact import sweep_drafts, write_file
-from reconverge.envs.demonstrations import Demonstrations, collect, data_digest
+from reconverge.envs.demonstrations import data_digest
 from reconverge.envs.episodes import Episode
 from reconverge.envs.errors import DamagedFile, LossLeapt, OutOfDeviceMemory
 from reconverge.envs.gym_name import short_name
-from reconverge.envs.plain_json import read_json_object
 from reconverge.envs.simulator_fingerprint import simulator_fingerprints
 from reconverge.envs.simulators import Simulators
 from reconverge.envs.task import Task
 from reconverge.eval.flops import ONE_QUERY, SecondPiece, counted, flops_of_run
 from reconverge.eval.headlines import played_at
 from reconverge.eval.run_results import read_run
-from reconverge.launch.assembly import Assembly, assemble, make_windows
+from reconverge.launch.assembly import assemble, make_windows
 from reconverge.launch.checkpoint import drop_later, load_checkpoint, read_record, save_checkpoint, stages_in_order
 from reconverge.launch.config import RunConfig
 from reconverge.launch.progress import Progress, clock_text
 from reconverge.launch.remaining_time import remaining
+from reconverge.launch.run_cost import write_cost
+from reconverge.launch.run_demonstrations import collect_all
 from reconverge.launch.run_folder import RunFolder
 from reconverge.launch.run_tables import (
     CEILING_COLUMNS,
@@ -50,7 +50,7 @@ from reconverge.launch.run_tables import (
 )
 from reconverge.launch.stage_evaluation import StageEvaluation
 from reconverge.launch.stage_learning import StageLearning
-from reconverge.launch.stage_plan import StagePlan, demonstration_budgets, plan_stages, run_curriculum
+from reconverge.launch.stage_plan import StagePlan, plan_stages, run_curriculum
 from reconverge.launch.stop_request import StopRequest
 from reconverge.launch.unfinished_stage import UnfinishedStage, drop_unfinished, read_unfinished, save_consolidated
 from reconverge.launch.workplace import Workplace
@@ -106,7 +106,7 @@ class CurriculumRun:
     def run(self) -> None:
         self._write_curriculum()
         self.folder.keep_facts("simulators", simulator_fingerprints(self.tasks))
-        self.demonstrations = self.collect_demonstrations()
+        self.demonstrations = collect_all(self.plans, self.config, self.place.simulators, self.progress)
         self.folder.keep_facts("demonstrations", {task.name: data_digest(found) for task, found in self.demonstrations.items()})
         self._write_ceilings()
         self.assembly = assemble(self.config, self.tasks, self._episodes_of(self.plans[0])[0], self.place.simulators)
@@ -128,20 +128,6 @@ class CurriculumRun:
                 self.run_stage(plan)
 
     # the verbs
-
-    def collect_demonstrations(self) -> dict[Task, Demonstrations]:
-        """Every task's demonstrations, from earlier runs where they are the same, and the expert's success rates."""
-        wanted, collected = demonstration_budgets(self.plans), {}
-        with self.progress.phase("demonstrations", sum(wanted.values())) as tick:
-            for task, count in wanted.items():
-                before = tick.done
-
-                def show(done: int, of: int, before: int = before) -> None:
-                    tick.at(before + done)
-
-                collected[task] = collect_task(task, count, self.config, self.place.simulators, show)
-                tick.at(before + count)
-        return collected
 
     def begin(self) -> None:
         """Stage 0: the untrained policy, as the baseline of forward transfer."""
@@ -345,31 +331,6 @@ class CurriculumRun:
         method, stages = self.config.method, [stage.task.name for stage in self.curriculum.stages]
         rows = [row for record in self.records for row in record.episodes]
         return sum(row["purpose"] != "matrix" or played_at(method, stages, row["stage"], row["task"]) == row["stage"] for row in rows)
-
-
-def collect_task(
-    task: Task, count: int, config: RunConfig, simulators: Simulators, progress: Callable[[int, int], None] | None = None
-) -> Demonstrations:
-    return collect(task, config.demonstrations, count, Path(config.demonstrations.folder), progress, simulators)
-
-
-def write_cost(folder: RunFolder, progress: Progress, episodes: int | None = None, flops: Mapping[str, int] | None = None) -> None:
-    """Write the seconds of every phase so far; call it again when another phase has ended. `episodes` and `flops` left out stay as they were."""
-    folder.check_held()
-    total_s = round(progress.total_s, 2)
-    phases = {name: round(seconds, 2) for name, seconds in progress.seconds.items()}
-    before = read_json_object(folder.cost_json) if folder.cost_json.exists() else {}
-    content = {"phases": phases, "total_s": total_s, "episodes_evaluated": before.get("episodes_evaluated", 0) if episodes is None else episodes}
-    flops = before.get("flops") if flops is None else flops
-    content |= {"flops": dict(flops)} if flops else {}
-    write_file(folder.cost_json, json.dumps(content, indent=1) + "\n")
-
-
-def restore_learner(config: RunConfig, folder: RunFolder, stage: int) -> Assembly:
-    """A learner as it was at the end of `stage`."""
-    assembly = assemble(config, run_curriculum(folder, config).tasks)
-    load_checkpoint(folder.checkpoint(stage), assembly, stage)
-    return assembly
 
 
 def _empty_record(plan: StagePlan) -> StageRecord:

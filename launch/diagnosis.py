@@ -23,10 +23,9 @@ import torch
 from torch import Tensor
 
 from reconverge.envs.artifact import write_file
-from reconverge.envs.demonstrations import Demonstrations, data_digest
+from reconverge.envs.demonstrations import data_digest
 from reconverge.envs.errors import ConfigError
 from reconverge.envs.simulators import Simulators
-from reconverge.envs.task import Task
 from reconverge.eval import plots
 from reconverge.eval.config import DiagnosisConfig
 from reconverge.eval.diagnostics_results import DIRECTIONS, ExecutedRow, SpreadRow
@@ -34,13 +33,12 @@ from reconverge.eval.fisher_structure import FisherStructure
 from reconverge.eval.optima_distance import optima_distances
 from reconverge.eval.window_picture import Stroke, window_picture
 from reconverge.launch.checkpoint import checkpoint_of, finished_stages
-from reconverge.launch.config import RunConfig
-from reconverge.launch.curriculum_run import collect_task
 from reconverge.launch.progress import Progress
+from reconverge.launch.run_demonstrations import collect_all
 from reconverge.launch.run_folder import RunFolder
 from reconverge.launch.run_tables import write_csv
 from reconverge.launch.stage_diagnosis import StageDiagnosis
-from reconverge.launch.stage_plan import StagePlan, demonstration_budgets, plan_stages, run_curriculum
+from reconverge.launch.stage_plan import StagePlan, plan_stages, run_curriculum
 
 Row = dict[str, Any]
 Tables = dict[str, list[Row]]
@@ -73,7 +71,8 @@ def diagnose(folder: RunFolder, progress: Progress, settings: DiagnosisConfig, s
         checkpoint_of(folder, stage)
     chosen = [stage for stage in finished_stages(folder.checkpoints) if stage > 0 and (not stages or stage in stages)]
     plans = {plan.number: plan for plan in plan_stages(config, run_curriculum(folder, config))}
-    demonstrations = _demonstrations(config, list(plans.values()), progress)
+    with Simulators(config.evaluation.workers) as simulators:
+        demonstrations = collect_all(list(plans.values()), config, simulators, progress)
     folder.keep_facts("demonstrations", {task.name: data_digest(found) for task, found in demonstrations.items()})
 
     tables: Tables = {name: [] for name in COLUMNS}
@@ -98,16 +97,6 @@ def diagnose(folder: RunFolder, progress: Progress, settings: DiagnosisConfig, s
     if picture is not None:
         write_file(folder.path / "diagnostics" / "replayed_windows.png", plots.png(picture))
     return tables
-
-
-def _demonstrations(config: RunConfig, plans: list[StagePlan], progress: Progress) -> dict[Task, Demonstrations]:
-    budgets = demonstration_budgets(plans)
-    with Simulators(config.evaluation.workers) as simulators, progress.phase("demonstrations", len(budgets)) as tick:
-        found = {}
-        for task, count in budgets.items():
-            found[task] = collect_task(task, count, config, simulators)
-            tick()
-    return found
 
 
 def _distances(plans: Sequence[StagePlan], optima: Sequence[Tensor]) -> list[Row]:

@@ -25,8 +25,9 @@ from reconverge.eval.rollout import evaluation_starts, rollout
 from reconverge.launch.assembly import make_windows
 from reconverge.launch.checkpoint import checkpoint_of, read_record, stages_in_order
 from reconverge.launch.config import RunConfig
-from reconverge.launch.curriculum_run import collect_task, restore_learner
 from reconverge.launch.progress import Progress
+from reconverge.launch.restored_learner import restore_learner
+from reconverge.launch.run_demonstrations import collect_task
 from reconverge.launch.run_folder import RunFolder
 from reconverge.launch.run_tables import PROBES, StageRecord, probe_curve_row, read_probes, recoveries, reference_rates, write_tables
 from reconverge.launch.stage_plan import demonstration_budgets, plan_stages, run_curriculum

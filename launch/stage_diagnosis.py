@@ -26,7 +26,7 @@ from reconverge.eval.replay_fidelity import Fidelity, balanced, fidelity
 from reconverge.eval.window_picture import strokes
 from reconverge.launch.assembly import Assembly, make_windows
 from reconverge.launch.config import RunConfig
-from reconverge.launch.curriculum_run import restore_learner
+from reconverge.launch.restored_learner import restore_learner
 from reconverge.launch.run_folder import RunFolder
 from reconverge.launch.stage_plan import StagePlan
 from reconverge.policy.fisher import Draws, denoising_losses, mean_gradient

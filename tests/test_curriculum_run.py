@@ -29,10 +29,11 @@ from reconverge.launch.assembly import Assembly, assemble
 from reconverge.launch.checkpoint_evaluation import evaluate, pooled
 from reconverge.launch.cli import main
 from reconverge.launch.config import RunConfig
-from reconverge.launch.curriculum_run import train, write_cost
+from reconverge.launch.curriculum_run import train
 from reconverge.launch.progress import Progress
 from reconverge.launch.recovery_probe import recover
 from reconverge.launch.remaining_time import planned_work
+from reconverge.launch.run_cost import write_cost
 from reconverge.launch.run_folder import RunFolder
 from reconverge.launch.stage_plan import plan_stages
 from reconverge.launch.verification import verify

@@ -129,7 +129,8 @@ class Train(Command):
 
     def _train_and_report(self, folder: RunFolder, progress: Progress, lead: Lead | None) -> None:
         with interruptions_held():
-            from reconverge.launch.curriculum_run import train, write_cost
+            from reconverge.launch.curriculum_run import train
+            from reconverge.launch.run_cost import write_cost
 
         train(self.config, folder, progress, lead)
         if self.config.video.render and self.config.video.episodes:
