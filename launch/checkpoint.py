@@ -13,9 +13,7 @@ Randomness is a pure function of (seed, stage, update), so a run that goes on fr
 from __future__ import annotations
 
 import itertools
-import os
 import re
-import shutil
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -83,22 +81,6 @@ def stages_in_order(folder: RunFolder, plans: Sequence[StagePlan]) -> list[int]:
     """The stages from which a run can be told without a gap: the untrained policy and the planned stages, up to the first without a checkpoint."""
     planned = (0, *(plan.number for plan in plans))
     return list(itertools.takewhile(lambda stage: folder.checkpoint(stage).is_dir(), planned))
-
-
-def drop_later(folder: RunFolder, stage: int) -> None:
-    """Delete what there is of the stages after `stage`, which is made again: they went on from another end of it."""
-    for path in sorted(folder.checkpoints.glob("stage-*")):
-        found = re.match(r"stage-(\d+)", path.name)
-        if found and int(found[1]) > stage:
-            drop(path)
-
-
-def drop(path: Path) -> None:
-    """Delete a save: first out of sight, so that nobody meets half of it."""
-    if path.exists():
-        gone = path.with_name(f".{path.name}.writing-{os.getpid()}")
-        os.rename(path, gone)
-        shutil.rmtree(gone, ignore_errors=True)
 
 
 def checkpoint_of(folder: RunFolder, stage: int | None) -> Path:

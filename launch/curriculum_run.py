@@ -31,7 +31,7 @@ from reconverge.eval.flops import ONE_QUERY, SecondPiece, counted, flops_of_run
 from reconverge.eval.headlines import played_at
 from reconverge.eval.run_results import read_run
 from reconverge.launch.assembly import assemble, make_windows
-from reconverge.launch.checkpoint import drop_later, load_checkpoint, read_record, save_checkpoint, stages_in_order
+from reconverge.launch.checkpoint import load_checkpoint, read_record, save_checkpoint, stages_in_order
 from reconverge.launch.config import RunConfig
 from reconverge.launch.progress import Progress, clock_text
 from reconverge.launch.remaining_time import remaining
@@ -52,7 +52,7 @@ from reconverge.launch.stage_evaluation import StageEvaluation
 from reconverge.launch.stage_learning import StageLearning
 from reconverge.launch.stage_plan import StagePlan, plan_stages, run_curriculum
 from reconverge.launch.stop_request import StopRequest
-from reconverge.launch.unfinished_stage import UnfinishedStage, drop_unfinished, read_unfinished, save_consolidated
+from reconverge.launch.unfinished_stage import UnfinishedStage, drop_stage, drop_unfinished, read_unfinished, save_consolidated
 from reconverge.launch.workplace import Workplace
 from reconverge.policy.random_streams import RandomStreams
 from reconverge.policy.windows import WindowTable
@@ -186,7 +186,8 @@ class CurriculumRun:
         self.records.append(record)
         with self.place.stop.held(), self.progress.phase("checkpoint"):
             self.folder.check_held()
-            drop_later(self.folder, record.stage)
+            for later in (plan.number for plan in self.plans if plan.number > record.stage):
+                drop_stage(self.folder, later)
             save_checkpoint(self.folder.checkpoint(record.stage), self.assembly, record, self.progress.seconds)
             self._write_tables()
             drop_unfinished(self.folder, record.stage)

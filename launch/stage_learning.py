@@ -60,7 +60,7 @@ class StageLearning:
         Raises Stopped, with what there is saved; LossLeapt where the loss of the current task has leapt.
         """
         self._begin(plan, windows, underway)
-        config, curves = self.place.config, self._curves(plan, earlier)
+        config, curves = self.place.config, self._curves(plan, earlier, record)
         start, saved_s = self.learner.update_index, time.monotonic()
         with (
             self.place.stop.held(),
@@ -68,19 +68,14 @@ class StageLearning:
             self._live_log(record) as log,
             self.place.progress.phase("update", plan.updates, start) as tick,
         ):
-            measured = {(row["purpose"], row["update"]) for row in [*record.episodes, *record.failures]}
-            for curve in curves:
-                if start in curve.updates and (curve.purpose, start) not in measured:
-                    self.evaluation.curve_point(curve.purpose, record, start, curve.tasks)
+            self._measure(curves, record, start)
             for update in range(start + 1, plan.updates + 1):
                 figures = self._update(record)
                 if update % config.train.log_every == 0 or update == plan.updates:
                     log({"stage": plan.number, "update": update, **self.learner.log_row(figures)})
                     if (found := leap(record.training)) is not None:
                         raise LossLeapt(f"{found} at stage {plan.number}, update {update}")
-                for curve in curves:
-                    if update in curve.updates:
-                        self.evaluation.curve_point(curve.purpose, record, update, curve.tasks)
+                self._measure(curves, record, update)
                 if time.monotonic() - saved_s > 60 * config.save_minutes:
                     self._save(record)
                     saved_s = time.monotonic()
@@ -99,11 +94,17 @@ class StageLearning:
         if lead is not None:
             self.learner.ranks = lead.ranks
 
-    def _curves(self, plan: StagePlan, earlier: Sequence[Task]) -> list[Curve]:
-        config, within = self.place.config, set(range(plan.updates))
+    def _curves(self, plan: StagePlan, earlier: Sequence[Task], record: StageRecord) -> list[Curve]:
+        """What is left to measure: a stage that goes on was measured at its first points before."""
+        config, measured = self.place.config, {(row["purpose"], row["update"]) for row in [*record.episodes, *record.failures]}
         learning = (0, *config.evaluation.learning_grid) if config.evaluation.learning_grid and config.method != "joint" else ()
-        recovery = config.recovery.grid if earlier else ()
-        return [Curve("recovery", earlier, within.intersection(recovery)), Curve("learning", plan.tasks, within.intersection(learning))]
+        grids = (("recovery", earlier, config.recovery.grid if earlier else ()), ("learning", plan.tasks, learning))
+        return [Curve(name, tasks, {at for at in grid if at < plan.updates and (name, at) not in measured}) for name, tasks, grid in grids]
+
+    def _measure(self, curves: Sequence[Curve], record: StageRecord, update: int) -> None:
+        for curve in curves:
+            if update in curve.updates:
+                self.evaluation.curve_point(curve.purpose, record, update, curve.tasks)
 
     def _update(self, record: StageRecord) -> UpdateFigures:
         """One update, which the other processes, if there are any, make too."""

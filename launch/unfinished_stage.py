@@ -12,6 +12,8 @@ Randomness is a pure function of (seed, stage, update), so going on from a save 
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,7 +24,7 @@ import numpy as np
 from reconverge.envs.artifact import Artifact, write_artifact
 from reconverge.envs.errors import DamagedFile
 from reconverge.launch.assembly import Assembly
-from reconverge.launch.checkpoint import drop, record_in, save_checkpoint
+from reconverge.launch.checkpoint import record_in, save_checkpoint
 from reconverge.launch.run_folder import RunFolder
 from reconverge.launch.run_tables import StageRecord
 from reconverge.policy.learner import Learner
@@ -80,3 +82,16 @@ def drop_unfinished(folder: RunFolder, stage: int) -> None:
     for path in (folder.consolidated(stage), folder.learning(stage)):
         drop(path)
 
+
+def drop_stage(folder: RunFolder, stage: int) -> None:
+    """Delete all that is kept of a stage: the one before it is made again, perhaps to another end."""
+    drop(folder.checkpoint(stage))
+    drop_unfinished(folder, stage)
+
+
+def drop(path: Path) -> None:
+    """Delete a save: first out of sight, so that nobody meets half of it."""
+    if path.exists():
+        gone = path.with_name(f".{path.name}.writing-{os.getpid()}")
+        os.rename(path, gone)
+        shutil.rmtree(gone, ignore_errors=True)

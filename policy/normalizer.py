@@ -14,7 +14,6 @@ from reconverge.envs.task import Task
 
 BOUND = 6.0  # normalised observations are clipped here: far outside the declared range a value says "far", not how far
 LEAST_SPREAD = 1e-3  # of a number that moves by less than this, noise would be what the policy sees
-STILL = 1e-6  # standard deviation below which a number counts as constant
 
 
 class Normalizer(nn.Module):
@@ -37,9 +36,9 @@ class Normalizer(nn.Module):
             return cls(torch.tensor(task.observation_centre), torch.tensor(task.observation_scale))
         if observations is None:
             raise ValueError(f"task '{task.name}' declares no observation range, so the first stage's observations are needed")
-        spread = observations.std(0)
         # What never moves in the first stage may move in a later one: in its own units, rather than a thousand times enlarged and clipped.
-        return cls(observations.mean(0), torch.where(spread > STILL, spread.clamp_min(LEAST_SPREAD), 1.0))
+        moves = observations.amax(0) > observations.amin(0)  # the deviation of equal numbers is not 0 but rounding
+        return cls(observations.mean(0), torch.where(moves, observations.std(0).clamp_min(LEAST_SPREAD), 1.0))
 
     def forward(self, observations: Tensor) -> Tensor:
         return ((observations - self.centre) / self.scale).clamp(-BOUND, BOUND)

@@ -170,6 +170,8 @@ def test_a_number_that_is_constant_in_the_first_stage_keeps_its_units() -> None:
     assert normalizer.scale.tolist() == pytest.approx([1.0, 2.0, 1e-3])
     later = normalizer(torch.tensor([[0.5, 3.0, 5.0], [0.6, 3.0, 5.0]]))
     assert later[:, 0].tolist() == pytest.approx([0.2, 0.3], abs=1e-6)
+    far = torch.full((20_000, 3), 1000.1)  # of whose float32 the standard deviation is 0.0003
+    assert Normalizer.for_task(task, far).scale.tolist() == [1.0, 1.0, 1.0]
 
 
 def test_learning_a_second_task_does_not_move_the_normaliser() -> None:
