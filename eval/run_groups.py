@@ -86,11 +86,12 @@ def kind_of(run: RunResults, **instead: Any) -> str:
 def settings_of(run: RunResults) -> dict[str, Any]:
     """Every dotted setting on which the results may depend, but the method and the seed; those absent from the run at their default.
 
-    `curriculum` is the list of tasks; `train.updates` and `demonstrations.episodes` are what the stages really had, whichever file said so.
+    `curriculum` is the list of tasks; `train.updates` and `demonstrations.episodes` are what the stages really had, whichever file said so;
+    `extended_after` the stages after which it was given more tasks, if any.
     """
     settings = {**default_settings(), **flat_settings(run.config)}
     ignored = WITHOUT_EFFECT | {"method", "seed"}
-    settings |= {"curriculum": list(run.stages), "train.updates": _of_stages(run.stage_updates)}
+    settings |= {"curriculum": list(run.stages), "train.updates": _of_stages(run.stage_updates), "extended_after": run.extended_after}
     if None not in run.stage_demonstrations:
         settings["demonstrations.episodes"] = _of_stages(run.stage_demonstrations)
     return {key: value for key, value in settings.items() if key not in ignored and is_read(key, run.method)}
@@ -98,7 +99,7 @@ def settings_of(run: RunResults) -> dict[str, Any]:
 
 def default_settings() -> dict[str, Any]:
     """Dotted settings at their defaults."""
-    return flat_settings({
+    return {"extended_after": []} | flat_settings({
         "policy": asdict(PolicyConfig()), "train": asdict(TrainConfig()), "replay": asdict(ReplayConfig()),
         "demonstrations": asdict(DemonstrationConfig()), "evaluation": asdict(EvaluationConfig()), "recovery": asdict(RecoveryConfig()),
     })  # fmt: skip

@@ -168,6 +168,12 @@ class RunResults:
         return int(self.config.get("seed", 0))
 
     @property
+    def extended_after(self) -> list[int]:
+        """The stages after which `train --extend` gave the run more; none of a run that knew all its tasks from the start."""
+        stages = self.fingerprint.get("extended_after")
+        return [stage for stage in stages if type(stage) is int] if isinstance(stages, list) else []
+
+    @property
     def name(self) -> str:
         """Short name of the run for headings: method and seed."""
         return f"{self.method}, seed {self.seed}"

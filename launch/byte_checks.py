@@ -46,7 +46,8 @@ def check_settings(run: VerifiedRun) -> Iterator[Check]:
         yield Check("command.txt", "DIFFERS", "it does not begin with `reconverge`")
     resumed = fingerprint.get("resumed_with")
     exact = f"; it went on under other versions ({', '.join(map(str, resumed))}), so its figures repeat approximately" if resumed else ""
-    yield Check("settings", "ok", f"config.yaml, curriculum.yaml, fingerprint.json and command.txt can be read{exact}")
+    extends = f"; it extends {fingerprint.get('extends')}" if run.folder.extended_after else ""
+    yield Check("settings", "ok", f"config.yaml, curriculum.yaml, fingerprint.json and command.txt can be read{extends}{exact}")
 
 
 def check_checkpoints(run: VerifiedRun) -> Iterator[Check]:

@@ -118,12 +118,12 @@ def parse(kind: type[Command], words: Sequence[str], program: str) -> Command | 
 
 
 def _base(kind: type[Command], words: Sequence[str]) -> Command | None:
-    """What the flags override: the preset, or of it the demonstrations, or the configuration of the run that `train` resumes."""
+    """What the flags override: the preset, or of it the demonstrations, or the configuration of the run that `train` goes on with."""
     if not issubclass(kind, (Train, Sweep, Collect, ExportDemonstrations)):
         return tyro.MISSING_NONPROP
-    preset, resumed = _value_of("--preset", words), _value_of("--resume", words)
-    if kind is Train and resumed and not preset:
-        return Train(config=RunFolder.open(Path(resumed)).config)
+    preset, begun = _value_of("--preset", words), _value_of("--resume", words) or _value_of("--extend", words)
+    if kind is Train and begun and not preset:
+        return Train(config=RunFolder.open(Path(begun)).config)
     found = find_preset(preset or kind.preset)
     if kind is Train:
         return Train(config=found)

@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -22,7 +23,7 @@ import torch
 from reconverge.envs.artifact import sweep_drafts, write_file
 from reconverge.envs.demonstrations import data_digest
 from reconverge.envs.episodes import Episode
-from reconverge.envs.errors import DamagedFile, LossLeapt, OutOfDeviceMemory
+from reconverge.envs.errors import DamagedFile, LossLeapt, OutOfDeviceMemory, RunFolderError
 from reconverge.envs.gym_name import short_name
 from reconverge.envs.simulator_fingerprint import simulator_fingerprints
 from reconverge.envs.simulators import Simulators
@@ -132,8 +133,8 @@ class CurriculumRun:
     def begin(self) -> None:
         """Stage 0: the untrained policy, as the baseline of forward transfer."""
         record = StageRecord(0, [], 0)
-        if self.config.evaluation.next_task or self.config.evaluation.later_tasks:
-            self.evaluate(record, self.tasks)
+        if tasks := self._tasks_to_evaluate(record.stage):
+            self.evaluate(record, tasks)
         self.finish(record)
 
     def run_stage(self, plan: StagePlan) -> None:
@@ -151,7 +152,7 @@ class CurriculumRun:
             self.consolidate(plan, windows, record)
             with self.place.stop.held(), self.progress.phase("checkpoint"):
                 save_consolidated(self.folder, self.assembly, record, self.progress.seconds)
-        self.evaluate(record, self._tasks_to_evaluate(plan))
+        self.evaluate(record, self._tasks_to_evaluate(plan.number))
         self.finish(record)
 
     def consolidate(self, plan: StagePlan, windows: WindowTable, record: StageRecord) -> None:
@@ -229,6 +230,7 @@ class CurriculumRun:
                 break
             self.records.append(record)
             drop_unfinished(self.folder, stage)  # a crash may have come between the checkpoint and this
+        self._measure_added_tasks(seconds)
         if self.records:
             last, final = self.records[-1].stage, self.plans[-1].number
             load_checkpoint(self.folder.checkpoint(last), self.assembly, last)
@@ -245,6 +247,23 @@ class CurriculumRun:
             if following is not None:
                 self._note_versions()
             self.progress.note("this run is finished already" if following is None else self._resumed_at(last, final))
+
+    def _measure_added_tasks(self, seconds: dict[str, float]) -> None:
+        """Of a run that was extended: the cells of the success matrix that only the longer curriculum has, after the stages that were taken over."""
+        taken_over = max(self.folder.extended_after, default=-1)
+        if len(self.records) <= taken_over:
+            raise RunFolderError(
+                f"{self.folder.path} lacks stage {len(self.records)} of the {taken_over} that it was to take over from another run; "
+                "extend that run once more, with --overwrite"
+            )
+        for record in self.records[: taken_over + 1]:
+            measured = {row["task"] for row in (*record.episodes, *record.failures) if row["purpose"] == "matrix"}
+            if added := [task for task in self._tasks_to_evaluate(record.stage) if task.name not in measured]:
+                checkpoint = self.folder.checkpoint(record.stage)
+                self.progress.note(f"stage {record.stage}, as taken over, on what is new: {', '.join(short_name(task.name) for task in added)}")
+                load_checkpoint(checkpoint, self.assembly, record.stage)
+                self.evaluation.matrix_row(record, added)
+                save_checkpoint(checkpoint, self.assembly, record, dict(Counter(seconds) + Counter(self.progress.seconds)))
 
     def _begin_again(self, plan: StagePlan, leapt: LossLeapt) -> StageRecord:
         """Back to the end of the stage before: a fault of the machine is undone to the last bit; what the settings cause comes again, and stops."""
@@ -294,11 +313,14 @@ class CurriculumRun:
             rows += [{**row, "stage": record.stage, "update": record.updates} for row in kept]
         return [task for task in tasks if task.name not in learned]
 
-    def _tasks_to_evaluate(self, plan: StagePlan) -> list[Task]:
-        tasks = [*self._seen_before(plan), *plan.tasks]
-        settings, ahead = self.config.evaluation, self.curriculum.stages[plan.number :]
+    def _tasks_to_evaluate(self, stage: int) -> list[Task]:
+        """A row of the success matrix: what was learned up to a stage, and what is shown of what comes; of the untrained policy all or none."""
+        settings, ahead = self.config.evaluation, self.curriculum.stages[stage:]
+        if stage == 0:
+            return self.tasks if settings.next_task or settings.later_tasks else []
+        tasks = [task for plan in self.plans if plan.number <= stage for task in plan.tasks]
         shown = ahead if settings.later_tasks else ahead[:1] if settings.next_task else ()
-        tasks += [stage.task for stage in shown]
+        tasks += [coming.task for coming in shown]
         return [task for task in self.tasks if task in tasks]
 
     def _ledger(self, plan: StagePlan) -> list[dict[str, Any]]:

@@ -98,7 +98,7 @@ class Holding:
 
 
 def content(config: RunConfig, curriculum: Curriculum, versions: Mapping[str, str], method_package: str | None = None) -> dict[str, Any]:
-    """All that the results of a run depend on, flat: settings, stages, simulators in these package versions, and another package's method."""
+    """All that the results of a job depend on, flat: settings, stages, simulators in these package versions, and another package's method."""
     settings = {key: value for key, value in flat(config).items() if key not in LEFT_OUT and is_read(key, config.method)}
     stages = curriculum.resolved(config.train.updates, config.demonstrations.episodes).stages
     budgets = {f"stage {stage.number}": _in_words(stage) for stage in stages}
@@ -142,7 +142,8 @@ def stored_content(folder: Path) -> dict[str, Any]:
     """The content of the run in a folder. Raises a ReconvergeError when one of its files cannot be read."""
     run = RunFolder.open(folder)
     config = run.config
-    return content(config, run_curriculum(run, config), *_recorded(run))
+    stored = content(config, run_curriculum(run, config), *_recorded(run))
+    return {**stored, "extended after": list(extended)} if (extended := run.extended_after) else stored
 
 
 def _progress_of(run: RunFolder) -> Holding:

@@ -13,12 +13,13 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from reconverge.envs.artifact import write_file
-from reconverge.envs.errors import DamagedFile, RunFolderError
+from reconverge.envs.errors import DamagedFile, RunFolderError, shown
 from reconverge.envs.plain_json import read_json_object
 from reconverge.launch.config import RunConfig
 from reconverge.launch.config_checks import check
@@ -49,8 +50,10 @@ class RunFolder:
         self._sealed: Sealed = {}
 
     @classmethod
-    def create(cls, path: Path, config: RunConfig, command: str, overwrite: bool = False) -> RunFolder:
+    def create(cls, path: Path, config: RunConfig, command: str, overwrite: bool = False, told: Mapping[str, Any] | None = None) -> RunFolder:
         """Start a run in a new or empty folder; with `overwrite`, in one that holds an earlier run, which is deleted.
+
+        What is `told` of the run beside its versions is in its fingerprint from the start.
 
         Raises RunFolderError when the folder holds a run (and not `overwrite`), holds anything else, or is in use.
         """
@@ -64,7 +67,7 @@ class RunFolder:
         _check_room(path)
         folder = cls(path, RunLock(path))
         try:
-            folder._start(config, command, overwrite)
+            folder._start(config, command, overwrite, told or {})
         except BaseException:
             folder.close()
             raise
@@ -73,13 +76,8 @@ class RunFolder:
     @classmethod
     def resume(cls, path: Path, config: RunConfig | None = None) -> RunFolder:
         """Go on in a folder that holds a run. With `config`, refuse one that differs from the saved configuration."""
-        saved = cls.open(path).config
-        changed = [] if config is None else [found for found in differences(saved, config) if found.key not in FREE_ON_RESUME]
-        if changed:
-            raise RunFolderError(
-                f"{path} was started with another configuration: {_listed(changed)}; "
-                "leave these out to resume, or start afresh in another --output-dir"
-            )
+        found = cls.open(path)
+        found.refuse_other_settings(config or found.config, FREE_ON_RESUME, "leave these out to resume, or start afresh in another --output-dir")
         _check_room(path)
         folder = cls(path, RunLock(path))
         folder._sealed = unseal(path)
@@ -97,16 +95,37 @@ class RunFolder:
         """The resolved configuration of the run."""
         return read_config(self.config_yaml)
 
+    def refuse_other_settings(self, given: RunConfig, free: Sequence[str], advice: str) -> None:
+        """Raise RunFolderError where a configuration differs from the run's in other settings than the `free` ones."""
+        changed = [found for found in differences(self.config, given) if found.key not in free]
+        if changed:
+            raise RunFolderError(f"{self.path} was started with another configuration: {_listed(changed)}; {advice}")
+
+    @property
+    def extended_after(self) -> tuple[int, ...]:
+        """The stages after which the run was given more, by `train --extend`; what came before them was taken over from another folder."""
+        stages = self.read_fingerprint().get("extended_after", [])
+        if not isinstance(stages, list) or not all(type(stage) is int for stage in stages):
+            raise DamagedFile(f"{self.fingerprint_json}: 'extended_after' must be a list of stages, not {shown(stages)}; start the run afresh")
+        return tuple(stages)
+
+    def read_fingerprint(self) -> dict[str, Any]:
+        """Under what the run was made, and what is told of how it went. Raises DamagedFile."""
+        try:
+            return read_json_object(self.fingerprint_json)
+        except (OSError, DamagedFile) as error:
+            raise DamagedFile(f"{self.fingerprint_json} cannot be read; start the run afresh with --overwrite") from error
+
     def describe_policy(self, parameters: int, denoiser: str) -> None:
         """Add what is known of the policy once it is built to the fingerprint."""
-        self._write_json(self.fingerprint_json, {**self._read_fingerprint(), "parameters": parameters, "denoiser": denoiser})
+        self._write_json(self.fingerprint_json, {**self.read_fingerprint(), "parameters": parameters, "denoiser": denoiser})
 
     def keep_facts(self, name: str, facts: dict[str, str]) -> None:
         """Add facts that must stay the same for the whole run to the fingerprint: digests of the data, the simulators.
 
         Raises RunFolderError when the run began with other ones; it names them.
         """
-        fingerprint = self._read_fingerprint()
+        fingerprint = self.read_fingerprint()
         begun = fingerprint.get(name, {})
         changed = [key for key, fact in facts.items() if begun.get(key, fact) != fact]
         if changed:
@@ -119,7 +138,7 @@ class RunFolder:
 
     def note_in_fingerprint(self, name: str, lines: list[str]) -> None:
         """Add to what is told of the run: `resumed_with` other versions, so that it is no longer exact; a stage that was `begun_again`."""
-        fingerprint = self._read_fingerprint()
+        fingerprint = self.read_fingerprint()
         self._write_json(self.fingerprint_json, {**fingerprint, name: [*fingerprint.get(name, []), *lines]})
 
     def keep_processes(self, now: int) -> list[str]:
@@ -127,7 +146,7 @@ class RunFolder:
 
         Another number adds up gradients in another order, which shows in the last digits.
         """
-        fingerprint = self._read_fingerprint()
+        fingerprint = self.read_fingerprint()
         before = fingerprint.get("processes", 1)
         if now == before:
             return []
@@ -136,7 +155,7 @@ class RunFolder:
 
     def version_changes(self) -> list[str]:
         """What is another version than when the run began: packages, such as `torch 2.12.0 -> 2.13.0`, and the git commit."""
-        saved = self._read_fingerprint()
+        saved = self.read_fingerprint()
         now = {**package_versions(), "git commit": git_commit(), "method of": method_package(self.config.method)}
         before = {**saved.get("versions", {}), "git commit": saved.get("git_commit"), "method of": saved.get("method_package")}
         return [f"{name} {before[name]} -> {now[name]}" for name in now if name in before and before[name] != now[name]]
@@ -190,7 +209,7 @@ class RunFolder:
         finally:
             self.close()
 
-    def _start(self, config: RunConfig, command: str, overwrite: bool) -> None:
+    def _start(self, config: RunConfig, command: str, overwrite: bool, told: Mapping[str, Any]) -> None:
         # Looked at again under the lock: another process may have come first.
         if holds_run(self.path):
             if not overwrite:
@@ -198,14 +217,8 @@ class RunFolder:
             _empty(self.path)
         unseal(self.path)
         write_file(self.command_txt, command.strip() + "\n")
-        self._write_json(self.fingerprint_json, fingerprint(method_package(config.method)))
+        self._write_json(self.fingerprint_json, {**fingerprint(method_package(config.method)), **told})
         write_file(self.config_yaml, config_text(config))
-
-    def _read_fingerprint(self) -> dict[str, Any]:
-        try:
-            return read_json_object(self.fingerprint_json)
-        except (OSError, DamagedFile) as error:
-            raise DamagedFile(f"{self.fingerprint_json} cannot be read; start the run afresh with --overwrite") from error
 
     def _write_json(self, path: Path, content: dict[str, Any]) -> None:
         self.check_held()

@@ -49,6 +49,7 @@ class ObservationGenerator(Protocol):
     @property
     def bytes(self) -> int: ...
     def arrays(self) -> dict[str, np.ndarray]: ...
+    def arrays_knowing(self, tasks: int) -> dict[str, np.ndarray]: ...
     def load_arrays(self, arrays: dict[str, np.ndarray]) -> None: ...
 
 
@@ -85,7 +86,13 @@ class GeneratedWindows(PooledSource):
         ]
 
     def arrays(self) -> dict[str, np.ndarray]:
-        weights = {f"generator.{name}": array for name, array in self.generator.arrays().items()}
+        return self._with_pools(self.generator.arrays())
+
+    def arrays_knowing(self, tasks: int) -> dict[str, np.ndarray]:
+        return self._with_pools(self.generator.arrays_knowing(tasks))
+
+    def _with_pools(self, generator: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        weights = {f"generator.{name}": array for name, array in generator.items()}
         return weights | {f"pool.{name}": array for name, array in self.pools.arrays().items()}
 
     def load_arrays(self, arrays: dict[str, np.ndarray], policy: DiffusionPolicy) -> None:

@@ -54,6 +54,9 @@ class ReplaySource(Protocol):
 
     def arrays(self) -> dict[str, np.ndarray]: ...
 
+    def arrays_knowing(self, tasks: int) -> dict[str, np.ndarray]:
+        """`arrays` of a source for so many `tasks`, which begin with this one's, and that has learned what this one has."""
+
     def load_arrays(self, arrays: dict[str, np.ndarray], policy: DiffusionPolicy) -> None:
         """Take what `arrays` gave for the tasks and windows of this `policy`. Raises DamagedFile for anything else."""
 
@@ -153,6 +156,10 @@ class PooledSource:
 
     def arrays(self) -> dict[str, np.ndarray]:
         return self.pools.arrays()
+
+    def arrays_knowing(self, tasks: int) -> dict[str, np.ndarray]:
+        """The same: windows are those of one task each."""
+        return self.arrays()
 
     def load_arrays(self, arrays: dict[str, np.ndarray], policy: DiffusionPolicy) -> None:
         self.pools.load_arrays(arrays, policy)

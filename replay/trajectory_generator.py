@@ -23,6 +23,7 @@ from reconverge.policy.diffusion import Diffusion
 from reconverge.policy.diffusion_policy import arrays_of
 from reconverge.policy.flat_parameters import FlatParameters
 from reconverge.policy.matrix_products import large_products
+from reconverge.policy.more_tasks import grown
 from reconverge.policy.optimizer import StageOptimizer
 from reconverge.policy.random_streams import RandomStreams, seeded_initialisation, torch_stream
 from reconverge.policy.saved_arrays import fill
@@ -163,6 +164,12 @@ class TrajectoryGenerator(nn.Module):
 
     def arrays(self) -> dict[str, np.ndarray]:
         return arrays_of(self.state_dict())
+
+    def arrays_knowing(self, tasks: int) -> dict[str, np.ndarray]:
+        """`arrays` of a generator of so many `tasks`, which begin with this one's, and of which it has learned what this one has."""
+        wide = TrajectoryGenerator(self.config, self.code, tasks, seed=0).state_dict()
+        behind = {"denoiser.read.weight": TIME_FEATURES}  # the label is told ahead of the time
+        return {name: grown(array, tuple(wide[name].shape), behind.get(name, 0)) for name, array in self.arrays().items()}
 
     def load_arrays(self, arrays: dict[str, np.ndarray]) -> None:
         """Take the weights that `arrays` gave. Raises DamagedFile, before any changes, for those of another generator."""

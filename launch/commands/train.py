@@ -42,6 +42,7 @@ class Train(Command):
       reconverge train --preset cw10 --method replay --seed 1 --output-dir runs/mine
       reconverge train --curriculum mine.yaml --policy.window 4 --train.updates 1500
       reconverge train --resume runs/cw10/replay/seed-1
+      reconverge train --extend runs/quickstart/trust-region/seed-0 --curriculum cw10:5 --output-dir runs/five
       torchrun --standalone --nproc-per-node 4 -m reconverge.launch train --preset cw10-paper      one run on four GPUs
     """
 
@@ -56,6 +57,9 @@ class Train(Command):
     """Delete the run that the folder holds, and start afresh."""
     resume: MaybePath = None
     """Go on with an interrupted run, in its folder and with its configuration."""
+    extend: MaybePath = None
+    """Go on after the last stage of a finished run, with its configuration, in a folder of its own (--output-dir): --curriculum names a longer one,
+    which begins with that run's stages. The run stays as it is."""
     print_config: bool = False
     """Print the resolved configuration and do nothing."""
     quiet: bool = False
@@ -108,22 +112,28 @@ class Train(Command):
 
     def _folder(self, command_line: str) -> RunFolder:
         if self.resume is not None:
-            if self.overwrite or self.output_dir is not None:
-                raise ConfigError("--resume goes on in the run's own folder; leave --overwrite and --output-dir out")
+            if self.overwrite or self.output_dir is not None or self.extend is not None:
+                raise ConfigError("--resume goes on in the run's own folder; leave --overwrite, --output-dir and --extend out")
             return RunFolder.resume(self.resume, self.config)
+        if self.extend is not None:
+            from reconverge.launch.extension import extend
+
+            return extend(self.extend, self.config, self._path, command_line, self.overwrite)
         return RunFolder.create(self._path, self.config, command_line, self.overwrite)
 
     @property
     def _path(self) -> Path:
         if given := self.resume or self.output_dir:
             return given
+        if self.extend is not None:
+            raise ConfigError(f"--extend leaves {self.extend} as it is; name the folder of the longer run with --output-dir")
         return Path("runs", runs_folder(self.preset, self.config.curriculum), self.config.method, f"seed-{self.config.seed}")
 
     def _train(self, folder: RunFolder, progress: Progress, lead: Lead | None) -> None:
         from reconverge.launch.tracking import Tracking
         from reconverge.launch.training_panel import live_panel
 
-        progress.note(f"run folder: {folder.path}")
+        progress.note(f"run folder: {folder.path}{'' if self.extend is None else f', which extends {self.extend}'}")
         with live_panel(folder.path, progress), Tracking(folder.path, self.track, progress.note, online=self.track_online):
             self._train_and_report(folder, progress, lead)
 
