@@ -201,7 +201,9 @@ def _read_curve(axes: Axes) -> None:
     axes.text(101, 100 * reference + 1, "reference 80 %: just after it was learned", ha="right", va="bottom", color=MUTED, fontsize=8)
     for threshold in (99, 90, 80):
         level, first, after = threshold * reference, recovery_updates(TRACE, reference, threshold), updates_after_dip(TRACE, reference, threshold)
-        axes.axhline(level, color=LINE, linewidth=0.9, dashes=(4, 3))
+        axes.axhline(level, color=MUTED, linewidth=0.8, dashes=(4, 3))
+        if threshold < 99:
+            axes.text(0.6, level - 1, f"{threshold} % of 80 = {level:.0f}", ha="left", va="top", color=MUTED, fontsize=7.5)
         axes.plot(after, np.interp(after, updates, rates), marker="o", markersize=9, markerfacecolor="none", markeredgecolor=WARM)
         words = f"back at {threshold} % after {after}" + (f" (first time: {first})" if first != after else "")
         axes.text(101, {99: 52, 90: 45, 80: 38}[threshold], words, ha="right", va="center", fontsize=8.5, color=WARM)

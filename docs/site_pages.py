@@ -1,7 +1,7 @@
 """MkDocs hook: pages from the repository's root, and links that hold in the repository made to hold on the site.
 
-    README.md                          index.md          docs/method.md     method.md
-    [method](docs/method.md)           [method](method.md)
+    README.md                          index.md          docs/mathematics.md     mathematics.md
+    [mathematics](docs/mathematics.md)    [mathematics](mathematics.md)
     [`results/cw10`](../results/cw10)  `results/cw10`    the site does not hold it: the words stay, the link goes
 """
 

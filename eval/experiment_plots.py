@@ -33,25 +33,33 @@ HIGH, LOWEST_ENLARGED = 85, 50
 
 @mpl.rc_context(STYLE)
 def method_dots(experiment: Experiment) -> Figure:
-    """Success at the end and forgetting per group: mean and 95 % interval, every seed small; published value +- s.e.
+    """Success at the end and forgetting per group, the best first: mean and 95 % interval, every seed small; published value +- s.e.
 
-    A single seed, whose interval is over its episodes and so says nothing of the method, is drawn hollow. Bounds are cut to what can be.
+    A single seed, whose interval is over its episodes and so says nothing of the method, is drawn hollow. Bounds are cut to what can be. Where
+    some end at HIGH % or above and others do not, that end of the axis is drawn once more, enlarged.
     """
-    rows, groups, looks = experiment.methods, experiment.groups, looks_of(experiment.groups)
-    labels = [_wrapped(row.label) for row in rows]
-    figure = Figure(figsize=(9, 0.95 + _row_height(labels, 0.42) * len(rows)), layout="constrained")
-    left, right = figure.subplots(1, 2, sharey=True)
-    for place, (row, group) in enumerate(zip(rows, groups, strict=True)):
-        published, look = row.published, looks[group.label]
-        seeds = [headlines.final_success(run).mean for run in group.runs]
-        _dot(left, place, look, _cut(row.success.interval), seeds, (published.success, published.success_se) if published else None)
-        seeds, lost = [headlines.forgetting(run).mean for run in group.runs], _cut(row.forgetting.interval, signed=True)
+    groups, looks = {group.label: group for group in experiment.groups}, looks_of(experiment.groups)
+    rows = sorted(experiment.methods, key=lambda row: np.nan_to_num(row.success.interval.mean), reverse=True)
+    labels, ends = [_wrapped(row.label) for row in rows], [100 * row.success.interval.mean for row in rows]
+    enlarged = sum(end >= HIGH for end in ends) > 1 and any(end < HIGH for end in ends)
+    figure = Figure(figsize=(9 + 2 * enlarged, 0.95 + _row_height(labels, 0.42) * len(rows)), layout="constrained")
+    left, *middle, right = figure.subplots(1, 2 + enlarged, sharey=True)
+    for place, row in enumerate(rows):
+        published, look, runs = row.published, looks[row.label], groups[row.label].runs
+        for axes in (left, *(middle if ends[place] >= HIGH else [])):
+            seeds = [headlines.final_success(run).mean for run in runs]
+            _dot(axes, place, look, _cut(row.success.interval), seeds, (published.success, published.success_se) if published else None)
+        seeds, lost = [headlines.forgetting(run).mean for run in runs], _cut(row.forgetting.interval, signed=True)
         _dot(right, place, look, lost, seeds, (published.forgetting, published.forgetting_se) if published else None)
     left.set_yticks(range(len(rows)), labels)
     left.set(ylim=(len(rows) - 0.45, -0.55), xlim=(-2, 102), title="Success at the end, %")
+    for axes in middle:
+        axes.set(xlim=(HIGH - 0.5, 100.5), title=f"The same from {HIGH} % on")
+        for line in axes.lines:  # an interval that begins lower ends at the border
+            line.set_clip_on(True)
     right.set(title="Forgetting, points (less is better)")
     right.axvline(0, color=MUTED, linewidth=0.8)
-    for axes in (left, right):
+    for axes in (left, *middle, right):
         axes.tick_params(axis="y", labelcolor=INK)
         axes.grid(visible=False, axis="y")
     _dot_legend(figure, right, rows)

@@ -1,5 +1,6 @@
 """The tables of an experiment in Markdown, for a README, an issue or a page of documentation: one file, one heading a table.
 
+    ## Summary        a line per method, best first: success at the end, forgetting, pairs that never dipped, and that were not back
     ## Success        success at the end, just learned, forgetting, transfer per method with 95 % intervals; published values beside them
     ## Tasks          success at the end task by task, and how often the expert itself succeeds
     ## Differences    each method minus the reference over common seeds
@@ -45,6 +46,7 @@ Lines = list[list[str]]
 def markdown_tables(experiment: Experiment) -> str:
     """All tables, each under a heading of the second level that names it."""
     tables = {
+        "Summary": _summary(experiment),
         "Success": _methods(experiment.methods),
         "Transfer": _transfer(experiment.methods),
         "Tasks": _tasks(experiment),
@@ -83,6 +85,26 @@ def _methods(rows: Sequence[MethodRow]) -> Lines:
         beside = _published(row.published) if published else []
         lines.append([escaped(row.label), _seeds(len(row.seeds), row.success), f"{row.episodes:,}", *figures, *beside])
     return lines
+
+
+def _summary(experiment: Experiment) -> Lines:
+    """Best first; of the recovery only the highest threshold."""
+    threshold = max((row.threshold for row in experiment.recovery), default=0)
+    recovery = {row.label: row for row in experiment.recovery if row.threshold == threshold}
+    beside = [f"never below {threshold} %, % of pairs", "fell and not back"] if recovery else []
+    lines = [["method", "success at the end, %", "forgetting, points", *beside, "seeds"]]
+    for row in sorted(experiment.methods, key=_success, reverse=True):
+        found = recovery.get(row.label)
+        kept = [ABSENT, ABSENT] if found is None else [_number(100 * found.steady.mean), f"{found.dipped.never:,} of {found.dipped.size:,}"]
+        figures = [_estimate(row.success), points(row.forgetting.interval.mean), *(kept if beside else [])]
+        lines.append([escaped(row.label), *figures, _seeds(len(row.seeds), row.success)])
+    return lines
+
+
+def _success(row: MethodRow) -> float:
+    """To sort by: none that was measured comes last."""
+    mean = row.success.interval.mean
+    return -1.0 if math.isnan(mean) else mean
 
 
 def _transfer(rows: Sequence[MethodRow]) -> Lines:

@@ -1,8 +1,8 @@
 """All (earlier task, transition) cells of a group: how many updates until the earlier task is back, own and published.
 
-    rows    here, first time         from the switch on: the count that was published, so that the two can be compared
+    rows    here, after the dip      from the bottom of the dip on: the count used here
+            here, first time         from the switch on: the count that was published, so that the two can be compared
             published, first time    where the paper has the method
-            here, after the dip      from the bottom of the dip on: the count used here
     columns a threshold each; within a panel earlier tasks down, transitions to the right
 """
 
@@ -20,6 +20,7 @@ from matplotlib.colors import LinearSegmentedColormap, LogNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
+from reconverge.envs.gym_name import short_name
 from reconverge.eval.plots import INK, MUTED, PAPER, STYLE, WARM
 from reconverge.eval.published_results import PUBLISHED_UPDATES
 from reconverge.eval.recovery_comparison import RecoveryCell, StagePair
@@ -28,6 +29,8 @@ WAIT = LinearSegmentedColormap.from_list("updates", ["#e3eef2", "#86bacb", "#348
 SCALE = LogNorm(2, PUBLISHED_UPDATES)
 NO_DIP: dict[str, Any] = {"facecolor": "#f4f7f9", "edgecolor": PAPER}
 NEVER: dict[str, Any] = {"facecolor": WARM, "edgecolor": PAPER}
+NAME_INCHES = 0.08
+"""Room for each letter of a task's name."""
 UNPUBLISHED: dict[str, Any] = {"facecolor": PAPER, "edgecolor": "#b6c0c9", "hatch": "////"}
 
 
@@ -43,12 +46,13 @@ class _Shown(NamedTuple):
 def recovery_triangles(cells: Sequence[RecoveryCell]) -> Figure:
     """Updates to recovery of one group, whose cells these are: a triangle per count and threshold, medians over seeds.
 
-    A row of published figures stands between the two own ones where any of the cells was published.
+    A row of published figures stands below the two own ones where any of the cells was published.
     """
     thresholds = sorted({cell.threshold for cell in cells}, reverse=True)
-    rows = ["first", *(["published"] if any(cell.is_published for cell in cells) else []), "after_dip"]
-    last = max(cell.cell[1] for cell in cells)
-    figure = Figure(figsize=(9, 1.0 + len(rows) * (0.3 + 0.55 * 9 / len(thresholds))), layout="constrained")
+    rows = ["after_dip", "first", *(["published"] if any(cell.is_published for cell in cells) else [])]
+    last, names = max(cell.cell[1] for cell in cells), dict(sorted((cell.cell[0], short_name(cell.old_task)) for cell in cells))
+    size = (9 + NAME_INCHES * max(map(len, names.values())), 1.0 + len(rows) * (0.3 + 0.55 * 9 / len(thresholds)))
+    figure = Figure(figsize=size, layout="constrained")
     panels = figure.subplots(len(rows), len(thresholds), sharex=True, sharey=True, squeeze=False)
     for row, count in zip(panels, rows, strict=True):
         for axes, threshold in zip(row, thresholds, strict=True):
@@ -59,6 +63,7 @@ def recovery_triangles(cells: Sequence[RecoveryCell]) -> Figure:
         axes.set_xlabel("while learning task", fontsize=7.5)
     for axes in panels[:, 0]:
         axes.set_ylabel("earlier task", fontsize=7.5)
+        axes.set_yticks(list(names), [f"{name}  {stage}" for stage, name in names.items()])
     seeds = max(cell.seeds for cell in cells)
     heading = f"{cells[0].label}: updates until an earlier task is back, {f'median over {seeds} seeds' if seeds > 1 else 'one seed'}"
     figure.suptitle(textwrap.fill(heading, 100), x=0.01, ha="left", fontsize=10)

@@ -55,49 +55,53 @@ def recover(
     torch.set_num_threads(config.threads)
     budget = config.recovery.probe_updates if updates is None else updates
     count = episodes or config.recovery.episodes
-    if count > config.evaluation.episodes:
-        raise ConfigError(f"{count} episodes exceed the run's evaluation.episodes {config.evaluation.episodes}, which the reference is made of")
-    for stage in (None, *stages):
-        checkpoint_of(folder, stage)
-    if config.method == "single":
-        raise RunFolderError(f"{folder.path} has a policy of its own for every task; nothing is forgotten, so there is nothing to recover")
-    curriculum = run_curriculum(folder, config)
-    folder.keep_facts("simulators", simulator_fingerprints(curriculum.tasks))
-    records = [read_record(folder.checkpoint(stage))[0] for stage in stages_in_order(folder, plan_stages(config, curriculum))]
+    _check_run(folder, config, count, stages)
+    records = [read_record(folder.checkpoint(stage))[0] for stage in stages_in_order(folder, plan_stages(config, run_curriculum(folder, config)))]
     references = {cell: rate for cell, rate in reference_rates(records, count).items() if rate > 0}
     _refuse_nothing_to_probe(folder, records, references)
     asked = _asked(references, stages, tasks)
 
-    before = read_probes(folder.path)
-    if before:  # a measurement that was broken off may have left the tables behind them
-        write_tables(folder.path, records, before, config.recovery.episodes, config.recovery.thresholds)
-    curves = {(row["stage"], row["task"]): rows for rows in _by_probe(before) for row in rows[:1] if row["settings"] == [budget, count]}
+    probes = _KeptProbes(folder, config, records, [budget, count])
     failed: dict[str, SimulatorFailure] = {}
-    with Simulators(config.evaluation.workers) as simulators, progress.phase("probe", len(asked), len(asked.keys() & curves.keys())) as tick:
+    with Simulators(config.evaluation.workers) as simulators, progress.phase("probe", len(asked), len(asked.keys() & probes.curves.keys())) as tick:
         for (stage, name), reference in asked.items():
-            if (stage, name) in curves:
+            if (stage, name) in probes.curves:
                 continue
-            if name in failed:
-                tick()
-                continue
-            try:
-                rows = _Probe(config, folder, stage, name, simulators).run(reference, budget, count)
-            except SimulatorFailure as failure:
-                failed[name] = failure
-                progress.note(f"no probe of {name} from stage {stage} on: {failure}")
-                tick()
-                continue
-            curves[stage, name] = [{**row, "settings": [budget, count]} for row in rows]
-            measured = [row for rows in curves.values() for row in rows]
-            folder.check_held()
-            write_file(folder.path / PROBES, json.dumps(measured))
-            write_tables(folder.path, records, measured, config.recovery.episodes, config.recovery.thresholds)
-            progress.note(f"probe after stage {stage}, {name}: {_summary(rows[-1])}")
+            if name not in failed:
+                try:
+                    rows = _Probe(config, folder, stage, name, simulators).run(reference, budget, count)
+                except SimulatorFailure as failure:
+                    failed[name] = failure
+                    progress.note(f"no probe of {name} from stage {stage} on: {failure}")
+                else:
+                    probes.keep(stage, name, rows)
+                    progress.note(f"probe after stage {stage}, {name}: {_summary(rows[-1])}")
             tick()
     if failed:
-        others = f"; the other {len(curves)} probes are in {folder.path}" if curves else ""
+        others = f"; the other {len(probes.curves)} probes are in {folder.path}" if probes.curves else ""
         raise SimulatorFailure(f"not probed: {'; '.join(map(str, failed.values()))}{others}. The same command measures what is missing")
-    return recoveries([row for cell, rows in curves.items() if cell in asked for row in rows], {}, config.recovery.thresholds)
+    return recoveries([row for cell in asked for row in probes.curves[cell]], {}, config.recovery.thresholds)
+
+
+class _KeptProbes:
+    """The curves of a run's probes with these `settings`, by (stage, task); every new one is written into the run at once, with all tables."""
+
+    def __init__(self, folder: RunFolder, config: RunConfig, records: Sequence[StageRecord], settings: list[int]) -> None:
+        self.folder, self.recovery, self.records, self.settings = folder, config.recovery, records, settings
+        before = read_probes(folder.path)
+        if before:  # a measurement that was broken off may have left the tables behind them
+            self._write_tables(before)
+        self.curves = {cell: rows for cell, rows in _by_probe(before).items() if rows[0]["settings"] == settings}
+
+    def keep(self, stage: int, task: str, rows: Sequence[Row]) -> None:
+        self.curves[stage, task] = [{**row, "settings": self.settings} for row in rows]
+        measured = [row for curve in self.curves.values() for row in curve]
+        self.folder.check_held()
+        write_file(self.folder.path / PROBES, json.dumps(measured))
+        self._write_tables(measured)
+
+    def _write_tables(self, probes: Sequence[Row]) -> None:
+        write_tables(self.folder.path, self.records, probes, self.recovery.episodes, self.recovery.thresholds)
 
 
 class _Probe:
@@ -134,6 +138,17 @@ class _Probe:
         return probe_curve_row(self.stage, self.task.name, update, done.results, reference)
 
 
+def _check_run(folder: RunFolder, config: RunConfig, episodes: int, stages: Sequence[int]) -> None:
+    """Whether these stages of the run can be probed here, against references over so many episodes."""
+    if episodes > config.evaluation.episodes:
+        raise ConfigError(f"{episodes} episodes exceed the run's evaluation.episodes {config.evaluation.episodes}, which the reference is made of")
+    for stage in (None, *stages):
+        checkpoint_of(folder, stage)
+    if config.method == "single":
+        raise RunFolderError(f"{folder.path} has a policy of its own for every task; nothing is forgotten, so there is nothing to recover")
+    folder.keep_facts("simulators", simulator_fingerprints(run_curriculum(folder, config).tasks))
+
+
 def _refuse_nothing_to_probe(folder: RunFolder, records: list[StageRecord], references: dict[tuple[int, str], float]) -> None:
     if references:
         return
@@ -151,11 +166,11 @@ def _asked(references: dict[tuple[int, str], float], stages: Sequence[int], task
     return asked
 
 
-def _by_probe(rows: list[Row]) -> list[list[Row]]:
+def _by_probe(rows: Sequence[Row]) -> dict[tuple[int, str], list[Row]]:
     probes: dict[tuple[int, str], list[Row]] = {}
     for row in rows:
         probes.setdefault((row["stage"], row["task"]), []).append(row)
-    return list(probes.values())
+    return probes
 
 
 def _probe_stage(stage: int, task: int) -> int:

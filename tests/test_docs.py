@@ -54,6 +54,13 @@ def test_the_page_of_settings_has_every_setting_with_its_meaning_and_what_preset
     assert rows["recovery.grid"].endswith(f"| 2 4 ... 50000, {len(find_preset('cw10-paper').recovery.grid)} values")
 
 
+def test_every_module_stands_in_the_map_of_the_code() -> None:
+    words = (ROOT / "docs" / "architecture.md").read_text()
+    named, families = set(re.findall(r"(\w+)\.py", words)), tuple(re.findall(r"(\w+_)\*\.py", words))
+    modules = {path.stem for room in ("launch", "eval", "replay", "policy", "envs") for path in (ROOT / room).glob("[!_]*.py")}
+    assert {name for name in modules - named if not name.startswith(families)} == set()
+
+
 def test_every_optional_extra_stands_in_the_table() -> None:
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     table = (ROOT / "docs" / "quickstart.md").read_text().partition("## Optional extras")[2].partition("\n## ")[0]

@@ -89,6 +89,15 @@ def test_bounds_end_where_a_rate_can_be(tmp_path: Path) -> None:
     assert max(float(x) for line in left.lines for x in line.get_xdata()) == 100
 
 
+def test_the_best_method_comes_first_and_the_high_end_is_enlarged_where_others_are_low(tmp_path: Path) -> None:
+    finals = {"finetune": (0, 0, 10), "ewc": (9, 9, 9), "replay": (9, 9, 10)}
+    runs = [hand_run(tmp_path / method, method, 0, final) for method, final in finals.items()]
+    left, upper, _ = method_dots(summarise(runs)).axes
+    assert [label.get_text() for label in left.get_yticklabels()] == ["replay", "ewc", "finetune"]
+    assert upper.get_title("left") == "The same from 85 % on" and {line.get_ydata()[0] for line in upper.lines} == {-0.04, 0.96}
+    assert len(method_dots(summarise(runs[1:])).axes) == 2
+
+
 # Numbers -----------------------------------------------------------------------------------------------------------------------
 
 
@@ -105,7 +114,7 @@ def test_recovery_compares_equal_counts_and_says_for_how_long_one_looked(tmp_pat
     titles = [axes.get_title("left") for axes in figure.axes if axes.get_title("left")]
     assert titles == [
         f"{count} at {threshold} %, within {last} updates"
-        for count, last in (("here, first time", 500), ("published, first time", "50,000"), ("here, after the dip", 500))
+        for count, last in (("here, after the dip", 500), ("here, first time", 500), ("published, first time", "50,000"))
         for threshold in (99, 90, 80)
     ]
     assert figure.get_suptitle().startswith("replay: updates until an earlier task is back, median over 2 seeds")

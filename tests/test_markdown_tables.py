@@ -42,8 +42,20 @@ def tables_of(text: str) -> dict[str, list[list[str]]]:
 
 def test_every_table_is_there_with_whole_rows(experiment: Experiment) -> None:
     tables = tables_of(markdown_tables(experiment))
-    assert list(tables) == ["Success", "Transfer", "Tasks", "Differences", "Recovery", "Wins", "Just learned", "Cost"]
+    assert list(tables) == ["Summary", "Success", "Transfer", "Tasks", "Differences", "Recovery", "Wins", "Just learned", "Cost"]
     assert all(len({len(row) for row in table}) == 1 for table in tables.values())
+
+
+def test_the_summary_has_the_best_method_first_and_its_figures_from_the_other_tables(experiment: Experiment) -> None:
+    tables = tables_of(markdown_tables(experiment))
+    assert tables["Summary"][0][2:] == ["forgetting, points", "never below 99 %, % of pairs", "fell and not back", "seeds"]
+    means = [float(row[1].partition(" ")[0]) for row in tables["Summary"][1:]]
+    assert means == sorted(means, reverse=True) and len(means) == 3
+    beside = {row[0]: row for row in tables["Success"][1:]}
+    strictest = {row[0]: row for row in tables["Recovery"][1:] if row[1] == "99 %"}
+    for method, success, forgetting, steady, back, seeds in tables["Summary"][1:]:
+        assert [seeds, success, forgetting] == [beside[method][1], beside[method][3], beside[method][6].partition(" ")[0]]
+        assert [steady, back] == [strictest[method][3].partition(" ")[0], f"{strictest[method][5]} of {strictest[method][4].partition(' ')[0]}"]
 
 
 def test_the_figures_are_those_of_the_experiment_with_seeds_and_intervals(experiment: Experiment) -> None:
