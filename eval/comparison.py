@@ -57,6 +57,7 @@ def unlike(runs: Sequence[RunResults]) -> list[str]:
     aspects: dict[str, set[Any]] = {
         "curricula": {run.stages for run in runs},
         "updates per stage": {run.stage_updates for run in runs},
+        "stages after which more tasks were given": {tuple(run.extended_after) for run in runs},
         "progress": {run.stages_done for run in runs},
         "numbers of parameters": {run.fingerprint.get("parameters") for run in runs},
         "episodes per cell": {tuple(sorted({cell.episodes for cell in run.cells})) for run in runs},

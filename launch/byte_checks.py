@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from reconverge.envs.artifact import MANIFEST, Artifact
-from reconverge.envs.errors import DamagedFile, ReconvergeError
+from reconverge.envs.errors import DamagedFile, ReconvergeError, shown
 from reconverge.envs.plain_json import read_json_object
 from reconverge.launch.run_tables import CEILING_COLUMNS, ceiling_row, csv_text
 from reconverge.launch.seal import SEAL, broken_seals, sealed_files
@@ -44,9 +44,9 @@ def check_settings(run: VerifiedRun) -> Iterator[Check]:
         raise DamagedFile("fingerprint.json names no versions")
     if not run.folder.command_txt.read_text().startswith("reconverge "):
         yield Check("command.txt", "DIFFERS", "it does not begin with `reconverge`")
-    resumed = fingerprint.get("resumed_with")
-    exact = f"; it went on under other versions ({', '.join(map(str, resumed))}), so its figures repeat approximately" if resumed else ""
-    extends = f"; it extends {fingerprint.get('extends')}" if run.folder.extended_after else ""
+    resumed = run.folder.lines_of("resumed_with")
+    exact = f"; it went on under other versions ({', '.join(map(shown, resumed))}), so its figures repeat approximately" if resumed else ""
+    extends = f"; it extends {shown(fingerprint.get('extends'))}" if run.folder.extended_after else ""
     yield Check("settings", "ok", f"config.yaml, curriculum.yaml, fingerprint.json and command.txt can be read{extends}{exact}")
 
 

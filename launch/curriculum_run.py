@@ -11,7 +11,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from reconverge.envs.artifact import sweep_drafts, write_file
+from reconverge.envs.curriculum import Curriculum
 from reconverge.envs.demonstrations import data_digest
 from reconverge.envs.episodes import Episode
 from reconverge.envs.errors import DamagedFile, LossLeapt, OutOfDeviceMemory, RunFolderError
@@ -66,8 +66,11 @@ LARGEST_SHARE_OF_THE_START = 0.05
 """Of the weights at a stage's start in those at its end, beyond which a run says so."""
 
 
-def train(config: RunConfig, folder: RunFolder, progress: Progress, lead: Lead | None = None) -> None:
+def train(config: RunConfig, folder: RunFolder, progress: Progress, lead: Lead | None = None, curriculum: Curriculum | None = None) -> None:
     """Train on the curriculum, from the folder's last save where there is one, and write every table. `lead` has other processes share the updates.
+
+    The curriculum is the folder's own, or that of the configuration where a run begins; a `curriculum` is given where that is neither, but the
+    user's own word for what archives are trusted.
 
     Raises Stopped on SIGTERM, SIGINT or SIGUSR1, with what there is saved; OutOfDeviceMemory, with the last save as it was.
     """
@@ -77,7 +80,7 @@ def train(config: RunConfig, folder: RunFolder, progress: Progress, lead: Lead |
         Simulators(config.evaluation.workers) as simulators,
         device_memory_in_words(config.device, folder.path),
     ):
-        CurriculumRun(Workplace(config, folder, progress, simulators, stop, lead)).run()
+        CurriculumRun(Workplace(config, folder, progress, simulators, stop, lead), curriculum).run()
 
 
 @contextmanager
@@ -96,15 +99,16 @@ def device_memory_in_words(device: str, folder: Path) -> Iterator[None]:
 class CurriculumRun:
     """One run: what it knows (plans, demonstrations, learner, records) and the verbs of a stage."""
 
-    def __init__(self, place: Workplace) -> None:
+    def __init__(self, place: Workplace, curriculum: Curriculum | None = None) -> None:
         self.place, self.config, self.folder, self.progress = place, place.config, place.folder, place.progress
-        self.curriculum = run_curriculum(self.folder, self.config)
+        self.curriculum = curriculum or run_curriculum(self.folder, self.config)
         self.plans = plan_stages(self.config, self.curriculum)
         self.tasks = self.curriculum.tasks
         self.records: list[StageRecord] = []
         self.unfinished: UnfinishedStage | None = None
 
     def run(self) -> None:
+        self._refuse_torn_extension()
         self._write_curriculum()
         self.folder.keep_facts("simulators", simulator_fingerprints(self.tasks))
         self.demonstrations = collect_all(self.plans, self.config, self.place.simulators, self.progress)
@@ -217,6 +221,16 @@ class CurriculumRun:
         time_left = f"; {'about' if left.whole else 'at least'} {clock_text(left.seconds)} left" if left else ""
         return f"  success in %: {', '.join(words) or 'none was measured'}{time_left}"
 
+    def _refuse_torn_extension(self) -> None:
+        """Raise RunFolderError where the folder is that of a run that extends another, and was stopped while it took that over."""
+        taken_over = max(self.folder.extended_after, default=-1)
+        missing = next((stage for stage in range(taken_over + 1) if not self.folder.checkpoint(stage).is_dir()), None)
+        if missing is not None:
+            raise RunFolderError(
+                f"{self.folder.path} lacks stage {missing} of the {taken_over} that it takes over from another run; "
+                f"give the command in {self.folder.command_txt} again, with --overwrite"
+            )
+
     def _restore(self) -> None:
         """Take up the run after the last stage whose checkpoint, like those of all stages before it, is as it was written."""
         for place in (self.folder.path, self.folder.checkpoints, *self.folder.rollouts.glob("stage-*")):
@@ -230,40 +244,37 @@ class CurriculumRun:
                 break
             self.records.append(record)
             drop_unfinished(self.folder, stage)  # a crash may have come between the checkpoint and this
-        self._measure_added_tasks(seconds)
         if self.records:
             last, final = self.records[-1].stage, self.plans[-1].number
-            load_checkpoint(self.folder.checkpoint(last), self.assembly, last)
             following = next((plan.number for plan in self.plans if plan.number > last), None)
             if following is not None:
                 self.unfinished = read_unfinished(self.folder, following, self.progress.note)
             if self.unfinished is not None:
                 seconds = self.unfinished.seconds
-                if self.unfinished.underway is None:
-                    load_checkpoint(self.unfinished.folder, self.assembly, self.unfinished.record.stage)
             for name, spent in seconds.items():
                 self.progress.seconds[name] = self.progress.seconds.get(name, 0.0) + spent
             self._write_tables()
+            self._measure_added_tasks()
+            load_checkpoint(self.folder.checkpoint(last), self.assembly, last)
+            if self.unfinished is not None and self.unfinished.underway is None:
+                load_checkpoint(self.unfinished.folder, self.assembly, self.unfinished.record.stage)
             if following is not None:
                 self._note_versions()
             self.progress.note("this run is finished already" if following is None else self._resumed_at(last, final))
 
-    def _measure_added_tasks(self, seconds: dict[str, float]) -> None:
+    def _measure_added_tasks(self) -> None:
         """Of a run that was extended: the cells of the success matrix that only the longer curriculum has, after the stages that were taken over."""
         taken_over = max(self.folder.extended_after, default=-1)
-        if len(self.records) <= taken_over:
-            raise RunFolderError(
-                f"{self.folder.path} lacks stage {len(self.records)} of the {taken_over} that it was to take over from another run; "
-                "extend that run once more, with --overwrite"
-            )
         for record in self.records[: taken_over + 1]:
             measured = {row["task"] for row in (*record.episodes, *record.failures) if row["purpose"] == "matrix"}
             if added := [task for task in self._tasks_to_evaluate(record.stage) if task.name not in measured]:
-                checkpoint = self.folder.checkpoint(record.stage)
                 self.progress.note(f"stage {record.stage}, as taken over, on what is new: {', '.join(short_name(task.name) for task in added)}")
+                checkpoint = self.folder.checkpoint(record.stage)
                 load_checkpoint(checkpoint, self.assembly, record.stage)
                 self.evaluation.matrix_row(record, added)
-                save_checkpoint(checkpoint, self.assembly, record, dict(Counter(seconds) + Counter(self.progress.seconds)))
+                with self.place.stop.held():
+                    save_checkpoint(checkpoint, self.assembly, record, self.progress.seconds)
+                    self._write_tables()
 
     def _begin_again(self, plan: StagePlan, leapt: LossLeapt) -> StageRecord:
         """Back to the end of the stage before: a fault of the machine is undone to the last bit; what the settings cause comes again, and stops."""

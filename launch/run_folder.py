@@ -104,10 +104,17 @@ class RunFolder:
     @property
     def extended_after(self) -> tuple[int, ...]:
         """The stages after which the run was given more, by `train --extend`; what came before them was taken over from another folder."""
-        stages = self.read_fingerprint().get("extended_after", [])
-        if not isinstance(stages, list) or not all(type(stage) is int for stage in stages):
+        stages = self.lines_of("extended_after")
+        if not all(type(stage) is int and stage > 0 for stage in stages):
             raise DamagedFile(f"{self.fingerprint_json}: 'extended_after' must be a list of stages, not {shown(stages)}; start the run afresh")
         return tuple(stages)
+
+    def lines_of(self, name: str) -> list[Any]:
+        """A list in the fingerprint, empty where it is not there. Raises DamagedFile."""
+        lines = self.read_fingerprint().get(name, [])
+        if not isinstance(lines, list):
+            raise DamagedFile(f"{self.fingerprint_json}: '{name}' must be a list, not {shown(lines)}; start the run afresh")
+        return lines
 
     def read_fingerprint(self) -> dict[str, Any]:
         """Under what the run was made, and what is told of how it went. Raises DamagedFile."""
@@ -138,8 +145,7 @@ class RunFolder:
 
     def note_in_fingerprint(self, name: str, lines: list[str]) -> None:
         """Add to what is told of the run: `resumed_with` other versions, so that it is no longer exact; a stage that was `begun_again`."""
-        fingerprint = self.read_fingerprint()
-        self._write_json(self.fingerprint_json, {**fingerprint, name: [*fingerprint.get(name, []), *lines]})
+        self._write_json(self.fingerprint_json, {**self.read_fingerprint(), name: [*self.lines_of(name), *lines]})
 
     def keep_processes(self, now: int) -> list[str]:
         """Write down how many processes share the updates from here on; what that changes, such as `processes 2 -> 1`.

@@ -78,7 +78,8 @@ class Hook:
         return {}
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """What the hook remembers from stage to stage."""
+        """What the hook remembers from stage to stage. Vectors over the weights have them along the last axis, and nothing is as long as there are
+        tasks, so that a run can be given more of them (`more_tasks.laid_out`)."""
         return {}
 
     def load_arrays(self, arrays: dict[str, np.ndarray]) -> None:

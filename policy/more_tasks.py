@@ -18,6 +18,7 @@ import numpy as np
 
 Shape = tuple[int, ...]
 NEW = -1
+"""The place of a number that is new: the last one, where `laid_out` appends a zero."""
 
 
 def grown(array: np.ndarray, shape: Shape, behind: int = 0, filled: float = 0) -> np.ndarray:

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 from csv_rows import rows_of
-from forked_run import everything
+from forked_run import everything, forked, lose_power_before
 from small_run import run, tiny, toy_config
 
-from reconverge.envs.errors import ConfigError, CurriculumError, ReconvergeError, RunFolderError
+from reconverge.envs.errors import ConfigError, CurriculumError, DamagedFile, ReconvergeError, RunFolderError
+from reconverge.envs.plain_json import read_json_object
 from reconverge.eval.run_groups import group_runs
 from reconverge.eval.run_results import read_run
-from reconverge.launch import extension
 from reconverge.launch.assembly import assemble
 from reconverge.launch.cli import main
 from reconverge.launch.config import METHODS, RunConfig
@@ -26,6 +28,7 @@ from reconverge.launch.job_plan import make_job
 from reconverge.launch.progress import Progress
 from reconverge.launch.restored_learner import restore_learner
 from reconverge.launch.run_folder import RunFolder
+from reconverge.launch.stage_evaluation import StageEvaluation
 from reconverge.launch.stage_plan import run_curriculum
 from reconverge.launch.verification import verify
 from reconverge.policy.methods.quadratic_penalty import QuadraticPenalty
@@ -147,23 +150,108 @@ def test_it_is_another_kind_of_run_than_one_that_knew_all_its_tasks(two: tuple[P
     assert labels == ["trust-region", "trust-region, extended_after=[2]"]
 
 
-def test_stopped_while_it_takes_over_it_says_so(two: tuple[Path, RunConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_broken_off_while_it_takes_over_it_goes_on_or_says_what_it_lacks(two: tuple[Path, RunConfig], tmp_path: Path) -> None:
+    """Ahead of every sixth change of the disk the power fails; afterwards the folder holds no run, lacks a stage by name, or is whole."""
     before, config = two
-    saved = []
+    told, whole = everything(before), longer(config)
+    finished, outcomes = everything(extended(before, tmp_path / "through", whole)), []
+    for change in range(1, 400, 6):
+        path = tmp_path / str(change)
+        path.mkdir()
+        if forked(partial(_power_fails, change, before, whole, path)) == 0:
+            break
+        if not (path / "config.yaml").exists():
+            outcomes.append("nothing")
+            continue
+        with RunFolder.resume(path) as folder:
+            try:
+                train(folder.config, folder, Progress("quiet"))
+            except RunFolderError as refusal:
+                assert "--overwrite" in str(refusal)
+                outcomes.append("torn")
+            else:
+                assert everything(path) == finished
+                outcomes.append("whole")
+    assert set(outcomes) >= {"nothing", "torn"} and outcomes == sorted(outcomes), outcomes
+    assert everything(before) == told
+    torn = tmp_path / str(1 + 6 * outcomes.index("torn"))
+    with extend(before, whole, torn, "reconverge train", overwrite=True) as folder:
+        assert sorted(place.name for place in folder.checkpoints.iterdir()) == ["stage-00", "stage-01", "stage-02"]
 
-    def full(*_: object) -> None:
-        saved.append(1)
-        if len(saved) == 2:
-            raise OSError("no space left")
 
-    monkeypatch.setattr(extension, "save_checkpoint", full)
-    with pytest.raises(OSError, match="no space"):
-        extend(before, longer(config), tmp_path / "torn", "reconverge train")
+def _power_fails(change: int, before: Path, config: RunConfig, path: Path) -> None:
+    lose_power_before(change, path)
+    extend(before, config, path, "reconverge train").close()
+
+
+def test_a_damaged_run_is_found_out_before_anything_is_deleted(two: tuple[Path, RunConfig], four: Path, tmp_path: Path) -> None:
+    before, config = two
+    damaged, kept = tmp_path / "damaged", tmp_path / "kept"
+    shutil.copytree(before, damaged)
+    shutil.copytree(four, kept)
+    weights = damaged / "checkpoints" / "stage-01" / "policy.safetensors"
+    content = weights.read_bytes()
+    weights.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    told = everything(kept)
+    with pytest.raises(DamagedFile, match="stage-01"):
+        extend(damaged, longer(config), kept, "reconverge train", overwrite=True)
+    assert everything(kept) == told
+
+
+@pytest.mark.parametrize(("run_at", "path"), [("outer/inner", "outer"), ("outer", "outer/inner"), ("outer", "link/inner")])
+def test_neither_run_may_lie_within_the_other(run_at: str, path: str, two: tuple[Path, RunConfig], tmp_path: Path) -> None:
+    shutil.copytree(two[0], tmp_path / run_at)
+    (tmp_path / "link").symlink_to(tmp_path / "outer")
+    with pytest.raises(ConfigError, match="one within the other"):
+        extend(tmp_path / run_at, longer(two[1]), tmp_path / path, "reconverge train", overwrite=True)
+    assert everything(tmp_path / run_at) == everything(two[0])
+
+
+def test_a_task_that_comes_again_with_more_demonstrations_brings_them(two: tuple[Path, RunConfig], tmp_path: Path) -> None:
+    before, config = two
+    (tmp_path / "more.yaml").write_text("tasks: [point-reach-0, point-reach-1, {task: point-reach-0, demonstrations: 65}]")
+    path = extended(before, tmp_path / "more", longer(config, str(tmp_path / "more.yaml")))
+    assert read_run(path).stage_demonstrations == (60, 60, 65)
+    begun = [read_json_object(folder / "fingerprint.json")["demonstrations"] for folder in (before, path)]
+    assert begun[0]["point-reach-1"] == begun[1]["point-reach-1"] and begun[0]["point-reach-0"] != begun[1]["point-reach-0"]
+
+
+def test_what_is_told_of_a_run_is_told_of_the_one_that_extends_it(two: tuple[Path, RunConfig], tmp_path: Path) -> None:
+    before = tmp_path / "before"
+    shutil.copytree(two[0], before)
+    told = read_json_object(before / "fingerprint.json")
+    more = {"processes": 2, "begun_again": ["the loss leapt"], "resumed_with": ["torch 1 -> 2"]}
+    (before / "fingerprint.json").write_text(json.dumps(told | more))
+    with extend(before, longer(two[1]), tmp_path / "four", "reconverge train") as folder:
+        found = folder.read_fingerprint()
+    assert {name: found[name] for name in more} == more
+    assert found["extends"] == f"{before} (test)" and found["extended_after"] == [2] and found["simulators"] == told["simulators"]
+
+
+@pytest.mark.parametrize(("name", "value"), [("resumed_with", 5), *(("extended_after", value) for value in (5, "2", {}, [True], [-3]))])
+def test_a_fingerprint_that_says_something_else_is_damaged(name: str, value: object, two: tuple[Path, RunConfig], tmp_path: Path) -> None:
+    shutil.copytree(two[0], tmp_path / "odd")
+    told = read_json_object(tmp_path / "odd" / "fingerprint.json")
+    (tmp_path / "odd" / "fingerprint.json").write_text(json.dumps({**told, name: value}))
+    with pytest.raises(DamagedFile, match=f"'{name}' must be a list"):
+        extend(tmp_path / "odd", longer(two[1]), tmp_path / "longer", "reconverge train")
+    assert not (tmp_path / "longer").exists()
+
+
+def test_tables_are_there_while_the_new_tasks_are_measured(two: tuple[Path, RunConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stopped then, the folder verifies, and goes on to the tables of one that was not."""
+    def stopped(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before, config = two
+    monkeypatch.setattr(StageEvaluation, "matrix_row", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        extended(before, tmp_path / "stopped", longer(config))
     monkeypatch.undo()
-    with RunFolder.resume(tmp_path / "torn") as folder, pytest.raises(RunFolderError, match=r"lacks stage 0 of the 2 .* --overwrite"):
+    assert [check for check in verify(tmp_path / "stopped") if check.outcome == "DIFFERS"] == []
+    with RunFolder.resume(tmp_path / "stopped") as folder:
         train(folder.config, folder, Progress("quiet"))
-    with extend(before, longer(config), tmp_path / "torn", "reconverge train", overwrite=True) as folder:
-        assert sorted(path.name for path in folder.checkpoints.iterdir()) == ["stage-00", "stage-01", "stage-02"]
+    assert everything(tmp_path / "stopped") == everything(extended(before, tmp_path / "through", longer(config)))
 
 
 def refused(before: Path, config: RunConfig, kind: type[ReconvergeError], words: str, tmp_path: Path) -> None:
@@ -212,7 +300,7 @@ def test_from_the_command_line(two: tuple[Path, RunConfig], tmp_path: Path, caps
     said = capsys.readouterr().out
     assert "point-reach-2" in said and (tmp_path / "three" / "report.html").exists()
     assert main(["verify", str(tmp_path / "three")]) == 0
-    assert f"it extends {before}" in capsys.readouterr().out
+    assert f"it extends '{before}"[:40] in capsys.readouterr().out
 
 
 @pytest.mark.slow

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
@@ -118,7 +120,8 @@ class Train(Command):
         if self.extend is not None:
             from reconverge.launch.extension import extend
 
-            return extend(self.extend, self.config, self._path, command_line, self.overwrite)
+            note = (lambda words: None) if self.quiet else partial(print, file=sys.stderr)
+            return extend(self.extend, self.config, self._path, command_line, self.overwrite, note)
         return RunFolder.create(self._path, self.config, command_line, self.overwrite)
 
     @property
@@ -140,9 +143,11 @@ class Train(Command):
     def _train_and_report(self, folder: RunFolder, progress: Progress, lead: Lead | None) -> None:
         with interruptions_held():
             from reconverge.launch.curriculum_run import train
+            from reconverge.launch.extension import longer_curriculum
             from reconverge.launch.run_cost import write_cost
 
-        train(self.config, folder, progress, lead)
+        curriculum = None if self.extend is None else longer_curriculum(RunFolder.open(self.extend), self.config)
+        train(self.config, folder, progress, lead, curriculum)
         if self.config.video.render and self.config.video.episodes:
             try:
                 render_run(folder, progress)
