@@ -139,9 +139,9 @@ class UpdateBudgetConfig:
     least: float = 0.2
     """rho_min: smallest step multiplier (soft), smallest share of trained modules (hard)."""
     sharpness: float = 10.0
-    """k of rho = rho_min + (1 - rho_min) sigmoid(k (tau - s)), s the alignment."""
+    """k of rho = rho_min + (1 - rho_min) sigmoid(k (kappa - s)), s the alignment."""
     threshold: float = 0.0
-    """tau: a task whose alignment with the last stage's move lies above it counts as related and is given less."""
+    """kappa: a task whose alignment with the last stage's move lies above it counts as related and is given less."""
     draws: int = 1024
     """Windows from which the gradients and the curvature of the modules are measured."""
 

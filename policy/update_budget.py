@@ -10,11 +10,11 @@ stage's own gradient is noise. So what is compared here (ours) is what the last 
     s_m > 0   the new task wants to go on where the last one went: related, little budget
     s_m < 0   it wants to undo it:                          unrelated, much budget
 
-    soft      rho_m = rho_min + (1 - rho_min) sigmoid(k (tau - s_m))               multiplies every step of module m
+    soft      rho_m = rho_min + (1 - rho_min) sigmoid(k (kappa - s_m))               multiplies every step of module m
     hard      a share rho of the modules is trained, from s of all parameters together; those with the most gradient
               per unit of old-task curvature, ||g_new,m||^2 / sum_i E||g_i,m||^2; the others are frozen
 
-Worked example, rho_min = 0.2, k = 10, tau = 0: s = 0.1 gives 0.2 + 0.8 sigmoid(-1) = 0.415; s = -0.1 gives 0.785.
+Worked example, rho_min = 0.2, k = 10, kappa = 0: s = 0.1 gives 0.2 + 0.8 sigmoid(-1) = 0.415; s = -0.1 gives 0.785.
 
 Multiplying the step rather than the gradient matters: AdamW divides a scaled gradient by its own scale.
 """
