@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -20,6 +21,7 @@ class Estimate:
 
 
 def estimate(group: RunGroup, figure: Callable[[RunResults], Interval]) -> Estimate:
-    """The mean of a run's figure over the seeds of a group, by Student's t; of a single seed the figure's own interval."""
+    """The mean of a run's figure over the seeds of a group that measured it, by Student's t; of a single one the figure's own interval."""
     values = [figure(run) for run in group.runs]
-    return Estimate(values[0], "episodes") if len(values) == 1 else Estimate(mean_interval([value.mean for value in values]), "seeds")
+    measured = [value for value in values if not math.isnan(value.mean)] or values[:1]
+    return Estimate(measured[0], "episodes") if len(measured) == 1 else Estimate(mean_interval([value.mean for value in measured]), "seeds")

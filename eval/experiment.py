@@ -22,6 +22,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -178,16 +179,23 @@ def find_reference(groups: Sequence[RunGroup], name: str | None = None) -> RunGr
 
 
 def single_beside(group: RunGroup, groups: Sequence[RunGroup]) -> RunGroup | None:
-    """The group of `single` with the same settings, stages and updates among them, as far as `single` reads them; None without one."""
-    own = {key: value for key, value in settings_of(group.runs[0]).items() if is_read(key, "single")}
-    return next((other for other in groups if other.method == "single" and settings_of(other.runs[0]) == own), None)
+    """The group of `single` with the same settings, stages and updates among them, as far as `single` reads them; None without one.
+
+    Its recovery is not followed, so that a recovery grid is nothing to it.
+    """
+
+    def matter(run: RunResults) -> dict[str, Any]:
+        return {key: value for key, value in settings_of(run).items() if is_read(key, "single") and not key.startswith("recovery.")}
+
+    own = matter(group.runs[0])
+    return next((other for other in groups if other.method == "single" and matter(other.runs[0]) == own), None)
 
 
 def method_row(group: RunGroup) -> MethodRow:
     whole_cw10 = all(run.stages == CW10 and run.finished for run in group.runs)
     return MethodRow(
         label=group.label,
-        seeds=group.seeds,
+        seeds=tuple(run.seed for run in group.runs if not math.isnan(headlines.final_success(run).mean)),
         success=estimate(group, headlines.final_success),
         forgetting=estimate(group, headlines.forgetting),
         just_learned=estimate(group, headlines.just_learned),

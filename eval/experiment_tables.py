@@ -171,6 +171,7 @@ def _summary(row: RecoverySummary) -> Entries:
         **_interval("no_dip", row.steady), **_interval("dip", row.dip), **_interval("dip_area", row.dip_area),
         **_median("after_dip", row.after_dip), **_median("first", row.first), "observed_until": row.after_dip.last,
         "dipped_pairs": row.dipped.size, "dipped_share": row.dipped.size / row.pairs, **_median("dipped", row.dipped),
+        "below_at_switch": row.began_below, "below_at_end": row.ended_below,
         "published_median": spread.median.median if spread else None, "published_never": spread.median.never if spread else None,
         "published_at_floor": spread.at_floor if spread else None, "published_cells": spread.median.size if spread else None,
     }  # fmt: skip

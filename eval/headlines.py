@@ -1,7 +1,7 @@
 """The handful of figures by which a run is judged, each with the noise of its finite number of evaluation episodes.
 
 The value of each is that of `metrics`; the interval follows from the Wilson bounds of the cells it is made of. It says how far
-the *same trained policy* could score elsewhere by luck of the episodes. How far another seed would land is a matter of several
+the *same trained policy* could score elsewhere by luck of the episodes. What other seeds would give is a matter of several
 runs: see `intervals.mean_interval`.
 """
 
@@ -130,6 +130,13 @@ def is_steady(run: RunResults, row: Recovery) -> bool:
     if curve is None or curve.updates[0] != 0:
         return row.dip <= (1 - row.threshold / 100) * row.reference_rate
     return recovery.no_dip(curve, row.reference_rate, row.threshold)
+
+
+def ends_below(run: RunResults, row: Recovery) -> tuple[bool, bool]:
+    """Whether the first and the last point of a recovery that has its curve lie below the threshold."""
+    rates = run.curves[row.kind, row.stage, row.task].rates
+    first, last = (not recovery.no_dip(recovery.Curve([0], [rate]), row.reference_rate, row.threshold) for rate in (rates[0], rates[-1]))
+    return first, last
 
 
 def _learned(run: RunResults) -> list[tuple[int, str]]:

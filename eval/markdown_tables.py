@@ -1,6 +1,6 @@
 """The tables of an experiment in Markdown, for a README, an issue or a page of documentation: one file, one heading a table.
 
-    ## Summary        a line per method, best first: success at the end, forgetting, pairs that never dipped, and that were not back
+    ## Summary        a line per method, best first: success at the end, forgetting, pairs that never dipped, and that end below
     ## Success        success at the end, just learned, forgetting, transfer per method with 95 % intervals; published values beside them
     ## Tasks          success at the end task by task, and how often the expert itself succeeds
     ## Differences    each method minus the reference over common seeds
@@ -91,11 +91,11 @@ def _summary(experiment: Experiment) -> Lines:
     """Best first; of the recovery only the highest threshold."""
     threshold = max((row.threshold for row in experiment.recovery), default=0)
     recovery = {row.label: row for row in experiment.recovery if row.threshold == threshold}
-    beside = [f"never below {threshold} %, % of pairs", "fell and not back"] if recovery else []
+    beside = [f"never below {threshold} %, % of pairs", "below it at the stage's end, % of pairs"] if recovery else []
     lines = [["method", "success at the end, %", "forgetting, points", *beside, "seeds"]]
     for row in sorted(experiment.methods, key=_success, reverse=True):
         found = recovery.get(row.label)
-        kept = [ABSENT, ABSENT] if found is None else [_number(100 * found.steady.mean), f"{found.dipped.never:,} of {found.dipped.size:,}"]
+        kept = [ABSENT, ABSENT] if found is None else [_number(100 * found.steady.mean), _number(100 * found.ended_below / found.pairs)]
         figures = [_estimate(row.success), points(row.forgetting.interval.mean), *(kept if beside else [])]
         lines.append([escaped(row.label), *figures, _seeds(len(row.seeds), row.success)])
     return lines
@@ -161,14 +161,15 @@ def _orders(rows: Sequence[OrdersRow]) -> Lines:
 def _recovery(rows: Sequence[RecoverySummary]) -> Lines:
     published = any(row.published for row in rows)
     heading = [
-        "method", "back at", "pairs", "no dip, %", "dipped", "never back, of those", "median updates, of those", "dip, points", "dip area",
-        "median updates, of all pairs",
+        "method", "back at", "pairs", "no dip, %", "dipped", "below before the switch", "below at the end", "never back, of those that dipped",
+        "median updates, of those", "dip, points", "dip area", "median updates, of all pairs",
     ]  # fmt: skip
     lines = [[*heading, *(["published median, first time", "published never"] if published else [])]]
     for row in rows:
         left_out, fell = wording.left_out(row.unlearned, row.unmeasured), row.dipped
         name = escaped(row.label) + (f" ({left_out})" if left_out else "")
-        dipped = [f"{fell.size:,} ({100 * fell.size / row.pairs:.1f} %)", f"{fell.never:,}", _within(median(fell), median_bounds(fell))]
+        ends = [f"{row.began_below:,}", f"{row.ended_below:,}"]
+        dipped = [f"{fell.size:,} ({100 * fell.size / row.pairs:.1f} %)", *ends, f"{fell.never:,}", _within(median(fell), median_bounds(fell))]
         depth = [_number(100 * row.dip.mean), _number(row.dip_area.mean, ",.0f")]
         of_all = _within(wording.median_of_all(row.after_dip, fell.size), wording.bounds_of_all(row.after_dip, fell.size))
         found = [f"{row.threshold} %", f"{row.pairs:,}", _rate(row.steady), *dipped, *depth, of_all]

@@ -61,7 +61,8 @@ def recovery_updates(curve: Curve | tuple[Sequence[int], Sequence[float]], refer
 def updates_after_dip(curve: Curve | tuple[Sequence[int], Sequence[float]], reference: float, threshold: float) -> int | None:
     """First grid point after 0, not before the lowest point of the curve, at which the threshold is met; None = never.
 
-    Where several points are equally low, as rates of few episodes often are, the last of them counts: a task that falls back has not recovered.
+    Where several points are equally low, as rates of few episodes often are, the last of them counts: a task that falls back there has not recovered.
+    One that falls back less far has, though it may end below the threshold.
     Where the curve never falls below the threshold there is nothing to wait for: the first grid point, as `recovery_updates`.
     """
     updates, rates = _checked(curve)

@@ -42,6 +42,7 @@ class Observation:
     Attributes:
         after_dip, first: updates, None = never up to `last_point`, where observation ended.
         points: the updates at which the task was evaluated.
+        steady: never below the threshold. began_below, ended_below: the first point is the one before the switch, the last the stage's end.
         dip, dip_area: depth in [0, 1] and area in success x updates; no area (NaN) of a curve that does not reach the stage's end.
     """
 
@@ -52,6 +53,8 @@ class Observation:
     first: int | None
     points: tuple[int, ...]
     steady: bool
+    began_below: bool
+    ended_below: bool
     dip: float
     dip_area: float
 
@@ -79,7 +82,9 @@ class RecoverySummary:
         pairs: cells x seeds observed. unlearned: those beside them whose earlier task had never been learned. unmeasured: those beside
             them without a point before the switch, a reference, or any point at all, as after failures of their simulator.
         steady: share of pairs without a dip below the threshold, mean over seeds; dip and dip_area likewise.
-        after_dip, first: medians over all pairs. dipped: `after_dip` over those with a dip alone.
+        began_below, ended_below: how many pairs were below the threshold before the switch already, and at the last point.
+        after_dip, first: medians over all pairs. dipped: `after_dip` over those with a dip alone; those that are never back, that is not at any point
+            from the lowest one on, are fewer than those that end below.
     """
 
     label: str
@@ -88,6 +93,8 @@ class RecoverySummary:
     unlearned: int
     unmeasured: int
     steady: Interval
+    began_below: int
+    ended_below: int
     after_dip: MedianUpdates
     first: MedianUpdates
     dipped: MedianUpdates
@@ -218,7 +225,7 @@ def _observation(run: RunResults, row: Recovery) -> Observation:
     area = row.dip_area if points[-1] == run.stage_updates[row.stage - 1] else math.nan
     return Observation(
         run.seed, (_old_stage(run, row), row.stage), row.threshold, headlines.after_dip_of(run, row), row.updates, points,
-        headlines.is_steady(run, row), row.dip, area,
+        headlines.is_steady(run, row), *headlines.ends_below(run, row), row.dip, area,
     )  # fmt: skip
 
 
@@ -241,6 +248,7 @@ def _summary(group: RunGroup, threshold: int, seen: Sequence[Observation], publi
     return RecoverySummary(
         label=group.label, threshold=threshold, pairs=len(seen), unlearned=sum(row.reference_rate <= 0 for row in found),
         unmeasured=sum(unmeasured_pairs(run, threshold) for run in group.runs), steady=steady,
+        began_below=sum(one.began_below for one in seen), ended_below=sum(one.ended_below for one in seen),
         after_dip=_median(seen, "after_dip"), first=_median(seen, "first"), dipped=_median([one for one in seen if not one.steady], "after_dip"),
         dip=dip, dip_area=area,
         published=_published_spread(group.published_as, threshold, {one.cell for one in seen}) if published else None,

@@ -25,8 +25,8 @@ from reconverge.policy.config import PolicyConfig, TrainConfig
 from reconverge.policy.method_settings import is_read
 from reconverge.replay.config import ReplayConfig
 
-WITHOUT_EFFECT = frozenset((*INERT, "threads", "device", "train.log_every"))
-"""Settings that change nothing, or with `threads` and `device` the last digits only, and how often training is logged."""
+WITHOUT_EFFECT = frozenset((*INERT, "threads", "device", "train.log_every", "evaluation.later_tasks", "evaluation.learning_grid"))
+"""Settings that change nothing, or with `threads` and `device` the last digits only; how often training is logged; what is measured besides."""
 OTHER_METHOD = ("train.trust_region.form", "train.trust_region.fisher", "train.distillation", "replay.source")
 """Settings by which a method becomes another one than was published under its name."""
 LABEL_ITEMS = 4

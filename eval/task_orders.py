@@ -10,13 +10,13 @@ is taken seed by seed within every order, and then over the orders that both hav
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from reconverge.eval import headlines
 from reconverge.eval.intervals import Interval, mean_interval
+from reconverge.eval.metrics import mean_measured
 from reconverge.eval.paired_comparison import PairedRow, paired_row
 from reconverge.eval.recovery_comparison import compare_recovery, recovery_summaries
 from reconverge.eval.run_groups import RunGroup, kind_of
@@ -59,8 +59,9 @@ def orders_rows(groups: Sequence[RunGroup], reference: RunGroup) -> list[OrdersR
 
 
 def _row(members: Sequence[RunGroup], references: Sequence[RunGroup]) -> OrdersRow:
-    success = [float(np.mean([headlines.final_success(run).mean for run in group.runs])) for group in members]
-    forgetting = [float(np.mean([headlines.forgetting(run).mean for run in group.runs])) for group in members]
+    success = [mean_measured([headlines.final_success(run).mean for run in group.runs]) for group in members]
+    forgetting = [mean_measured([headlines.forgetting(run).mean for run in group.runs]) for group in members]
+    measured = [rate for rate in success if not math.isnan(rate)]
     pairs = [pair for group in members for other in references if (pair := _pair(group, other)) is not None]
     summaries = [found[0] for group in members if (found := recovery_summaries(group, published=False))]
     wins = [rows[0] for group in members for other in references if (rows := compare_recovery(group, other, published=False))]
@@ -69,8 +70,8 @@ def _row(members: Sequence[RunGroup], references: Sequence[RunGroup]) -> OrdersR
         orders=tuple(group.runs[0].curriculum for group in members),
         seeds=tuple(len(group.runs) for group in members),
         success=mean_interval(success),
-        lowest=min(success),
-        highest=max(success),
+        lowest=min(measured, default=math.nan),
+        highest=max(measured, default=math.nan),
         forgetting=mean_interval(forgetting),
         threshold=summaries[0].threshold if summaries else 0,
         no_dip=mean_interval([summary.steady.mean for summary in summaries]),

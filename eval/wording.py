@@ -100,9 +100,9 @@ def bounds_of_all(found: MedianUpdates, dipped: int) -> str:
 
 
 def median_bounds(found: MedianUpdates) -> str:
-    """The interval of a median of updates; open above where even its upper bound was not reached, empty where neither was."""
+    """The interval of a median of updates; open below where there are too few, above where even its upper bound was not reached, empty where both."""
     if found.low is None:
-        return ""
+        return "" if found.high is None else f"to {found.high:,.0f}"
     return f"from {found.low:,.0f}" if found.high is None else f"{found.low:,.0f} to {found.high:,.0f}"
 
 

@@ -87,6 +87,16 @@ def test_one_seed_has_the_interval_of_its_episodes(tmp_path: Path) -> None:
     assert row.success.interval.low < 25 / 30 < row.success.interval.high
 
 
+def test_a_seed_that_measured_nothing_at_the_end_is_not_counted(tmp_path: Path) -> None:
+    """Of two seeds one has no row of the last stage, since its simulator failed: the interval is that of the other's episodes."""
+    runs = [hand_run(tmp_path / str(seed), "replay", seed, final) for seed, final in enumerate(((8, 9, 10), (5, 5, 5)))]
+    keep_lines(runs[1].folder / "success_matrix.csv", lambda line: not line.startswith("3,"))
+    (tmp_path / "1" / "failures.csv").write_text("stage,purpose,update,task,episode_seed,attempts,error\n" + "".join(
+        f"3,matrix,50,{task},7,3,it fell\n" for task in runs[1].tasks))
+    (row,) = summarise([runs[0], read_run(runs[1].folder)]).methods
+    assert (row.seeds, row.success.over, row.success.interval.mean) == ((0,), "episodes", pytest.approx(0.9))
+
+
 def test_joint_has_no_forgetting(tmp_path: Path) -> None:
     row = method_row(RunGroup("joint", "joint", (read_run(write_run(tmp_path / "a", method="joint")),)))
     assert math.isnan(row.forgetting.interval.mean) and math.isnan(row.just_learned.interval.mean)

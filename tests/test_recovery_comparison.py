@@ -34,13 +34,21 @@ def test_recovery_by_hand(tmp_path: Path) -> None:
     assert row.steady.mean == pytest.approx((1 / 3 + 2 / 3) / 2)
     assert (row.after_dip.median, row.after_dip.never) == (2, 1)  # 2, 2, 2, 10, 50, never
     assert (row.first.median, row.first.never) == (2, 0)
-    assert row.dipped[:2] == (50, 10) and (row.dipped.size, row.dipped.never) == (3, 1)  # 10, 50, never
+    assert row.dipped[:2] == (50, None) and (row.dipped.size, row.dipped.never) == (3, 1)  # 10, 50, never; too few for a lower bound
+    assert (row.began_below, row.ended_below) == (0, 1)
     assert (median_of_all(row.after_dip, 3), bounds_of_all(row.after_dip, 3), median_of_all(row.after_dip, 4)) == ("no dip", "from 2", "2")
     assert row.dip.mean == pytest.approx(((0 + 0.5 + 0.7) / 3 + (0 + 0 + 0.5) / 3) / 2)
     cells = {cell.cell: cell for cell in recovery_cells(group, published=False)}
     assert list(cells) == [(1, 2), (1, 3), (2, 3)]
     assert (cells[2, 3].after_dip.median, cells[2, 3].after_dip.never, cells[2, 3].steady_seeds) == (10, 1, 0)
     assert cells[2, 3].dip == pytest.approx(0.6) and (cells[2, 3].old_task, cells[2, 3].new_task) == (B, C)
+
+
+def test_a_task_that_falls_back_less_far_was_back_and_ends_below(tmp_path: Path) -> None:
+    """90 % of 0.8 is 0.72. A is lowest at 10, back at 50, and ends at 0.7; B stands at 0.6 of 0.9 before the switch already."""
+    run = hand_run(tmp_path / "0", "replay", 0, (8, 9, 10), ((8, 5, 8, 7), (8, 8, 8, 8), (6, 9, 9, 9)))
+    (row,) = recovery_summaries(group_of(run), published=False)
+    assert (row.dipped.size, row.dipped.never, row.began_below, row.ended_below) == (2, 0, 1, 1)
 
 
 def test_a_task_never_learned_is_no_recovery(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from edited_run import keep_lines
 from synthetic_run import POINT_REACH, UPDATES, write_csv, write_run
 
 from reconverge.eval.experiment import summarise
@@ -69,6 +70,17 @@ def test_an_order_counts_once_and_is_compared_with_itself(folders: list[Path]) -
     assert ewc.success == pytest.approx(mean_interval([45 / 60, 12 / 30]))
     assert ewc.success_difference == pytest.approx(mean_interval([((24 - 30) + (21 - 27)) / 60, (12 - 27) / 30]))
     assert ewc.forgetting_difference == pytest.approx(mean_interval([14 / 60, 15 / 30]))
+
+
+def test_a_seed_without_a_figure_leaves_its_order_to_the_other(folders: list[Path]) -> None:
+    """Of order forth the last row of seed 0 failed: the order counts with seed 1 alone, 27 of 30."""
+    failed = next(folder for folder in folders if folder.name == "replay-forth-0")
+    keep_lines(failed / "success_matrix.csv", lambda line: not line.startswith("3,"))
+    (failed / "failures.csv").write_text(
+        "stage,purpose,update,task,episode_seed,attempts,error\n" + "".join(f"3,matrix,{UPDATES},{task},7,3,it fell\n" for task in (A, B, C))
+    )
+    replay, _ = summarise([read_run(folder) for folder in folders]).orders
+    assert replay.success == pytest.approx(mean_interval([27 / 30, 51 / 60])) and (replay.lowest, replay.highest) == pytest.approx((51 / 60, 27 / 30))
 
 
 def test_the_share_of_cells_without_a_dip_is_averaged_in_the_same_way(folders: list[Path], tmp_path: Path) -> None:
