@@ -13,7 +13,7 @@ class EvaluationConfig:
     episodes: int = 50
     """Episodes per cell of the success matrix; the same seeded episodes for every method."""
     split: Split = "test"
-    """Which of a task's two lists of episodes: choose settings on `validation`, and report on `test`, which no choice has seen."""
+    """Which of a task's two lists of episodes: choose settings on `validation`, and report on `test`. The presets here were chosen on `test`."""
     workers: int = 2
     """Simulator processes; 0 simulates in the training process. The tables do not depend on it."""
     next_task: bool = True
