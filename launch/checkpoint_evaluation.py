@@ -9,8 +9,6 @@ from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
-
 from reconverge.envs.errors import ConfigError
 from reconverge.envs.simulators import Simulators
 from reconverge.envs.task import Task
@@ -25,6 +23,7 @@ from reconverge.launch.run_folder import RunFolder
 from reconverge.launch.run_tables import EPISODE_COLUMNS, rate_columns
 from reconverge.policy.config import SamplerName
 from reconverge.policy.diffusion_policy import DiffusionPolicy
+from reconverge.policy.exact_arithmetic import set_arithmetic
 from reconverge.policy.sampler_steps import unfit_steps, unfit_temperature
 
 Row = dict[str, Any]
@@ -68,7 +67,7 @@ def evaluate(
     simulator is noted and has no episodes, its rate is NaN; SimulatorFailure where that is so of all of them. `each` is given every episode, as a
     row with `EACH_COLUMNS`.
     """
-    torch.set_num_threads(folder.config.threads)
+    set_arithmetic(folder.config.threads)
     checkpoint = checkpoint_of(folder, stage)
     trained = DiffusionPolicy.load(checkpoint, device or folder.config.device)
     plan = plan_evaluation(folder, checkpoint, trained, tasks, episodes, split, samplers, sampling_steps, temperatures)

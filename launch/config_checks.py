@@ -213,6 +213,11 @@ def _check_method(config: RunConfig) -> None:
             f"train.replay_ratio is {train.replay_ratio}; of a batch of {train.batch_size} that is less than a window, so nothing "
             "would be replayed: raise it, or say 0"
         )
+    if train.replay_ratio == 0 and (train.replay_priority > 0 or train.weighting == "tasks-seen"):
+        setting = "replay_priority" if train.replay_priority > 0 else "weighting tasks-seen"
+        raise ConfigError(f"train.{setting} weighs replayed windows, and train.replay_ratio is 0: leave one of them out")
+    if config.replay.pool == "redrawn" and config.replay.source == "stored":
+        raise ConfigError("replay.pool redrawn makes pools anew, and those of replay.source stored are what was seen: leave one of them out")
     if config.method in ("ftml", "vr-mcl") and train.batch_size < 2:
         raise ConfigError(f"train.batch_size is {train.batch_size}; {config.method} halves it into support and query: at least 2")
     if config.method == "single" and train.optimizer.carry_second_moment:
@@ -226,5 +231,7 @@ def _check_functional(config: RunConfig) -> None:
         raise ConfigError(f"{form} bounds the replay loss, and nothing is replayed; use --method trust-region with a replay_ratio above 0")
     if train.distillation == "noise":
         raise ConfigError(f"{form} bounds the distance from the teacher; train.distillation noise has another target")
+    if train.replay_priority > 0:
+        raise ConfigError(f"{form} bounds the mean distance from the teacher; train.replay_priority would have it see the tasks that drift most")
     if train.weighting != "fixed":
         raise ConfigError(f"{form} sets the weight of the replay loss itself; leave train.weighting {train.weighting} out")

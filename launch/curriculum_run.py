@@ -55,6 +55,7 @@ from reconverge.launch.stage_plan import StagePlan, plan_stages, run_curriculum
 from reconverge.launch.stop_request import StopRequest
 from reconverge.launch.unfinished_stage import UnfinishedStage, drop_stage, drop_unfinished, read_unfinished, save_consolidated
 from reconverge.launch.workplace import Workplace
+from reconverge.policy.exact_arithmetic import set_arithmetic
 from reconverge.policy.random_streams import RandomStreams
 from reconverge.policy.windows import WindowTable
 
@@ -74,7 +75,7 @@ def train(config: RunConfig, folder: RunFolder, progress: Progress, lead: Lead |
 
     Raises Stopped on SIGTERM, SIGINT or SIGUSR1, with what there is saved; OutOfDeviceMemory, with the last save as it was.
     """
-    torch.set_num_threads(config.threads)
+    set_arithmetic(config.threads)
     with (
         StopRequest(progress.say_at_once) as stop,
         Simulators(config.evaluation.workers) as simulators,

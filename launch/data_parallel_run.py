@@ -28,6 +28,7 @@ from reconverge.launch.stage_plan import run_curriculum
 from reconverge.launch.stop_request import SIGNALS
 from reconverge.policy.data_parallel import Ranks
 from reconverge.policy.diffusion_policy import arrays_of
+from reconverge.policy.exact_arithmetic import set_arithmetic
 from reconverge.policy.saved_arrays import fill
 from reconverge.policy.windows import WindowBatch, WindowTable
 
@@ -105,7 +106,7 @@ class Lead:
 
 def follow(config: RunConfig, folder: Path, ranks: Ranks) -> None:
     """Do what rank 0 says, which writes in `folder`, until it lets go. Raises ProcessLost when rank 0 is gone."""
-    torch.set_num_threads(config.threads)
+    set_arithmetic(config.threads)
     assembly: Assembly | None = None
     while True:
         command, stage, updates, before = ranks.listen(4)

@@ -19,7 +19,6 @@ from collections.abc import Sequence
 from dataclasses import fields, replace
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from reconverge.envs.artifact import write_file
@@ -39,6 +38,7 @@ from reconverge.launch.run_folder import RunFolder
 from reconverge.launch.run_tables import write_csv
 from reconverge.launch.stage_diagnosis import StageDiagnosis
 from reconverge.launch.stage_plan import StagePlan, plan_stages, run_curriculum
+from reconverge.policy.exact_arithmetic import set_arithmetic
 
 Row = dict[str, Any]
 Tables = dict[str, list[Row]]
@@ -65,7 +65,7 @@ def diagnose(folder: RunFolder, progress: Progress, settings: DiagnosisConfig, s
     if any(stage < 1 for stage in stages):
         raise ConfigError(f"--stages holds {min(stages)}; stage 1 is the first in which something is learned")
     config = folder.config if device is None else replace(folder.config, device=device)
-    torch.set_num_threads(config.threads)
+    set_arithmetic(config.threads)
     checkpoint_of(folder, None)
     for stage in stages:
         checkpoint_of(folder, stage)

@@ -13,8 +13,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-import torch
-
 from reconverge.envs.artifact import write_file
 from reconverge.envs.demonstrations import data_digest
 from reconverge.envs.errors import ConfigError, RunFolderError
@@ -31,6 +29,7 @@ from reconverge.launch.run_demonstrations import collect_task
 from reconverge.launch.run_folder import RunFolder
 from reconverge.launch.run_tables import PROBES, StageRecord, probe_curve_row, read_probes, recoveries, reference_rates, write_tables
 from reconverge.launch.stage_plan import demonstration_budgets, plan_stages, run_curriculum
+from reconverge.policy.exact_arithmetic import set_arithmetic
 
 Row = dict[str, Any]
 
@@ -52,7 +51,7 @@ def recover(
     A task that fails in its simulator is noted and not probed again here; SimulatorFailure when all others are done, to say so once more.
     """
     config = folder.config if device is None else replace(folder.config, device=device)
-    torch.set_num_threads(config.threads)
+    set_arithmetic(config.threads)
     budget = config.recovery.probe_updates if updates is None else updates
     count = episodes or config.recovery.episodes
     _check_run(folder, config, count, stages)

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
 from safetensors.numpy import save as save_arrays
 
 from reconverge.envs.artifact import write_file
@@ -70,7 +71,7 @@ class StageEvaluation:
 def _write_recordings(path: Path, recordings: dict[int, Recording]) -> None:
     arrays = {}
     for seed, recording in recordings.items():
-        arrays[f"{seed}.states"], arrays[f"{seed}.success"] = recording.states, recording.success.astype("uint8")
+        arrays[f"{seed}.states"], arrays[f"{seed}.success"] = np.ascontiguousarray(recording.states), recording.success.astype("uint8")
     if arrays:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_file(path, save_arrays(arrays))

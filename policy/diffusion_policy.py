@@ -82,7 +82,7 @@ class DiffusionPolicy(nn.Module):
     def task_index(self, task: str | Task) -> int:
         """Position of a task among those of the policy; `hammer` stands for `hammer-v3`."""
         name = task if isinstance(task, str) else task.name
-        name = f"{name}-v3" if f"{name}-v3" in self.tasks else name
+        name = f"{name}-v3" if name not in self.tasks and f"{name}-v3" in self.tasks else name
         if name not in self.tasks:
             raise UnknownName("task", name, self.tasks, "this policy")
         return self.tasks.index(name)

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import mse_loss
 
+from reconverge.envs.errors import TrainingDiverged
 from reconverge.policy.config import TrainConfig
 from reconverge.policy.diffusion_policy import DiffusionPolicy
 from reconverge.policy.divergence import check_windows, diverged
@@ -89,7 +90,7 @@ class Learner:
         self.optimizer = StageOptimizer(self.parameters, self.config.optimizer, updates, self.second_moment)
         self.loss_weights = (1.0, self.config.replay_weight)
         self._on_gpu = self.policy.device.type != "cpu"
-        self._broken = torch.zeros((), dtype=torch.bool, device=self.policy.device)
+        self._first_broken = torch.zeros((), dtype=torch.int64, device=self.policy.device)  # the update; 0: none
         self._largest_gradient = torch.zeros(1, device=self.policy.device)
         self._adjusting = [hook for hook in self.method.hooks if type(hook).adjust_step is not Hook.adjust_step]
         for hook in self.method.hooks:
@@ -120,7 +121,7 @@ class Learner:
         finite = gradient_norm.isfinite()
         torch.maximum(self._largest_gradient, gradient_norm, out=self._largest_gradient)
         if self._on_gpu:
-            self._broken |= ~finite
+            self._first_broken = torch.where(finite | (self._first_broken > 0), self._first_broken, self.update_index)
         elif not finite:
             raise diverged(self, penalty)
         before = self.parameters.values.clone() if self._adjusting else self.parameters.values
@@ -133,8 +134,8 @@ class Learner:
 
     def check_finite(self) -> None:
         """Raise TrainingDiverged when the gradient of an update of this stage was not finite; waits for the device."""
-        if self._broken:
-            raise diverged(self, None)
+        if update := int(self._first_broken):
+            raise TrainingDiverged(f"the gradient is not finite at stage {self.stage}, update {update}; no weight was changed by it")
 
     def log_row(self, figures: UpdateFigures) -> dict[str, float | None]:
         """Figures of the last update, with the largest norm of a gradient since this was called before; waits for the device.

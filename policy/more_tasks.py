@@ -43,4 +43,4 @@ def places_of(narrow: Mapping[str, Shape], wide: Mapping[str, Shape]) -> np.ndar
 
 def laid_out(vectors: np.ndarray, places: np.ndarray) -> np.ndarray:
     """(..., P) over the narrow network's weights -> (..., P') over the wide one's, with zeros where they are new."""
-    return np.concatenate([vectors, np.zeros_like(vectors[..., :1])], axis=-1)[..., places]
+    return np.ascontiguousarray(np.concatenate([vectors, np.zeros_like(vectors[..., :1])], axis=-1)[..., places])

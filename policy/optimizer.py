@@ -38,7 +38,8 @@ class StageOptimizer:
 
     It is fresh at its start, but for the second moment where one is `carried` over from the stage before. Then also the count of steps goes
     on: by it AdamW corrects averages that began at zero, which the carried one did not. The first moment does, and is no longer corrected:
-    under a steady gradient g and a carried average v its k-th step is (1 - 0.9^k) g / sqrt(v) of the learning rate.
+    under a steady gradient g and a carried average v its k-th step is (1 - 0.9^k) g / sqrt(v) of the learning rate. A weight that has never had
+    a gradient, such as what tells a task that is new, has no average of its own and is given the mean of all.
 
     Attributes:
         done: updates so far.
@@ -51,7 +52,8 @@ class StageOptimizer:
         self._steps_before = 0 if carried is None else carried.steps
         self._adamw = torch.optim.AdamW([self._theta], lr=config.learning_rate, weight_decay=config.weight_decay, fused=True)
         if carried is not None:
-            self._set_state(torch.zeros_like(carried.average), carried.average.clone())
+            known = torch.where(carried.average > 0, carried.average, carried.average.mean())
+            self._set_state(torch.zeros_like(known), known)
 
     @property
     def learning_rate(self) -> float:

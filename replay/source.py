@@ -105,6 +105,7 @@ class WindowPools:
     def load_arrays(self, arrays: dict[str, np.ndarray], policy: DiffusionPolicy) -> None:
         """Take the pools that `arrays` gave. Raises DamagedFile, before any changes, where they are not windows of the policy's tasks."""
         read = {task: _pool(arrays, task, policy) for task in sorted({_task_of(name) for name in arrays})}
+        self.pools, self.times = {}, {}
         for task, pool in read.items():
             self[task] = pool
 

@@ -129,7 +129,7 @@ class TrajectoryGenerator(nn.Module):
 
     def _measure(self, task: int, observations: Tensor, times: Tensor) -> None:
         numbers = self._numbers(observations)
-        spread = numbers.std(0)
+        spread = numbers.std(0) if len(numbers) > 1 else torch.zeros_like(numbers[0])
         self.mean[task] = numbers.mean(0)
         if self.is_relative:
             self.lowest[task], self.highest[task] = self.code.encode(observations).aminmax(dim=0)

@@ -75,6 +75,10 @@ def test_a_hostile_or_broken_file_is_a_typed_error(text: str, tmp_path: Path) ->
         ("ftml", {"train.batch_size": 1}, "support and query"),
         ("single", {"train.optimizer.carry_second_moment": True}, "every task from scratch"),
         ("replay", {"train.batch_size": 256, "train.replay_ratio": 0.0019}, "less than a window"),
+        ("replay", {"train.replay_priority": 0.5, "train.replay_ratio": 0.0}, "weighs replayed windows"),
+        ("replay", {"train.weighting": "tasks-seen", "train.replay_ratio": 0.0}, "weighs replayed windows"),
+        ("replay", {"replay.pool": "redrawn", "replay.source": "stored"}, "what was seen"),
+        ("trust-region", {"train.trust_region.form": "functional", "train.replay_priority": 0.5}, "mean distance from the teacher"),
     ],
 )
 def test_settings_that_contradict_each_other_are_refused(method: str, changes: dict[str, object], says: str) -> None:

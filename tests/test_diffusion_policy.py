@@ -142,6 +142,7 @@ def test_predict_asks_for_the_task_of_a_policy_of_several() -> None:
 
 def test_an_unknown_task_is_answered_with_the_nearest() -> None:
     assert small_policy(tasks=("hammer-v3", "push-v3")).task_index("push") == 1
+    assert small_policy(tasks=("reach-v3", "reach")).task_index("reach") == 1
     with pytest.raises(UnknownName, match="did you mean 'hammer-v3'"):
         small_policy(tasks=("hammer-v3", "push-v3")).task_index("hamer-v3")
 

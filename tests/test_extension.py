@@ -31,6 +31,7 @@ from reconverge.launch.run_folder import RunFolder
 from reconverge.launch.stage_evaluation import StageEvaluation
 from reconverge.launch.stage_plan import run_curriculum
 from reconverge.launch.verification import verify
+from reconverge.policy.methods.l2 import UniformImportance
 from reconverge.policy.methods.quadratic_penalty import QuadraticPenalty
 from reconverge.replay.generated_windows import GeneratedWindows
 
@@ -122,6 +123,17 @@ def test_every_method_can_be_given_another_task(method: str, tmp_path: Path) -> 
     one = run(tmp_path / "one", config)
     path = extended(one, tmp_path / "two", longer(config, "point-reach:2"))
     assert read_run(path).finished and [check for check in verify(path) if check.outcome == "DIFFERS"] == []
+
+
+def test_l2_holds_what_tells_the_new_task_as_much_as_any_other_weight(tmp_path: Path) -> None:
+    """Its importance is 1 for every weight, not what an untrained one would have measured."""
+    config = tiny(tmp_path, curriculum="point-reach:1", method="l2")
+    one = run(tmp_path / "one", config)
+    narrow = restore_learner(config, RunFolder.open(one), 1)
+    wide = assemble(longer(config, "point-reach:3"), run_curriculum(RunFolder(Path("nowhere")), longer(config, "point-reach:3")).tasks)
+    widen(narrow, wide, 1)
+    (hook,) = wide.learner.method.hooks
+    assert isinstance(hook, UniformImportance) and hook.region.curvature.unique().tolist() == [1.0]
 
 
 def test_a_task_that_comes_again_needs_no_new_column(two: tuple[Path, RunConfig], tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from reconverge.policy import matrix_products
+from reconverge.policy.exact_arithmetic import set_arithmetic
 from reconverge.policy.matrix_products import large_products
 
 
@@ -15,6 +16,11 @@ def setting() -> object:
     if setting is None or not torch.backends.mkldnn.is_available():
         pytest.skip("this PyTorch has no oneDNN, or no setting of its precision")
     return setting
+
+
+def test_a_gpu_is_told_to_compute_in_float32_and_the_same_each_time() -> None:
+    set_arithmetic(torch.get_num_threads())
+    assert not torch.backends.cudnn.allow_tf32 and torch.backends.cudnn.deterministic
 
 
 def test_products_are_as_exact_as_float32_is() -> None:

@@ -41,6 +41,17 @@ def test_a_carried_second_moment_by_hand() -> None:
     assert steps == pytest.approx([0.1, 0.0050019], rel=1e-4)
 
 
+def test_a_weight_that_never_had_a_gradient_is_given_the_mean_of_all() -> None:
+    """Averages 4.0 and 0.0: with its own, the second weight's first step would be (0.1 * 1.0) / sqrt(0.001 * 1.0) = 3.2 learning rates."""
+    parameters = FlatParameters(torch.nn.Linear(2, 1, bias=False))
+    before = parameters.values.clone()
+    optimizer = StageOptimizer(parameters, PLAIN, 5, SecondMoment(torch.tensor([4.0, 0.0]), 100_000))
+    parameters.gradient.fill_(1.0)
+    optimizer.step()
+    expected = [0.1 * 0.1 / math.sqrt(0.999 * average + 0.001) for average in (4.0, 2.0)]
+    assert (before - parameters.values).tolist() == pytest.approx(expected, rel=1e-4)
+
+
 def test_what_is_carried_counts_all_steps_and_stays_what_it_was() -> None:
     parameters = FlatParameters(torch.nn.Linear(1, 1, bias=False))
     carried = SecondMoment(torch.tensor([4.0]), 7)

@@ -249,6 +249,9 @@ class Told:
     def arrays(self) -> dict[str, np.ndarray]:
         return {}
 
+    def arrays_knowing(self, tasks: int) -> dict[str, np.ndarray]:
+        return {}
+
     def load_arrays(self, arrays: dict[str, np.ndarray]) -> None:
         pass
 
@@ -357,6 +360,19 @@ def test_sources_go_through_a_checkpoint() -> None:
         loaded.load_arrays(source.arrays(), small_policy())
         first, second = (each.draw(5, torch.Generator().manual_seed(3)) for each in (source, loaded))
         assert first is not None and second is not None and torch.equal(first.observations, second.observations)
+
+
+def test_pools_that_are_loaded_take_the_place_of_those_that_are_there() -> None:
+    """As where a stage is begun again: what came after it is forgotten."""
+    source = StoredWindows(ReplayConfig(windows_per_task=5))
+    end_stage(source, 0, random_windows(task=0), small_policy(), RandomStreams(0, 1))
+    before = source.arrays()
+    end_stage(source, 1, random_windows(task=1), small_policy(), RandomStreams(0, 2))
+    source.load_arrays(before, small_policy())
+    drawn = source.draw(20, torch.Generator().manual_seed(3))
+    assert list(source.tasks) == [0] and drawn is not None and set(drawn.task.tolist()) == {0}
+    source.load_arrays({}, small_policy())
+    assert source.draw(20, torch.Generator().manual_seed(3)) is None
 
 
 def test_pools_come_back_from_a_checkpoint_in_the_order_of_their_tasks() -> None:

@@ -170,8 +170,14 @@ def test_a_stage_is_scored_by_its_gradient_against_the_move_of_the_last() -> Non
     assert hook.reliability == pytest.approx(float(torch.nn.functional.cosine_similarity(*halves, dim=0)), abs=1e-5)
 
 
-def test_the_curvature_adds_up_over_the_tasks() -> None:
+def test_only_the_hard_form_measures_curvature() -> None:
     learner, hook = budgeted()
+    run_stage(learner, 1)
+    assert hook.curvature is None and list(hook.arrays()) == ["move"]
+
+
+def test_the_curvature_adds_up_over_the_tasks() -> None:
+    learner, hook = budgeted(form="hard")
     expected = torch.zeros(3)
     for stage in (1, 2):
         run_stage(learner, stage)

@@ -39,22 +39,24 @@ class UpdateBudget(Hook):
     def __init__(self, config: UpdateBudgetConfig) -> None:
         self.config = config
         self.move: Tensor | None = None  # (P,) what the last stage did to the parameters
-        self.curvature: Tensor | None = None  # (M,) sum over earlier tasks of E||g_m||^2
+        self.curvature: Tensor | None = None  # (M,) sum over earlier tasks of E||g_m||^2, which only the hard form asks for
 
     def on_stage_start(self, learner: Learner) -> None:
         self.start = learner.parameters.values.clone()
         self.modules = modules_of(learner.parameters)
         self.budget = None
-        if self.move is None or self.curvature is None:
+        if self.move is None:
             return
-        self.move, self.curvature = self.move.to(self.start), self.curvature.to(self.start)
+        self.move = self.move.to(self.start)
         parts, generator = list(self.modules.values()), learner.streams.generator("update budget")
         gradient = self._gradient(learner)
         self.scores, self.overall = alignment(gradient, self.move, parts), cosine_similarity(gradient, -self.move, dim=0)
         if self.config.form == "soft":
             self.budget = soft_budget(self.scores, self.config, generator)
         else:
-            self.budget = hard_budget(self.overall, module_gains(gradient, self.curvature, parts), self.config, generator)
+            assert self.curvature is not None
+            gains = module_gains(gradient, self.curvature.to(self.start), parts)
+            self.budget = hard_budget(self.overall, gains, self.config, generator)
         sizes = torch.tensor([part.stop - part.start for part in parts], device=self.budget.device)
         self.multipliers = self.budget.repeat_interleave(sizes)
 
@@ -72,10 +74,15 @@ class UpdateBudget(Hook):
 
     def on_stage_end(self, learner: Learner) -> None:
         self.move = learner.parameters.values - self.start
+        if self.config.form == "hard":
+            curvature = self._curvature(learner)
+            self.curvature = curvature if self.curvature is None else self.curvature.to(curvature) + curvature
+
+    def _curvature(self, learner: Learner) -> Tensor:
+        """(M,) E||g_m||^2 of the stage that ends, per module."""
         draws = denoising_draws(learner.policy, learner.windows, self.config.draws, learner.streams, "budget")
         diagonal = diagonal_fisher(denoising_losses(learner.policy, learner.parameters), learner.parameters.values, draws)
-        curvature = torch.stack([diagonal[part].sum() for part in self.modules.values()])
-        self.curvature = curvature if self.curvature is None else self.curvature + curvature
+        return torch.stack([diagonal[part].sum() for part in self.modules.values()])
 
     def figures(self) -> dict[str, float]:
         if self.budget is None:
@@ -88,13 +95,13 @@ class UpdateBudget(Hook):
         return {"last stage's move, curvature per module": sum(part.nbytes for part in self.arrays().values())}
 
     def arrays(self) -> dict[str, np.ndarray]:
-        if self.move is None or self.curvature is None:
-            return {}
-        return {"move": self.move.cpu().numpy(), "curvature": self.curvature.cpu().numpy()}
+        kept = {"move": self.move, "curvature": self.curvature}
+        return {name: vector.cpu().numpy() for name, vector in kept.items() if vector is not None}
 
     def load_arrays(self, arrays: dict[str, np.ndarray]) -> None:
-        if arrays:
-            self.move, self.curvature = (take(arrays, name, (None,), "learner.safetensors") for name in ("move", "curvature"))
+        wanted = ("move", "curvature") if self.config.form == "hard" else ("move",)
+        found = {name: take(arrays, name, (None,), "learner.safetensors") for name in (wanted if arrays else ())}
+        self.move, self.curvature = found.get("move"), found.get("curvature")
 
 
 def adaptive(config: TrainConfig) -> Method:

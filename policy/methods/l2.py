@@ -9,6 +9,7 @@ over one minus the discount; the denoising loss reaches 1, hence lambda = 2 * 1e
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -23,6 +24,11 @@ class UniformImportance(ImportancePenalty):
 
     def importance(self, learner: Learner) -> Tensor:
         return torch.ones_like(learner.parameters.values)
+
+    def load_arrays(self, arrays: dict[str, np.ndarray]) -> None:
+        """Also of weights that are new, since the run has been given more tasks since: every one is as important as the others."""
+        super().load_arrays(arrays)
+        self.region.curvature.fill_(self.region.count)
 
 
 def l2(config: L2Config, size: int, device: torch.device | str = "cpu") -> Method:
