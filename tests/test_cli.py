@@ -63,8 +63,8 @@ def training(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., N
     from reconverge.launch import curriculum_run
 
     def replace(train: Callable[..., None], render: Callable[..., Any] = lambda *_: []) -> None:
-        def train_alone(config: object, folder: object, progress: object, lead: None) -> None:
-            assert lead is None, "no other process shares this run"
+        def train_alone(config: object, folder: object, progress: object, lead: None, curriculum: None) -> None:
+            assert lead is None and curriculum is None, "no other process shares this run, and it extends no other"
             train(config, folder, progress)
 
         monkeypatch.setattr(curriculum_run, "train", train_alone)
