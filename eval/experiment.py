@@ -206,6 +206,11 @@ def method_row(group: RunGroup) -> MethodRow:
     )
 
 
+def best_first(rows: Sequence[MethodRow]) -> list[MethodRow]:
+    """By success at the end; those of which none was measured come last."""
+    return sorted(rows, key=lambda row: -1.0 if math.isnan(row.success.interval.mean) else row.success.interval.mean, reverse=True)
+
+
 def task_rows(group: RunGroup) -> list[SuccessRow]:
     """One per task that was measured at the end, in the order in which they are learned."""
     experts = expert_rates(group)

@@ -19,7 +19,7 @@ from matplotlib.ticker import MaxNLocator
 
 from reconverge.envs.gym_name import short_name
 from reconverge.eval import headlines, metrics
-from reconverge.eval.experiment import Experiment, MethodRow, final_rates
+from reconverge.eval.experiment import Experiment, MethodRow, best_first, final_rates
 from reconverge.eval.intervals import Interval
 from reconverge.eval.method_looks import Look, method_looks
 from reconverge.eval.plasticity import PlasticityRow
@@ -39,15 +39,15 @@ def method_dots(experiment: Experiment) -> Figure:
     some end at HIGH % or above and others do not, that end of the axis is drawn once more, enlarged.
     """
     groups, looks = {group.label: group for group in experiment.groups}, looks_of(experiment.groups)
-    rows = sorted(experiment.methods, key=lambda row: np.nan_to_num(row.success.interval.mean), reverse=True)
+    rows = best_first(experiment.methods)
     labels, ends = [_wrapped(row.label) for row in rows], [100 * row.success.interval.mean for row in rows]
     enlarged = sum(end >= HIGH for end in ends) > 1 and any(end < HIGH for end in ends)
     figure = Figure(figsize=(9 + 2 * enlarged, 0.95 + _row_height(labels, 0.42) * len(rows)), layout="constrained")
     left, *middle, right = figure.subplots(1, 2 + enlarged, sharey=True)
     for place, row in enumerate(rows):
         published, look, runs = row.published, looks[row.label], groups[row.label].runs
+        seeds = [headlines.final_success(run).mean for run in runs]
         for axes in (left, *(middle if ends[place] >= HIGH else [])):
-            seeds = [headlines.final_success(run).mean for run in runs]
             _dot(axes, place, look, _cut(row.success.interval), seeds, (published.success, published.success_se) if published else None)
         seeds, lost = [headlines.forgetting(run).mean for run in runs], _cut(row.forgetting.interval, signed=True)
         _dot(right, place, look, lost, seeds, (published.forgetting, published.forgetting_se) if published else None)

@@ -134,9 +134,7 @@ def is_steady(run: RunResults, row: Recovery) -> bool:
 
 def ends_below(run: RunResults, row: Recovery) -> tuple[bool, bool]:
     """Whether the first and the last point of a recovery that has its curve lie below the threshold."""
-    rates = run.curves[row.kind, row.stage, row.task].rates
-    first, last = (not recovery.no_dip(recovery.Curve([0], [rate]), row.reference_rate, row.threshold) for rate in (rates[0], rates[-1]))
-    return first, last
+    return recovery.ends_below(run.curves[row.kind, row.stage, row.task], row.reference_rate, row.threshold)
 
 
 def _learned(run: RunResults) -> list[tuple[int, str]]:

@@ -23,7 +23,7 @@ from collections.abc import Sequence
 from reconverge.envs.gym_name import short_name
 from reconverge.eval import wording
 from reconverge.eval.estimate import Estimate
-from reconverge.eval.experiment import CostRow, Experiment, MethodRow, caveats, expert_rates, final_rates, measured_further
+from reconverge.eval.experiment import CostRow, Experiment, MethodRow, best_first, caveats, expert_rates, final_rates, measured_further
 from reconverge.eval.intervals import Interval
 from reconverge.eval.paired_comparison import PairedRow
 from reconverge.eval.plasticity import PlasticityRow
@@ -93,18 +93,12 @@ def _summary(experiment: Experiment) -> Lines:
     recovery = {row.label: row for row in experiment.recovery if row.threshold == threshold}
     beside = [f"never below {threshold} %, % of pairs", "below it at the stage's end, % of pairs"] if recovery else []
     lines = [["method", "success at the end, %", "forgetting, points", *beside, "seeds"]]
-    for row in sorted(experiment.methods, key=_success, reverse=True):
+    for row in best_first(experiment.methods):
         found = recovery.get(row.label)
         kept = [ABSENT, ABSENT] if found is None else [_number(100 * found.steady.mean), _number(100 * found.ended_below / found.pairs)]
         figures = [_estimate(row.success), points(row.forgetting.interval.mean), *(kept if beside else [])]
         lines.append([escaped(row.label), *figures, _seeds(len(row.seeds), row.success)])
     return lines
-
-
-def _success(row: MethodRow) -> float:
-    """To sort by: none that was measured comes last."""
-    mean = row.success.interval.mean
-    return -1.0 if math.isnan(mean) else mean
 
 
 def _transfer(rows: Sequence[MethodRow]) -> Lines:

@@ -88,6 +88,12 @@ def no_dip(curve: Curve | tuple[Sequence[int], Sequence[float]], reference: floa
     return bool(_meets(_checked(curve)[1], reference, threshold).all())
 
 
+def ends_below(curve: Curve | tuple[Sequence[int], Sequence[float]], reference: float, threshold: float) -> tuple[bool, bool]:
+    """Whether the first and the last point of the curve lie below `threshold` percent of `reference`."""
+    meets = _meets(_checked(curve)[1], reference, threshold)
+    return not meets[0], not meets[-1]
+
+
 def _meets(rates: np.ndarray, reference: float, threshold: float) -> np.ndarray:
     return rates >= threshold / 100 * reference - TOLERANCE
 

@@ -84,7 +84,7 @@ class RecoverySummary:
         steady: share of pairs without a dip below the threshold, mean over seeds; dip and dip_area likewise.
         began_below, ended_below: how many pairs were below the threshold before the switch already, and at the last point.
         after_dip, first: medians over all pairs. dipped: `after_dip` over those with a dip alone; those that are never back, that is not at any point
-            from the lowest one on, are fewer than those that end below.
+            from the lowest one on, are among those that end below.
     """
 
     label: str
