@@ -114,8 +114,7 @@ def _teacher(tasks: int) -> DiffusionPolicy:
 def _pools(tasks: int) -> WitnessPools:
     pools = WitnessPools()
     for task in range(tasks):
-        windows = random_windows(CONFIG, WINDOWS_PER_TASK, task, seed=task + 1)
-        pools[task] = windows.all(), windows.times
+        pools[task] = random_windows(CONFIG, WINDOWS_PER_TASK, task, seed=task + 1)
     return pools
 
 

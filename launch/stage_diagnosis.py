@@ -141,14 +141,14 @@ class StageDiagnosis:
     def executed(self) -> list[Row]:
         """The teacher acting from the windows of the tasks that it has just learned, replayed and real ones of the same times."""
         rows = []
-        for task, pool, times in self._just_learned():
+        for task, pool in self._just_learned():
             table = self._real(task)
-            allowed = self._shuffled(executable(task, times), "executed windows", task)[: self.settings.starts]
+            allowed = self._shuffled(executable(task, pool.times), "executed windows", task)[: self.settings.starts]
             real = self._shuffled(executable(task, table.times), "executed real windows", task)
             if not len(allowed) or not len(real):
                 continue
-            beside = real[nearest_in_time(times.cpu()[allowed], table.times.cpu()[real])]
-            shares = {"": self._execute(task, pool[allowed]), "_real": self._execute(task, table.gather(beside))}
+            beside = real[nearest_in_time(pool.times.cpu()[allowed], table.times.cpu()[real])]
+            shares = {"": self._execute(task, pool.gather(allowed)), "_real": self._execute(task, table.gather(beside))}
             row: Row = {"stage": self.stage, "task": task.name, "first_step_only": task.family == "metaworld"}
             for suffix, found in shares.items():
                 low, high = wilson(found.successes, found.executed)
@@ -159,11 +159,11 @@ class StageDiagnosis:
     def pictured(self) -> list[Row]:
         """Windows of the tasks just learned, real and replayed, as the strokes of a picture."""
         rows: list[Row] = []
-        for task, pool, times in self._just_learned():
+        for task, pool in self._just_learned():
             shown = []
-            for windows, at, purpose in ((self._real(task).all(), self._real(task).times, "real"), (pool, times, "replayed")):
+            for windows, purpose in ((self._real(task), "real"), (pool, "replayed")):
                 chosen = torch.randperm(len(windows), generator=self._stream(f"pictured {purpose} windows", task.name))[:DRAWN_WINDOWS]
-                shown += [windows[chosen].observations.cpu().numpy(), at[chosen].cpu().numpy()]
+                shown += [windows.gather(chosen).observations.cpu().numpy(), windows.times.cpu()[chosen].numpy()]
             rows += map(asdict, strokes(self.stage, task, *shown))
         return rows
 
@@ -237,13 +237,13 @@ class StageDiagnosis:
             return None
         return self._real(task, slice(1, None, 2)).draw(self.settings.windows, self._stream("held-out windows", task.name))
 
-    def _just_learned(self) -> list[tuple[Task, WindowBatch, Tensor]]:
-        """(task, pool of windows, their times) of every task that the stage before learned and this one rehearses."""
+    def _just_learned(self) -> list[tuple[Task, WindowTable]]:
+        """(task, pool of windows) of every task that the stage before learned and this one rehearses."""
         if self.before is None or not isinstance(self.before.source, PooledSource) or not self.earlier:
             return []
         pools = self.before.source.pools
-        tasks = [task for task in self._old_tasks() if task in self.earlier[-1].tasks and self._index(task) in pools.pools]
-        return [(task, pools.pools[self._index(task)], pools.times[self._index(task)]) for task in tasks]
+        tasks = [task for task in self._old_tasks() if task in self.earlier[-1].tasks and self._index(task) in pools]
+        return [(task, pools[self._index(task)]) for task in tasks]
 
     def _shuffled(self, which: Tensor, purpose: str, task: Task) -> Tensor:
         """The places at which `which` (W,) is true, in random order."""

@@ -41,7 +41,7 @@ SENT_AT_ONCE = 2**26  # bytes
 
 
 class Ranks:
-    """The processes of one run, seen from one of them.
+    """The processes of one run, seen from one of them; `OneProcess` where there is one.
 
     Attributes:
         rank: of this process; 0 leads.
@@ -72,8 +72,9 @@ class Ranks:
 
     # an update
 
-    def share_of_mean(self, errors: Tensor, rows: int) -> Tensor:
-        """(): this rank's part of the mean over a batch of `rows`, from the squared errors (b, ...) of its own rows."""
+    def mean_square(self, predicted: Tensor, target: Tensor, rows: int) -> Tensor:
+        """(): this rank's part of the mean squared error over a batch of `rows`, from its own rows (b, ...)."""
+        errors = (predicted - target).square()
         return errors.sum() / (rows * errors.shape[1:].numel())
 
     def add_up(self, vector: Tensor) -> None:

@@ -38,6 +38,46 @@ def check_windows(windows: WindowTable, tasks: tuple[str, ...]) -> None:
         )
 
 
+class GradientWatch:
+    """The norms of a stage's gradients: the largest of them, and the first update whose gradient is not finite.
+
+    A CPU's figures are there at once. A GPU is not waited for: the optimizer gets a flag that stays on the device, and `check` raises later.
+
+    Attributes:
+        largest: (1,) norm since the last `take_largest`.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.waits = device.type == "cpu"
+        self.largest = torch.zeros(1, device=device)
+        self._first_broken = torch.zeros((), dtype=torch.int64, device=device)  # the update; 0: none
+
+    def see(self, norm: Tensor, learner: Learner, penalty: Tensor | None) -> Tensor | None:
+        """Whether the `norm` () of an update's gradient is finite, () bool on its device; None where it is known to be.
+
+        Raises TrainingDiverged where it is known not to be.
+        """
+        finite = norm.isfinite()
+        torch.maximum(self.largest, norm, out=self.largest)
+        if not self.waits:
+            self._first_broken = torch.where(finite | (self._first_broken > 0), self._first_broken, learner.update_index)
+            return finite
+        if not finite:
+            raise diverged(learner, penalty)
+        return None
+
+    def check(self, stage: int) -> None:
+        """Raise TrainingDiverged when a gradient of this `stage` was not finite; waits for the device."""
+        if update := int(self._first_broken):
+            raise TrainingDiverged(f"the gradient is not finite at stage {stage}, update {update}; no weight was changed by it")
+
+    def take_largest(self) -> float:
+        """The largest norm since this was called before; waits for the device."""
+        largest = float(self.largest)
+        self.largest.zero_()
+        return largest
+
+
 def diverged(learner: Learner, penalty: Tensor | None) -> TrainingDiverged:
     """The error for an update whose gradient is not finite; what came first in the computation is named."""
     found = next(_broken(learner, penalty), "the gradient is not finite")

@@ -14,15 +14,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import mse_loss
 
-from reconverge.envs.errors import TrainingDiverged
 from reconverge.policy.config import TrainConfig
 from reconverge.policy.diffusion_policy import DiffusionPolicy
-from reconverge.policy.divergence import check_windows, diverged
+from reconverge.policy.divergence import GradientWatch, check_windows
 from reconverge.policy.flat_parameters import FlatParameters
 from reconverge.policy.hooks import Hook, Losses, Method, ReplayTarget
 from reconverge.policy.matrix_products import large_products
+from reconverge.policy.one_process import OneProcess
 from reconverge.policy.optimizer import SecondMoment, StageOptimizer
 from reconverge.policy.random_streams import RandomStreams
 from reconverge.policy.saved_arrays import take
@@ -62,7 +61,7 @@ class Learner:
         averaged: (P,) exponential moving average of the parameters: what acts, teaches and is handed over.
         teacher: the frozen policy of the end of the previous stage; None in the first.
         second_moment: what the optimizer of the previous stage hands to the next, where it is carried over.
-        ranks: the processes that share the rows of every batch, set after `begin_stage` until the stage ends; None where there is one.
+        ranks: the processes that share the rows of every batch, set after `begin_stage` until the stage ends.
     """
 
     def __init__(self, policy: DiffusionPolicy, method: Method, config: TrainConfig, seed: int) -> None:
@@ -71,7 +70,7 @@ class Learner:
         self.averaged = self.parameters.values.clone()
         self.teacher: DiffusionPolicy | None = None
         self.second_moment: SecondMoment | None = None
-        self.ranks: Ranks | None = None
+        self.ranks: OneProcess | Ranks = OneProcess()
         self.stage = 0
 
     # a stage
@@ -82,16 +81,14 @@ class Learner:
         Raises DamagedFile when a window holds a number that is not finite.
         """
         check_windows(windows, self.policy.tasks)
-        self.ranks = None
+        self.ranks = OneProcess()
         self.stage, self.updates, self.update_index = stage, updates, 0
         self.windows = windows.to(self.policy.device)
         self.current_tasks = set(windows.all().task.unique().tolist())
         self.streams = RandomStreams(self.seed, stage)
         self.optimizer = StageOptimizer(self.parameters, self.config.optimizer, updates, self.second_moment)
         self.loss_weights = (1.0, self.config.replay_weight)
-        self._on_gpu = self.policy.device.type != "cpu"
-        self._first_broken = torch.zeros((), dtype=torch.int64, device=self.policy.device)  # the update; 0: none
-        self._largest_gradient = torch.zeros(1, device=self.policy.device)
+        self.watch = GradientWatch(self.policy.device)
         self._adjusting = [hook for hook in self.method.hooks if type(hook).adjust_step is not Hook.adjust_step]
         for hook in self.method.hooks:
             hook.on_stage_start(self)
@@ -118,14 +115,9 @@ class Learner:
 
         # step
         gradient_norm, learning_rate = self._clip_gradient(), self.optimizer.learning_rate
-        finite = gradient_norm.isfinite()
-        torch.maximum(self._largest_gradient, gradient_norm, out=self._largest_gradient)
-        if self._on_gpu:
-            self._first_broken = torch.where(finite | (self._first_broken > 0), self._first_broken, self.update_index)
-        elif not finite:
-            raise diverged(self, penalty)
+        finite = self.watch.see(gradient_norm, self, penalty)
         before = self.parameters.values.clone() if self._adjusting else self.parameters.values
-        self.optimizer.step(finite if self._on_gpu else None)
+        self.optimizer.step(finite)
         for hook in self._adjusting:
             hook.adjust_step(self, before)
         self.averaged.lerp_(self.parameters.values, 1 - self.policy.config.ema_decay)
@@ -134,8 +126,7 @@ class Learner:
 
     def check_finite(self) -> None:
         """Raise TrainingDiverged when the gradient of an update of this stage was not finite; waits for the device."""
-        if update := int(self._first_broken):
-            raise TrainingDiverged(f"the gradient is not finite at stage {self.stage}, update {update}; no weight was changed by it")
+        self.watch.check(self.stage)
 
     def log_row(self, figures: UpdateFigures) -> dict[str, float | None]:
         """Figures of the last update, with the largest norm of a gradient since this was called before; waits for the device.
@@ -143,9 +134,7 @@ class Learner:
         Raises TrainingDiverged as `check_finite` does.
         """
         self.check_finite()
-        largest = float(self._largest_gradient)
-        self._largest_gradient.zero_()
-        return {**figures.row(), "largest_gradient_norm": largest, **self.method.figures()}
+        return {**figures.row(), "largest_gradient_norm": self.watch.take_largest(), **self.method.figures()}
 
     def _half_precision(self) -> torch.autocast:
         """bfloat16 where the configuration asks for it. No cast is cached: an objective of its own may move the weights between two passes."""
@@ -169,22 +158,21 @@ class Learner:
         timestep, noise = timestep.to(batch.actions.device), noise.to(batch.actions.device)
         new = of_new = 0 if current is None else len(current)
         of_replayed = len(batch) - new
-        if self.ranks is not None:
-            rows = self.ranks.rows
-            batch, timestep, noise, new = batch[rows], timestep[rows], noise[rows], len(range(new)[rows])
+        rows = self.ranks.rows
+        batch, timestep, noise, new = batch[rows], timestep[rows], noise[rows], len(range(new)[rows])
         noisy = self.policy.diffusion.add_noise(batch.actions, noise, timestep)
         condition = self.policy.condition(batch.observations, batch.task)
         predicted = self.policy.predict_noise(noisy, timestep, condition).float()
 
-        loss = self._mean_square(predicted[:new], noise[:new], of_new) if of_new else None
+        loss = self.ranks.mean_square(predicted[:new], noise[:new], of_new) if of_new else None
         if replayed is None:
             return Losses(loss, None)
         target = self._replay_target(noisy[new:], timestep[new:], condition[new:], noise[new:])
-        return Losses(loss, self._mean_square(predicted[new:], target, of_replayed))
+        return Losses(loss, self.ranks.mean_square(predicted[new:], target, of_replayed))
 
     def of_all_rows(self, losses: Losses) -> Losses:
         """The losses of the whole batch from what `losses` gave; where processes share the rows, detached."""
-        return losses if self.ranks is None else self.ranks.add_up_losses(losses)
+        return self.ranks.add_up_losses(losses)
 
     def weighted(self, losses: Losses) -> Tensor:
         """The sum that is descended."""
@@ -195,12 +183,11 @@ class Learner:
         """Put the gradient of a loss that was made of `losses` into `parameters.gradient` (P,), which must be zero; where processes share
         the rows, the gradient of all rows."""
         loss.backward()
-        if self.ranks is not None:
-            self.ranks.add_up(self.parameters.gradient)
+        self.ranks.add_up(self.parameters.gradient)
 
     def end_stage(self) -> None:
         """Hand over: the averaged weights are this stage's optimum, the next stage starts from them."""
-        self.ranks = None
+        self.ranks = OneProcess()
         self.parameters.values.copy_(self.averaged)
         for hook in self.method.hooks:
             hook.on_stage_end(self)
@@ -239,12 +226,6 @@ class Learner:
         with torch.no_grad():
             return self.teacher.predict_noise(noisy, timestep, condition).float()
 
-    def _mean_square(self, predicted: Tensor, target: Tensor, rows: int) -> Tensor:
-        """(): the mean squared error; where processes share a batch of so many `rows`, this one's part of it."""
-        if self.ranks is None:
-            return mse_loss(predicted, target)
-        return self.ranks.share_of_mean((predicted - target).square(), rows)
-
     def _add_penalty_gradients(self) -> Tensor | None:
         total = None
         for hook in self.method.hooks:
@@ -263,7 +244,7 @@ class Learner:
     def underway(self) -> dict[str, np.ndarray]:
         """The stage so far, between two updates: `load_underway` goes on from it as if nothing had happened."""
         arrays = {"values": self.parameters.values.cpu().numpy(), "averaged": self.averaged.cpu().numpy()}
-        arrays["largest_gradient"] = self._largest_gradient.cpu().numpy()
+        arrays["largest_gradient"] = self.watch.largest.cpu().numpy()
         arrays |= {f"optimizer.{name}": array for name, array in self.optimizer.arrays().items()}
         for hook in self.method.hooks:
             arrays |= {f"{hook.name}.{name}": array for name, array in hook.underway().items()}
@@ -271,7 +252,7 @@ class Learner:
 
     def load_underway(self, arrays: dict[str, np.ndarray]) -> None:
         """Call it after `begin_stage`, on a learner at the end of the stage before. Raises DamagedFile when the arrays belong to another one."""
-        vectors = {"values": self.parameters.values, "averaged": self.averaged, "largest_gradient": self._largest_gradient}
+        vectors = {"values": self.parameters.values, "averaged": self.averaged, "largest_gradient": self.watch.largest}
         arrays = {"largest_gradient": np.zeros(1, np.float32), **arrays}  # which earlier versions did not save
         for name, vector in vectors.items():
             vector.copy_(take(arrays, name, tuple(vector.shape), "underway.safetensors"))

@@ -93,6 +93,10 @@ class WindowTable:
         """The windows at `index` (B,)."""
         return self._windows[index.to(self._windows.task.device)]
 
+    def subset(self, index: Tensor) -> WindowTable:
+        """A table of the windows at `index` (B,) alone, in that order; a copy."""
+        return WindowTable(self.gather(index), self.times[index.to(self.times.device)])
+
     def draw(self, count: int, generator: torch.Generator) -> WindowBatch:
         """`count` windows drawn uniformly with replacement."""
         return self.gather(torch.randint(len(self), (count,), generator=generator))

@@ -61,7 +61,7 @@ class GeneratedWindows(PooledSource):
         self.generator = generator
 
     def learn(self, task: int, windows: WindowTable, streams: RandomStreams, tick: Callable[[int], None]) -> None:
-        earlier = [(each, self.pools.pools[each].observations, self.pools.times[each]) for each in self.redrawn(task)]
+        earlier = [(each, self.pools[each].all().observations, self.pools[each].times) for each in self.redrawn(task)]
         self.generator.learn(task, windows.all().observations, windows.times, earlier, streams, tick)
 
     def refill(self, task: int, windows: WindowTable, teacher: DiffusionPolicy, streams: RandomStreams) -> None:
@@ -69,7 +69,7 @@ class GeneratedWindows(PooledSource):
             self.pools[each] = self._make_pool(each, teacher, streams)
 
     @large_products()
-    def _make_pool(self, task: int, teacher: DiffusionPolicy, streams: RandomStreams) -> tuple[WindowBatch, torch.Tensor]:
+    def _make_pool(self, task: int, teacher: DiffusionPolicy, streams: RandomStreams) -> WindowTable:
         count = self.config.windows_per_task
         observations, times = self.generator.generate(task, count, streams.seed, streams.stage)
         labels = torch.full((count,), task, device=observations.device)
@@ -77,7 +77,7 @@ class GeneratedWindows(PooledSource):
         noise = [torch_stream("label", streams.seed, streams.stage, task, window) for window in range(count)]
         parts = [slice(start, start + LABELLED_AT_ONCE) for start in range(0, count, LABELLED_AT_ONCE)]
         actions = torch.cat([teacher.sample_chunk(observations[part], labels[part], noise[part]) for part in parts])
-        return WindowBatch(observations, actions, labels), times
+        return WindowTable(WindowBatch(observations, actions, labels), times)
 
     def ledger(self) -> list[KeptItem]:
         return [
@@ -102,7 +102,6 @@ class GeneratedWindows(PooledSource):
             if part not in parts:
                 raise DamagedFile(f"source.safetensors holds '{name[:80]}', which is no part of a generator; go back to an earlier checkpoint")
             parts[part][key] = array
-        pools = WindowPools()
-        pools.load_arrays(parts["pool"], policy)
+        pools = WindowPools.of(parts["pool"], policy)
         self.generator.load_arrays(parts["generator"])
         self.pools = pools

@@ -8,7 +8,7 @@ the pools that the next stages draw from (`refill`).
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -17,6 +17,7 @@ import torch
 
 from reconverge.envs.errors import DamagedFile
 from reconverge.policy.diffusion_policy import DiffusionPolicy
+from reconverge.policy.methods.replay import WindowSource
 from reconverge.policy.random_streams import RandomStreams
 from reconverge.policy.saved_arrays import take
 from reconverge.policy.windows import WindowBatch, WindowTable
@@ -34,15 +35,8 @@ class KeptItem:
     past_task_data: bool
 
 
-class ReplaySource(Protocol):
+class ReplaySource(WindowSource, Protocol):
     """See the module's first lines."""
-
-    @property
-    def tasks(self) -> Collection[int]:
-        """The tasks of which it has windows."""
-
-    def draw(self, count: int, generator: torch.Generator, without: Collection[int] = ()) -> WindowBatch | None:
-        """`count` windows over the earlier tasks but those in `without`; None where that leaves no task."""
 
     def learn(self, task: int, windows: WindowTable, streams: RandomStreams, tick: Callable[[int], None]) -> None:
         """Take in the windows of the stage that ends, which are dropped afterwards; `tick` counts updates."""
@@ -61,53 +55,60 @@ class ReplaySource(Protocol):
         """Take what `arrays` gave for the tasks and windows of this `policy`. Raises DamagedFile for anything else."""
 
 
-class WindowPools:
-    """One pool of windows per earlier task, drawn from in equal shares however large each is."""
+class WindowPools(Mapping[int, WindowTable]):
+    """One pool of windows per earlier task, by its index, drawn from in equal shares however large each is."""
 
     def __init__(self) -> None:
-        self.pools: dict[int, WindowBatch] = {}
-        self.times: dict[int, torch.Tensor] = {}
+        self._pools: dict[int, WindowTable] = {}
 
     @property
     def tasks(self) -> Collection[int]:
-        return self.pools
+        return self.keys()
 
-    def __setitem__(self, task: int, pool: tuple[WindowBatch, torch.Tensor]) -> None:
-        self.pools[task], self.times[task] = pool
-        self._all = WindowBatch.concatenate(list(self.pools.values()))
+    def __getitem__(self, task: int) -> WindowTable:
+        return self._pools[task]
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._pools)
+
+    def __len__(self) -> int:
+        return len(self._pools)
+
+    def __setitem__(self, task: int, pool: WindowTable) -> None:
+        self._pools[task] = pool
+        self._all = WindowTable.union(list(self._pools.values()))
 
     def draw(self, count: int, generator: torch.Generator, without: Collection[int] = ()) -> WindowBatch | None:
-        sizes = torch.tensor([len(pool) for pool in self.pools.values()])
+        """`count` windows, each of a task drawn uniformly from those that have a pool and are not in `without`; None where none is left."""
+        sizes = torch.tensor([len(pool) for pool in self.values()])
         first = sizes.cumsum(0) - sizes
-        allowed = torch.tensor([row for row, task in enumerate(self.pools) if task not in without], dtype=torch.int64)
+        allowed = torch.tensor([row for row, task in enumerate(self) if task not in without], dtype=torch.int64)
         if len(allowed) == 0:
             return None
         chosen = allowed[torch.randint(len(allowed), (count,), generator=generator)]
         within = (torch.rand(count, generator=generator) * sizes[chosen]).long()
-        return self._all[(first[chosen] + within).to(self._all.task.device)]
+        return self._all.gather(first[chosen] + within)
 
     @property
     def bytes(self) -> int:
-        return sum(self.bytes_of(task) for task in self.pools)
-
-    def bytes_of(self, task: int) -> int:
-        parts = (self.pools[task].observations, self.pools[task].actions, self.times[task])
-        return sum(part.numel() * part.element_size() for part in parts)
+        return sum(part.nbytes for pool in self.values() for part in _parts(pool).values())
 
     def arrays(self) -> dict[str, np.ndarray]:
-        arrays = {}
-        for task, pool in self.pools.items():
-            arrays[f"{task}.observations"] = pool.observations.cpu().numpy()
-            arrays[f"{task}.actions"] = pool.actions.cpu().numpy()
-            arrays[f"{task}.times"] = self.times[task].cpu().numpy()
-        return arrays
+        return {f"{task}.{name}": part.cpu().numpy() for task, pool in self.items() for name, part in _parts(pool).items()}
 
-    def load_arrays(self, arrays: dict[str, np.ndarray], policy: DiffusionPolicy) -> None:
-        """Take the pools that `arrays` gave. Raises DamagedFile, before any changes, where they are not windows of the policy's tasks."""
-        read = {task: _pool(arrays, task, policy) for task in sorted({_task_of(name) for name in arrays})}
-        self.pools, self.times = {}, {}
-        for task, pool in read.items():
-            self[task] = pool
+    @classmethod
+    def of(cls, arrays: dict[str, np.ndarray], policy: DiffusionPolicy) -> WindowPools:
+        """The pools that `arrays` gave. Raises DamagedFile where they are not windows of the policy's tasks."""
+        pools = cls()
+        for task in sorted({_task_of(name) for name in arrays}):
+            pools[task] = _pool(arrays, task, policy)
+        return pools
+
+
+def _parts(pool: WindowTable) -> dict[str, torch.Tensor]:
+    """What is kept of a pool; its task is in the name."""
+    windows = pool.all()
+    return dict(zip(POOL_PARTS, (windows.observations, windows.actions, pool.times), strict=True))
 
 
 def _task_of(name: str) -> int:
@@ -118,7 +119,7 @@ def _task_of(name: str) -> int:
     return int(task)
 
 
-def _pool(arrays: dict[str, np.ndarray], task: int, policy: DiffusionPolicy) -> tuple[WindowBatch, torch.Tensor]:
+def _pool(arrays: dict[str, np.ndarray], task: int, policy: DiffusionPolicy) -> WindowTable:
     place, config = "source.safetensors", policy.config
     if task >= len(policy.tasks):
         raise DamagedFile(f"{place} holds windows of task {task}, and the policy knows {len(policy.tasks)} tasks; go back to an earlier checkpoint")
@@ -127,7 +128,7 @@ def _pool(arrays: dict[str, np.ndarray], task: int, policy: DiffusionPolicy) -> 
         raise DamagedFile(f"{place} holds a pool of task {task} without windows; go back to an earlier checkpoint")
     observations = take(arrays, f"{task}.observations", (len(times), config.window, policy.observation_size), place)
     actions = take(arrays, f"{task}.actions", (len(times), config.horizon, policy.action_size), place)
-    return WindowBatch(observations, actions, torch.full((len(times),), task)).to(policy.device), times.to(policy.device)
+    return WindowTable(WindowBatch(observations, actions, torch.full((len(times),), task)), times).to(policy.device)
 
 
 class PooledSource:
@@ -152,8 +153,7 @@ class PooledSource:
 
     def keep_some(self, task: int, windows: WindowTable, generator: torch.Generator) -> None:
         """Make the pool of `task` from up to `windows_per_task` of these windows, in random order, so that a smaller share of them is a prefix."""
-        kept = torch.randperm(len(windows), generator=generator)[: self.config.windows_per_task]
-        self.pools[task] = windows.gather(kept), windows.times[kept.to(windows.times.device)]
+        self.pools[task] = windows.subset(torch.randperm(len(windows), generator=generator)[: self.config.windows_per_task])
 
     def arrays(self) -> dict[str, np.ndarray]:
         return self.pools.arrays()
@@ -163,4 +163,4 @@ class PooledSource:
         return self.arrays()
 
     def load_arrays(self, arrays: dict[str, np.ndarray], policy: DiffusionPolicy) -> None:
-        self.pools.load_arrays(arrays, policy)
+        self.pools = WindowPools.of(arrays, policy)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import torch
+
 from reconverge.policy.diffusion_policy import DiffusionPolicy
 from reconverge.policy.random_streams import RandomStreams
 from reconverge.policy.windows import WindowTable
@@ -14,12 +16,12 @@ class StoredWindows(PooledSource):
     def refill(self, task: int, windows: WindowTable, teacher: DiffusionPolicy, streams: RandomStreams) -> None:
         self.keep_some(task, windows, streams.generator("stored windows"))
         if self.config.stored_megabytes > 0:
-            self._shrink(self.config.stored_megabytes * 1e6 / len(self.pools.pools))
+            self._shrink(self.config.stored_megabytes * 1e6 / len(self.pools))
 
     def _shrink(self, bytes_per_task: float) -> None:
-        for task, pool in list(self.pools.pools.items()):
-            share = max(1, int(bytes_per_task / (self.pools.bytes_of(task) / len(pool))))
-            self.pools[task] = pool[:share].clone(), self.pools.times[task][:share].clone()
+        bytes_of_one = self.pools.bytes / sum(len(pool) for pool in self.pools.values())
+        for task, pool in list(self.pools.items()):
+            self.pools[task] = pool.subset(torch.arange(len(pool))[: max(1, int(bytes_per_task / bytes_of_one))])
 
     def ledger(self) -> list[KeptItem]:
-        return [KeptItem("stored windows", self.pools.bytes, past_task_data=bool(self.pools.pools))]
+        return [KeptItem("stored windows", self.pools.bytes, past_task_data=bool(self.pools))]

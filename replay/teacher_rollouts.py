@@ -52,7 +52,7 @@ class TeacherRollouts(PooledSource):
         self.keep_some(task, table.to(teacher.device), streams.generator(f"teacher windows {name}"))
 
     def ledger(self) -> list[KeptItem]:
-        return [KeptItem("teacher's windows from earlier simulators", self.pools.bytes, past_task_data=bool(self.pools.pools))]
+        return [KeptItem("teacher's windows from earlier simulators", self.pools.bytes, past_task_data=bool(self.pools))]
 
 
 def _until_held(episode: Episode, hold_steps: int) -> Episode:

@@ -39,6 +39,7 @@ from reconverge.policy.methods.ewc import ewc
 from reconverge.policy.methods.meta_learning import ftml, vr_mcl
 from reconverge.policy.methods.replay import replay
 from reconverge.policy.methods.trust_region import trust_region
+from reconverge.policy.one_process import OneProcess
 
 ROUND_OFF = 1e-5
 
@@ -71,7 +72,7 @@ ONE_BY_ONE = threading.Lock()
 """Initial weights and forward-mode derivatives, of which the Fisher is made, are not safe in threads; ranks proper are processes."""
 
 
-def stages_of(learner: Learner, ranks: Ranks | None) -> list[UpdateFigures]:
+def stages_of(learner: Learner, ranks: OneProcess | Ranks) -> list[UpdateFigures]:
     figures = []
     for stage in (1, 2):
         with ONE_BY_ONE:
@@ -137,7 +138,7 @@ def test_ranks_make_the_steps_of_one_process(method: str) -> None:
         return Learner(small_policy(), METHODS[method](), config, 0)
 
     alone = make()
-    expected = stages_of(alone, None)
+    expected = stages_of(alone, OneProcess())
     learners, figures = together(3, make)
     for learner in learners:
         assert torch.equal(learner.parameters.values, learners[0].parameters.values)
@@ -161,7 +162,7 @@ def test_ranks_measure_the_same_priorities(monkeypatch: pytest.MonkeyPatch) -> N
 def test_a_rank_without_a_replayed_row_has_no_share_of_that_loss() -> None:
     config = replace(SMALL, batch_size=6, replay_ratio=0.2)  # one replayed row for three ranks
     alone = Learner(small_policy(), replay(Source(), SMALL), config, 0)
-    expected = stages_of(alone, None)[-1].replay_loss
+    expected = stages_of(alone, OneProcess())[-1].replay_loss
     _, figures = together(3, lambda: Learner(small_policy(), replay(Source(), SMALL), config, 0))
     assert expected is not None and all(float(one[-1].replay_loss) == pytest.approx(float(expected), rel=1e-2) for one in figures)
 

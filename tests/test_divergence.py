@@ -88,7 +88,7 @@ def test_data_with_a_nan_are_refused_with_their_task() -> None:
 def test_on_a_gpu_the_step_is_left_out_without_waiting_and_the_next_log_tells() -> None:
     """The same code path on the CPU: the optimizer is told by a flag that stays on the device."""
     diverging = learner()
-    diverging._on_gpu = True
+    diverging.watch.waits = False
     poison_windows(diverging)
     before = diverging.parameters.values.clone()
     for _ in range(3):

@@ -35,7 +35,9 @@ from reconverge.launch.run_folder import FREE_ON_RESUME, RunFolder
 from reconverge.launch.sweep_view import _last_row
 from reconverge.policy.diffusion_policy import DiffusionPolicy
 from reconverge.policy.trust_region import TrustRegion
+from reconverge.replay.config import ReplayConfig
 from reconverge.replay.source import WindowPools
+from reconverge.replay.stored_windows import StoredWindows
 
 SHARED = settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -222,10 +224,8 @@ def test_what_a_method_remembers_must_fit_and_is_taken_whole_or_not() -> None:
 
 @pytest.mark.parametrize("name", ["x.times", "-1.times", "1", "1.times.more", "9999999.times", "²." + "times", ".", ""])
 def test_pools_of_no_task_are_refused(name: str) -> None:
-    pools = WindowPools()
     with pytest.raises(DamagedFile, match="source"):
-        pools.load_arrays({name: np.zeros(3, np.float32)}, small_policy())
-    assert not pools.pools
+        WindowPools.of({name: np.zeros(3, np.float32)}, small_policy())
 
 
 @pytest.mark.parametrize(
@@ -244,12 +244,12 @@ def test_pools_that_are_not_the_policys_are_refused_before_any_is_taken(task: in
         shapes = {"observations": (count, window, seen), "actions": (count, horizon, done), "times": (count,)}
         return {f"{task}.{part}": np.zeros(shape, np.float32) for part, shape in shapes.items()}
 
-    pools, good = WindowPools(), pool(0, 4, 2, DO, 4, DA)
+    source, good = StoredWindows(ReplayConfig(source="stored")), pool(0, 4, 2, DO, 4, DA)
     with pytest.raises(DamagedFile, match=says):
-        pools.load_arrays({**good, **pool(task, count, *sizes)}, small_policy())
-    assert not pools.pools
-    pools.load_arrays({**good, **pool(1, 3, 2, DO, 4, DA)}, small_policy())
-    assert {task: len(held) for task, held in pools.pools.items()} == {0: 4, 1: 3}
+        source.load_arrays({**good, **pool(task, count, *sizes)}, small_policy())
+    assert not source.pools
+    source.load_arrays({**good, **pool(1, 3, 2, DO, 4, DA)}, small_policy())
+    assert {task: len(held) for task, held in source.pools.items()} == {0: 4, 1: 3}
 
 
 def chunk(kind: bytes, data: bytes) -> bytes:

@@ -227,7 +227,7 @@ def test_the_generator_source_keeps_no_past_data() -> None:
     assert batch.observations.shape == (10, 2, DO) and batch.actions.abs().max() <= 1
     assert not any(item.past_task_data for item in source.ledger())
     real = {tuple(row.flatten().tolist()) for row in windows.all().observations}
-    assert not any(tuple(row.flatten().tolist()) in real for row in source.pools.pools[0].observations)
+    assert not any(tuple(row.flatten().tolist()) in real for row in source.pools[0].all().observations)
 
 
 class Told:
@@ -269,7 +269,7 @@ def test_the_generator_is_told_of_the_earlier_tasks_only_where_their_pools_are_r
 def test_every_window_of_a_pool_is_labelled_with_noise_of_its_own() -> None:
     source = GeneratedWindows(ReplayConfig(windows_per_task=6), Told())
     end_stage(source, 0, random_windows(), small_policy(), RandomStreams(0, 1))
-    assert len(source.pools.pools[0].actions.flatten(1).unique(dim=0)) == 6
+    assert len(source.pools[0].all().actions.flatten(1).unique(dim=0)) == 6
 
 
 def test_labels_made_in_parts_are_those_made_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -278,7 +278,7 @@ def test_labels_made_in_parts_are_those_made_at_once(monkeypatch: pytest.MonkeyP
         monkeypatch.setattr("reconverge.replay.generated_windows.LABELLED_AT_ONCE", at_once)
         source = generated_source("freshest")
         end_stage(source, 0, random_windows(), small_policy(), RandomStreams(0, 1))
-        pools.append(source.pools.pools[0].actions)
+        pools.append(source.pools[0].all().actions)
     assert torch.allclose(*pools, atol=1e-5)
 
 
@@ -288,14 +288,14 @@ def test_a_pool_is_labelled_with_all_that_the_teacher_knows_however_it_acts() ->
     for temperature in (0.0, 1.0):
         source = generated_source("freshest")
         end_stage(source, 0, random_windows(task=0), small_policy(temperature=temperature), RandomStreams(0, 1))
-        pools.append(source.pools.pools[0].actions)
+        pools.append(source.pools[0].all().actions)
     assert torch.equal(*pools)
 
 
 def test_at_temperature_0_a_pool_is_labelled_with_what_the_teacher_would_do_at_0() -> None:
     source, teacher = generated_source("freshest", label_temperature=0.0), small_policy()
     end_stage(source, 0, random_windows(task=0), teacher, RandomStreams(0, 1))
-    pool = source.pools.pools[0]
+    pool = source.pools[0].all()
     acted = teacher.acting_with(temperature=0.0).sample_chunk(pool.observations, pool.task, [torch.Generator()] * len(pool))
     assert torch.allclose(pool.actions, acted, atol=1e-5)
 
@@ -304,9 +304,9 @@ def test_a_freshest_pool_stays_and_a_redrawn_one_is_made_again() -> None:
     for pool, stays in (("freshest", True), ("redrawn", False)):
         source = generated_source(pool)
         end_stage(source, 0, random_windows(task=0), small_policy(), RandomStreams(0, 1))
-        before = source.pools.pools[0].observations.clone()
+        before = source.pools[0].all().observations.clone()
         end_stage(source, 1, random_windows(task=1, seed=1), small_policy(seed=1), RandomStreams(0, 2))
-        assert torch.equal(before, source.pools.pools[0].observations) == stays
+        assert torch.equal(before, source.pools[0].all().observations) == stays
         batch = source.draw(200, torch.Generator().manual_seed(0))
         assert batch is not None and 60 < int((batch.task == 0).sum()) < 140  # equal shares
 
@@ -318,15 +318,15 @@ def test_stored_windows_are_real_and_the_ledger_says_so() -> None:
     (item,) = source.ledger()
     assert item.past_task_data and item.bytes == 4 * 10 * (2 * DO + 4 * 2 + 1)
     real = {tuple(row.flatten().tolist()) for row in windows.all().observations}
-    assert all(tuple(row.flatten().tolist()) in real for row in source.pools.pools[0].observations)
+    assert all(tuple(row.flatten().tolist()) in real for row in source.pools[0].all().observations)
 
 
 def test_stored_windows_keep_their_times() -> None:
     source, windows = StoredWindows(ReplayConfig(source="stored", windows_per_task=10)), random_windows()
     end_stage(source, 0, windows, small_policy(), RandomStreams(0, 1))
-    kept = source.pools.pools[0].observations
+    kept = source.pools[0].all().observations
     rows = [int((windows.all().observations == window).all(dim=(1, 2)).nonzero()) for window in kept]
-    assert torch.equal(source.pools.times[0], windows.times[rows])
+    assert torch.equal(source.pools[0].times, windows.times[rows])
 
 
 def test_every_window_of_every_pool_is_drawn() -> None:
@@ -335,7 +335,7 @@ def test_every_window_of_every_pool_is_drawn() -> None:
     numbers = {2: [0, 1, 2], 0: [3, 4, 5, 6, 7], 1: [8, 9]}
     for task, held in numbers.items():
         values = torch.tensor(held, dtype=torch.float32)[:, None, None]
-        pools[task] = WindowBatch(values, values, torch.full((len(held),), task)), torch.zeros(len(held))
+        pools[task] = WindowTable(WindowBatch(values, values, torch.full((len(held),), task)), torch.zeros(len(held)))
     drawn = pools.draw(2000, torch.Generator().manual_seed(0))
     assert drawn is not None
     assert {task: drawn.observations[drawn.task == task].unique().tolist() for task in numbers} == numbers

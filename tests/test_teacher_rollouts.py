@@ -49,8 +49,8 @@ def source(**settings: object) -> tuple[TeacherRollouts, Acted]:
 def test_an_episode_is_cut_where_the_goal_has_been_held() -> None:
     replay, _ = source(successes_only=True)
     replay.refill(0, random_windows(), small_policy(), RandomStreams(0, 1))
-    assert len(replay.pools.pools[0]) == 2 * (3 + HOLD_STEPS)
-    assert bool((replay.pools.pools[0].observations == 1).all())  # failures are not taught
+    assert len(replay.pools[0]) == 2 * (3 + HOLD_STEPS)
+    assert bool((replay.pools[0].all().observations == 1).all())  # failures are not taught
 
 
 def test_an_episode_that_is_cut_keeps_the_observation_after_its_last_action() -> None:
@@ -70,7 +70,7 @@ def test_an_episode_that_is_cut_keeps_the_observation_after_its_last_action() ->
 def test_a_pool_holds_no_more_windows_than_one_asks_for() -> None:
     replay, _ = source(windows_per_task=11)
     replay.refill(0, random_windows(), small_policy(), RandomStreams(0, 1))
-    assert len(replay.pools.pools[0]) == len(replay.pools.times[0]) == 11
+    assert len(replay.pools[0]) == len(replay.pools[0].times) == 11
 
 
 def test_the_windows_of_a_pool_keep_their_times() -> None:
@@ -78,8 +78,8 @@ def test_the_windows_of_a_pool_keep_their_times() -> None:
     config = ReplayConfig(source="teacher-rollouts", rollouts_per_task=1, windows_per_task=16)
     replay = TeacherRollouts(config, TASKS, HOLD_STEPS, Acted(), lambda episodes, task: table)
     replay.refill(0, random_windows(), small_policy(), RandomStreams(0, 1))
-    rows = [int((table.all().observations == window).all(dim=(1, 2)).nonzero()) for window in replay.pools.pools[0].observations]
-    assert torch.equal(replay.pools.times[0], table.times[rows]) and rows != sorted(rows)
+    rows = [int((table.all().observations == window).all(dim=(1, 2)).nonzero()) for window in replay.pools[0].all().observations]
+    assert torch.equal(replay.pools[0].times, table.times[rows]) and rows != sorted(rows)
 
 
 def test_the_teacher_acts_in_other_episodes_at_every_stage() -> None:
@@ -93,11 +93,11 @@ def test_the_teacher_acts_in_other_episodes_at_every_stage() -> None:
 def test_failures_are_kept_unless_told_otherwise_and_a_teacher_that_always_fails_still_teaches() -> None:
     replay, acted = source()
     replay.refill(0, random_windows(), small_policy(), RandomStreams(0, 1))
-    assert len(replay.pools.pools[0]) == 2 * (3 + HOLD_STEPS) + 2 * 20
+    assert len(replay.pools[0]) == 2 * (3 + HOLD_STEPS) + 2 * 20
     never, acted = source(successes_only=True)
     acted.episode = lambda task, seed, success: Acted.episode(task, seed, False)  # type: ignore[method-assign]
     never.refill(0, random_windows(), small_policy(), RandomStreams(0, 1))
-    assert len(never.pools.pools[0]) == 4 * 20
+    assert len(never.pools[0]) == 4 * 20
 
 
 @pytest.mark.parametrize(("pool", "acted_in"), [("freshest", ["point-reach-1"]), ("redrawn", ["point-reach-0", "point-reach-1"])])
@@ -116,7 +116,7 @@ def test_a_budget_in_megabytes_is_shared_by_the_tasks_and_shrinks_older_pools() 
     sizes = []
     for task in (0, 1):
         stored.refill(task, random_windows(task=task), small_policy(), RandomStreams(0, task + 1))
-        sizes.append(len(stored.pools.pools[0]))
+        sizes.append(len(stored.pools[0]))
         assert stored.pools.bytes <= 0.004e6
     assert sizes[1] == sizes[0] // 2 > 0
 
@@ -126,7 +126,7 @@ def test_the_budget_in_megabytes_by_hand() -> None:
     stored = StoredWindows(ReplayConfig(source="stored", stored_megabytes=0.0038))
     for task, sizes in ((0, [50]), (1, [25, 25])):
         stored.refill(task, random_windows(task=task), small_policy(), RandomStreams(0, task + 1))
-        assert [len(pool) for pool in stored.pools.pools.values()] == sizes
+        assert [len(pool) for pool in stored.pools.values()] == sizes
     tiny = StoredWindows(ReplayConfig(source="stored", stored_megabytes=1e-6))
     tiny.refill(0, random_windows(), small_policy(), RandomStreams(0, 1))
-    assert len(tiny.pools.pools[0]) == 1
+    assert len(tiny.pools[0]) == 1
