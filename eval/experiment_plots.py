@@ -36,30 +36,31 @@ def method_dots(experiment: Experiment) -> Figure:
     """Success at the end and forgetting per group, the best first: mean and 95 % interval, every seed small; published value +- s.e.
 
     A single seed, whose interval is over its episodes and so says nothing of the method, is drawn hollow. Bounds are cut to what can be. Where
-    some end at HIGH % or above and others do not, that end of the axis is drawn once more, enlarged.
+    several end at HIGH % or above, that end of the axis is drawn enlarged, beside the whole one unless all do.
     """
     groups, looks = {group.label: group for group in experiment.groups}, looks_of(experiment.groups)
     rows = best_first(experiment.methods)
     labels, ends = [_wrapped(row.label) for row in rows], [100 * row.success.interval.mean for row in rows]
-    enlarged = sum(end >= HIGH for end in ends) > 1 and any(end < HIGH for end in ends)
-    figure = Figure(figsize=(9 + 2 * enlarged, 0.95 + _row_height(labels, 0.42) * len(rows)), layout="constrained")
-    left, *middle, right = figure.subplots(1, 2 + enlarged, sharey=True)
+    high, low = sum(end >= HIGH for end in ends) > 1, any(end < HIGH for end in ends)
+    whole, enlarged = low or not high, high
+    figure = Figure(figsize=(7 + 2 * (whole + enlarged), 0.95 + _row_height(labels, 0.42) * len(rows)), layout="constrained")
+    *success, right = figure.subplots(1, 1 + whole + enlarged, sharey=True)
     for place, row in enumerate(rows):
         published, look, runs = row.published, looks[row.label], groups[row.label].runs
         seeds = [headlines.final_success(run).mean for run in runs]
-        for axes in (left, *(middle if ends[place] >= HIGH else [])):
+        for axes in success if ends[place] >= HIGH else success[:1]:
             _dot(axes, place, look, _cut(row.success.interval), seeds, (published.success, published.success_se) if published else None)
         seeds, lost = [headlines.forgetting(run).mean for run in runs], _cut(row.forgetting.interval, signed=True)
         _dot(right, place, look, lost, seeds, (published.forgetting, published.forgetting_se) if published else None)
-    left.set_yticks(range(len(rows)), labels)
-    left.set(ylim=(len(rows) - 0.45, -0.55), xlim=(-2, 102), title="Success at the end, %")
-    for axes in middle:
-        axes.set(xlim=(HIGH - 0.5, 100.5), title=f"The same from {HIGH} % on")
-        for line in axes.lines:  # an interval that begins lower ends at the border
+    success[0].set_yticks(range(len(rows)), labels)
+    success[0].set(ylim=(len(rows) - 0.45, -0.55), xlim=(-2, 102), title="Success at the end, %")
+    if enlarged:
+        success[-1].set(xlim=(HIGH - 0.5, 100.5), title=f"The same from {HIGH} % on" if whole else f"Success at the end, %, from {HIGH} on")
+        for line in success[-1].lines:  # an interval that begins lower ends at the border
             line.set_clip_on(True)
     right.set(title="Forgetting, points (less is better)")
     right.axvline(0, color=MUTED, linewidth=0.8)
-    for axes in (left, *middle, right):
+    for axes in (*success, right):
         axes.tick_params(axis="y", labelcolor=INK)
         axes.grid(visible=False, axis="y")
     _dot_legend(figure, right, rows)

@@ -89,13 +89,16 @@ def test_bounds_end_where_a_rate_can_be(tmp_path: Path) -> None:
     assert max(float(x) for line in left.lines for x in line.get_xdata()) == 100
 
 
-def test_the_best_method_comes_first_and_the_high_end_is_enlarged_where_others_are_low(tmp_path: Path) -> None:
+def test_the_best_method_comes_first_and_the_high_end_is_enlarged_where_several_end(tmp_path: Path) -> None:
     finals = {"finetune": (0, 0, 10), "ewc": (9, 9, 9), "replay": (9, 9, 10)}
     runs = [hand_run(tmp_path / method, method, 0, final) for method, final in finals.items()]
     left, upper, _ = method_dots(summarise(runs)).axes
     assert [label.get_text() for label in left.get_yticklabels()] == ["replay", "ewc", "finetune"]
     assert upper.get_title("left") == "The same from 85 % on" and {line.get_ydata()[0] for line in upper.lines} == {-0.04, 0.96}
-    assert len(method_dots(summarise(runs[1:])).axes) == 2
+    only, _ = method_dots(summarise(runs[1:])).axes
+    assert only.get_title("left") == "Success at the end, %, from 85 on" and only.get_xlim() == (84.5, 100.5)
+    alone, _ = method_dots(summarise(runs[2:])).axes
+    assert alone.get_title("left") == "Success at the end, %" and alone.get_xlim() == (-2, 102)
 
 
 # Numbers -----------------------------------------------------------------------------------------------------------------------
