@@ -113,8 +113,7 @@ def _teacher(tasks: int) -> DiffusionPolicy:
 
 def _pools(tasks: int) -> WitnessPools:
     pools = WitnessPools()
-    for task in range(tasks):
-        pools[task] = random_windows(CONFIG, WINDOWS_PER_TASK, task, seed=task + 1)
+    pools.put({task: random_windows(CONFIG, WINDOWS_PER_TASK, task, seed=task + 1) for task in range(tasks)})
     return pools
 
 

@@ -18,7 +18,9 @@ import hashlib
 import json
 import os
 import re
+import secrets
 import shutil
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -35,6 +37,8 @@ Arrays = Mapping[str, np.ndarray]
 MANIFEST = "manifest.json"
 VERSION = 1
 MOST_FILES = 1000
+ABANDONED_S = 24 * 3600.0
+"""Nobody writes for so long: what has lain half-written in a folder of many writers for a day was left by a process that was killed."""
 
 
 def write_artifact(folder: Path, files: Mapping[str, Arrays | str | bytes | dict[str, Any]]) -> None:
@@ -62,8 +66,7 @@ def manifest_of(files: Mapping[str, bytes]) -> bytes:
 def written_whole(folder: Path) -> Iterator[Path]:
     """A hidden draft beside `folder` to write in; it takes the name in one rename when all went well, and is gone when not."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    draft = folder.with_name(f".{folder.name}.writing-{os.getpid()}")
-    shutil.rmtree(draft, ignore_errors=True)
+    draft = draft_of(folder)
     draft.mkdir()
     try:
         yield draft
@@ -111,7 +114,7 @@ class Artifact:
 
 def write_file(path: Path, content: str | bytes) -> None:
     """Replace one file atomically: a reader sees the old or the new content, never a part."""
-    draft = path.with_name(f".{path.name}.writing-{os.getpid()}")
+    draft = draft_of(path)
     try:
         write_durably(draft, content.encode() if isinstance(content, str) else content)
         os.replace(draft, path)
@@ -119,14 +122,20 @@ def write_file(path: Path, content: str | bytes) -> None:
         draft.unlink(missing_ok=True)
 
 
-def sweep_drafts(folder: Path) -> None:
-    """Remove what an interrupted write left behind in `folder`."""
-    for old in folder.glob(".*.writing-*-old"):  # stepped aside for a new one that never came
-        place = folder / old.name[1:].partition(".writing-")[0]
-        if not place.exists():
-            os.rename(old, place)
-    for draft in folder.glob(".*.writing-*"):
-        shutil.rmtree(draft) if draft.is_dir() else draft.unlink()
+def draft_of(path: Path) -> Path:
+    """A hidden name beside `path` to write under that nobody else has: processes of two containers may have one number."""
+    return path.with_name(f".{path.name}.writing-{os.getpid()}-{secrets.token_hex(4)}")
+
+
+def sweep_drafts(folder: Path, idle_s: float = 0.0) -> None:
+    """Remove what an interrupted write left behind in `folder`; where others may be writing, what has been so for `idle_s`."""
+    left = [draft for draft in folder.glob(".*.writing-*") if time.time() - draft.lstat().st_ctime >= idle_s]
+    for draft in left:
+        place = folder / draft.name[1:].partition(".writing-")[0]
+        if draft.name.endswith("-old") and not place.exists():  # stepped aside for a new one that never came
+            os.rename(draft, place)
+        else:
+            shutil.rmtree(draft) if draft.is_dir() else draft.unlink()
 
 
 def swap_into_place(draft: Path, folder: Path) -> None:
@@ -134,8 +143,8 @@ def swap_into_place(draft: Path, folder: Path) -> None:
     if not folder.exists():
         os.rename(draft, folder)
     else:
-        old = folder.with_name(f".{folder.name}.writing-{os.getpid()}-old")
-        shutil.rmtree(old, ignore_errors=True)  # of a process that had the same number
+        old = draft_of(folder)
+        old = old.with_name(f"{old.name}-old")
         os.rename(folder, old)
         try:
             os.rename(draft, folder)
@@ -170,7 +179,7 @@ def _read_manifest(folder: Path) -> dict[str, tuple[int, str]]:
     _refuse_link(folder, MANIFEST)
     try:
         return listed_files(read_json(folder / MANIFEST))
-    except (OSError, ValueError, DamagedFile) as error:
+    except (FileNotFoundError, NotADirectoryError, ValueError, DamagedFile) as error:  # other refusals of the system are no damage
         raise DamagedFile(f"{folder} has no readable {MANIFEST} ({error}); delete the folder and redo it") from error
 
 

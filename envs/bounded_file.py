@@ -25,10 +25,11 @@ def read_bounded(path: Path, most_bytes: int) -> bytes:
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except ValueError as error:  # a NUL in the name
         raise DamagedFile(f"{str(path)!r} is no possible file name; correct it") from error
+    found = os.fstat(handle)
+    if not stat.S_ISREG(found.st_mode):
+        os.close(handle)
+        raise DamagedFile(f"{path} is not a regular file; put the file itself there")
     with open(handle, "rb") as file:
-        found = os.fstat(handle)
-        if not stat.S_ISREG(found.st_mode):
-            raise DamagedFile(f"{path} is not a regular file; put the file itself there")
         if found.st_size > most_bytes:
             raise DamagedFile(f"{path} is larger than {_size_in_words(most_bytes)}; nothing was read, restore the file that was written")
         data = file.read(min(most_bytes, found.st_size) + 1)

@@ -9,12 +9,16 @@ from __future__ import annotations
 import difflib
 import itertools
 from collections.abc import Iterable
+from typing import Any
 
 LONGEST_SHOWN = 80
 
 
 class ReconvergeError(Exception):
-    """Base of every error that bad input can cause."""
+    """Base of every error that bad input can cause. A copy of one that came from another process says the same."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _again, (type(self), self.args, vars(self))
 
 
 class UnknownName(ReconvergeError, KeyError):
@@ -102,6 +106,13 @@ class PartFailed(ReconvergeError):
 
 class RenderingUnavailable(ReconvergeError):
     """No off-screen OpenGL was found; the message gives the line that installs one."""
+
+
+def _again(kind: type[ReconvergeError], args: tuple[Any, ...], attributes: dict[str, Any]) -> ReconvergeError:
+    """The error with this message; its `__init__`, which makes the message out of something else, is not called."""
+    error = kind.__new__(kind, *args)
+    vars(error).update(attributes)
+    return error
 
 
 def shown(value: object) -> str:

@@ -68,7 +68,8 @@ def to_unit(actions: np.ndarray, task: Task) -> np.ndarray:
     own = np.asarray(actions, np.float64)
     if task.action_bounds is not None:
         low, high = (np.array(bound) for bound in task.action_bounds)
-        own = 2.0 * (own - low) / (high - low) - 1.0
+        free = high > low  # one that can have a single value is 0
+        own = np.where(free, 2.0 * (own - low) / np.where(free, high - low, 1.0) - 1.0, 0.0)
     return np.clip(own, -1.0, 1.0)
 
 
@@ -193,7 +194,7 @@ def run_expert(
     while not truncated and len(actions) < last:
         alive()
         # The action is rounded before it acts, so that the stored float32 actions replay the episode exactly.
-        action = np.asarray(expert.act(observation), np.float32)
+        action = np.clip(np.asarray(expert.act(observation), np.float32), -1.0, 1.0)
         observation, _, _, truncated, info = env.step(_executed(action.astype(np.float64), action_noise, noise))
         if info["invalid"]:
             return None

@@ -23,6 +23,7 @@ from gymnasium.spaces import Box
 from reconverge.envs.errors import RenderingUnavailable, UnknownName, UnsupportedEnvironment, shown
 from reconverge.envs.gym_name import GymName, read_gym_name
 from reconverge.envs.rendering import find_renderer
+from reconverge.envs.seeding import next_episode
 from reconverge.envs.success_rule import RETURN, SuccessRule
 from reconverge.envs.task import ObservationLayout, Task
 
@@ -66,10 +67,11 @@ class GymEnv(gymnasium.Env[np.ndarray, np.ndarray]):
         self.action_space = Box(-1.0, 1.0, (task.action_size,), np.float64)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict[str, Any]]:
-        """Start the episode of `seed`; without one, episode 0."""
+        """Start the episode of `seed`; without one, the next of those that follow from the last seed that was given."""
+        super().reset(seed=seed)
         if (data := _mujoco_data(self._env)) is not None:
             data.warning.number[:] = 0  # not every environment's reset clears those of the episode before
-        self._seed = seed or 0
+        self._seed = next_episode(self.np_random) if seed is None else seed
         observation, _ = self._env.reset(seed=self._seed)
         self._steps, self._return, self._time = 0, 0.0, -np.inf
         self._invalid = not self._sound(observation)
@@ -154,7 +156,7 @@ def reports_success(rule: SuccessRule | None, info: Mapping[str, Any], episode_r
 
 def _made(name: GymName, **options: Any) -> gymnasium.Env[Any, Any]:
     # What an environment makes of options that it does not know or cannot use is its own affair.
-    refusals = (gymnasium.error.Error, ImportError, *((TypeError, ValueError, OSError) if name.options else ()))
+    refusals = (Exception,) if name.options else (gymnasium.error.Error, ImportError)
     try:
         env = gymnasium.make(name.environment, disable_env_checker=True, **name.arguments, **options)
         if _mujoco_data(env) is not None:

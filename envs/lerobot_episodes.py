@@ -20,6 +20,7 @@ import numpy as np
 from reconverge.envs.bounded_file import MIB, read_bounded
 from reconverge.envs.errors import DamagedFile, ReconvergeError, UnsupportedEnvironment, shown
 from reconverge.envs.expert_source import MissingExpert
+from reconverge.envs.hdf5_group import MOST_NUMBERS
 from reconverge.envs.optional_library import optional_library
 from reconverge.envs.plain_json import read_json_object
 from reconverge.envs.recording import Recording
@@ -98,13 +99,37 @@ def _wanted_indices(tasks: dict[int, str], task: str, place: str) -> list[int] |
 
 def _columns(parquet: Any, path: Path, several_tasks: bool) -> dict[str, np.ndarray]:
     """The columns that are needed, as arrays with a row per step."""
-    present = set(parquet.ParquetFile(path).schema_arrow.names)
+    if not path.is_file():
+        raise ValueError(f"{path.name} is not a regular file")
+    file = parquet.ParquetFile(path)
+    present = set(file.schema_arrow.names)
     needed = ["observation.state", "action", "episode_index", *(["task_index"] if several_tasks else [])]
     if missing := set(needed) - present:
         raise ValueError(f"{path.name} has no column {sorted(missing)[0]}")
     wanted = [name for name in dict.fromkeys((*OBSERVATIONS, *needed, "frame_index", *SUCCESS)) if name in present]
-    table = parquet.read_table(path, columns=wanted)
-    return {name: np.array(table.column(name).to_pylist()) for name in wanted}
+    numbers = sum(_numbers(file.metadata, name) for name in wanted)
+    if numbers > MOST_NUMBERS:
+        raise ValueError(f"{path.name} says that it holds {numbers} numbers, more than {MOST_NUMBERS}")
+    table = file.read(columns=wanted)
+    return {name: _array(table.column(name).combine_chunks(), name) for name in wanted}
+
+
+def _numbers(metadata: Any, column: str) -> int:
+    """How many numbers a column says that it holds, before it is unpacked."""
+    chunks = (metadata.row_group(group).column(place) for group in range(metadata.num_row_groups) for place in range(metadata.num_columns))
+    return sum(chunk.num_values for chunk in chunks if f"{chunk.path_in_schema}.".startswith(f"{column}."))
+
+
+def _array(column: Any, name: str) -> np.ndarray:
+    """(rows,) or (rows, width): a column of numbers, or of lists of one length."""
+    if column.null_count:
+        raise ValueError(f"column {name} has gaps")
+    if column.type.num_fields == 0:  # no lists
+        return np.asarray(column.to_numpy(zero_copy_only=False))
+    widths = np.unique(column.value_lengths().to_numpy())
+    if len(widths) != 1:
+        raise ValueError(f"column {name} holds {f'lists of {widths[0]} to {widths[-1]} numbers' if len(widths) else 'nothing'}")
+    return np.asarray(column.flatten().to_numpy(zero_copy_only=False)).reshape(len(column), int(widths[0]))
 
 
 def _episodes_of(columns: dict[str, np.ndarray], task_indices: list[int] | None) -> Iterator[Recording]:

@@ -35,6 +35,7 @@ from reconverge.envs.metaworld_model import Edits, shared_model
 from reconverge.envs.metaworld_observation import Observer
 from reconverge.envs.metaworld_physics import STATE, Physics
 from reconverge.envs.metaworld_success import success_test
+from reconverge.envs.seeding import next_episode
 from reconverge.envs.task import Task
 
 
@@ -58,13 +59,17 @@ class MetaworldEnv(gymnasium.Env[np.ndarray, np.ndarray]):
         self.action_space = Box(-1.0, 1.0, (task.action_size,), np.float64)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict[str, Any]]:
-        """Start the episode of `seed`, which fixes goal and object placement; without one, episode 0.
+        """Start the episode of `seed`, which fixes goal and object placement; without one, the next of those that follow from the last seed given.
 
         `options={"observation": (39,)}` starts where objects and goal are as shown there, as near as an episode may start
         (`metaworld_start`); raises NoSuchStart where none does.
         """
         shown = (options or {}).get("observation")
-        start = self._shared.start(self._stock, seed or 0) if shown is None else self._shared.start_shown(self._stock, np.asarray(shown, np.float64))
+        super().reset(seed=seed)
+        if shown is None:
+            start = self._shared.start(self._stock, next_episode(self.np_random) if seed is None else seed)
+        else:
+            start = self._shared.start_shown(self._stock, np.asarray(shown, np.float64))
         self._edits = start.edits
         self._observer.begin(start.observation, self._stock._target_pos)
         self._physics.begin()

@@ -19,7 +19,7 @@ import gymnasium
 import numpy as np
 from gymnasium.spaces import Box
 
-from reconverge.envs.seeding import numpy_stream
+from reconverge.envs.seeding import next_episode, numpy_stream
 from reconverge.envs.task import ObservationLayout, Task
 
 VERSION = "point-reach 1"
@@ -70,8 +70,12 @@ class PointReachEnv(gymnasium.Env[np.ndarray, np.ndarray]):
         self._steps = 0
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict[str, Any]]:
-        """Start the episode of `seed`; without one, episode 0. `options={"observation": (4,)}` starts exactly there, whatever the seed."""
-        stream = numpy_stream("point-reach", self.task.name, seed or 0)
+        """Start the episode of `seed`; without one, the next of those that follow from the last seed that was given.
+
+        `options={"observation": (4,)}` starts exactly there, whatever the seed.
+        """
+        super().reset(seed=seed)
+        stream = numpy_stream("point-reach", self.task.name, next_episode(self.np_random) if seed is None else seed)
         radius, angle = stream.uniform(*GOAL_RADIUS), stream.uniform(0.0, 2.0 * math.pi)
         self._goal = radius * np.array([math.cos(angle), math.sin(angle)])
         self._position = stream.uniform(-START_RANGE, START_RANGE, size=2)

@@ -9,6 +9,7 @@ cannot change a single draw, and two methods with the same seed that draw batche
 from __future__ import annotations
 
 import hashlib
+import operator
 
 import numpy as np
 
@@ -23,8 +24,15 @@ def stream_key(*words: Word) -> int:
     """
     digest = hashlib.blake2b(digest_size=8)
     for word in words:
+        if not isinstance(word, (str, int)):
+            word = operator.index(word)  # NumPy's 3 is 3
         digest.update(f"{type(word).__name__}:{word}\x1f".encode())
     return int.from_bytes(digest.digest(), "little") >> 1
+
+
+def next_episode(generator: np.random.Generator) -> int:
+    """The seed of one more episode for who resets without naming one, as training loops for Gymnasium do: a draw in [0, 2^31)."""
+    return int(generator.integers(2**31))
 
 
 def numpy_stream(*words: Word) -> np.random.Generator:

@@ -5,7 +5,8 @@
     point-reach 1
 
 Two equal version numbers do not make two equal simulators: an edited XML file, a mesh of another checkout or a patched success test
-keep them. Two equal fingerprints do, up to the last bits, in which processors differ.
+keep them. Two equal fingerprints do, up to the last bits, in which processors differ; of an environment of your own, as far as the file
+goes that defines it.
 """
 
 from __future__ import annotations
@@ -61,14 +62,17 @@ def metaworld_digests(package: Path | None) -> tuple[str, str]:
 def gym_fingerprint(environment: str) -> str:
     """Gymnasium's version, the environment and, where Gymnasium says which, the package that it comes from."""
     name = read_gym_name(environment)
+    spec = _spec(name.environment)
     parts = [_versioned("gymnasium"), f"environment {environment}"]
+    if spec is not None and spec.id != name.environment.rpartition(":")[2]:  # an id without a version stands for the newest
+        parts.append(f"that is {spec.id}")
     # An option may name a file, such as the model to simulate.
     files = [Path(value) for value in name.arguments.values() if isinstance(value, str) and Path(value).is_file()]
     parts += [f"file {path.name} {hashlib.sha256(path.read_bytes()).hexdigest()[:DIGITS]}" for path in files]
-    module = _registering_module(name.environment)
+    module = _registering_module(spec)
     package = module.partition(".")[0]
     if package not in ("", "gymnasium"):
-        parts.append(_versioned(package))
+        parts += [_versioned(package), *_file_of(module)]
     if module.startswith("gymnasium.envs.mujoco"):
         parts.append(_versioned("mujoco"))
     return ", ".join(parts)
@@ -78,10 +82,21 @@ def _simulator(task: Task) -> str:
     return task.name if task.family == "gym" else task.family
 
 
-def _registering_module(environment: str) -> str:
-    """The module of the environment's class; empty where Gymnasium is not loaded, as it is once the task is known, or does not say."""
+def _spec(environment: str) -> Any | None:
+    """What Gymnasium knows of an environment; None where it is not loaded, as it is once the task is known."""
     gymnasium: Any = sys.modules.get("gymnasium")
-    spec = None if gymnasium is None else gymnasium.registry.get(environment.rpartition(":")[2])
+    if gymnasium is None:
+        return None
+    registered = environment.rpartition(":")[2]
+    if registered in gymnasium.registry:
+        return gymnasium.registry[registered]
+    namespace, name, _ = gymnasium.envs.registration.parse_env_id(registered)
+    newest = gymnasium.envs.registration.find_highest_version(namespace, name)
+    return gymnasium.registry.get(f"{registered}-v{newest}")
+
+
+def _registering_module(spec: Any | None) -> str:
+    """The module of the environment's class; empty where Gymnasium does not say."""
     entry: Any = None if spec is None else spec.entry_point
     return entry.partition(":")[0] if isinstance(entry, str) else str(getattr(entry, "__module__", "") or "")
 
@@ -100,6 +115,16 @@ def _package_folder(name: str) -> Path | None:
     spec = find_spec(name)
     places = None if spec is None else spec.submodule_search_locations
     return Path(places[0]) if places else None
+
+
+def _file_of(module: str) -> list[str]:
+    """The file that the environment is defined in, by its digest; what that one imports is not looked at."""
+    try:
+        spec = find_spec(module)
+    except (ImportError, ValueError):
+        return []
+    path = None if spec is None or spec.origin is None else Path(spec.origin)
+    return [] if path is None or not path.is_file() else [f"file {path.name} {hashlib.sha256(path.read_bytes()).hexdigest()[:DIGITS]}"]
 
 
 def _versioned(package: str) -> str:

@@ -106,7 +106,7 @@ class ProcessSide(Side):
         try:
             self._pipe.send(message)
             return self._pipe.recv()
-        except (EOFError, BrokenPipeError, ConnectionResetError):
+        except (EOFError, OSError):  # OSError also where it died in the middle of a message
             self.process.join(CLOSE_TIMEOUT_S)
             code, booted = self.process.exitcode, self._notice[1] > 0
             script = "; a script that starts simulators must do so under `if __name__ == '__main__':`"

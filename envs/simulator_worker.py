@@ -53,7 +53,7 @@ class StepResult:
         observations: (m, k, Do) float64; rows after an episode's end repeat its last observation.
         success: (m, k) bool, per executed step; False where nothing was executed.
         steps: (m,) int, how many of the k actions were executed.
-        invalid: (m,) bool, the physics broke down at some step of the episode so far.
+        invalid: (m,) bool, the physics broke down at some step of the episode, which ended there.
     """
 
     observations: np.ndarray
@@ -99,7 +99,7 @@ class RunExpert:
 
 
 class Recorded:
-    """The physics states so far, (T + 1, S) per recorded row."""
+    """The physics states so far, (T + 1, S) per recorded row; the reply has none of rows whose states changed their size."""
 
 
 Request = Start | Step | RunExpert | Recorded
@@ -188,7 +188,7 @@ class Worker:
             case RunExpert():
                 return self._run_expert(request)
             case Recorded():
-                return {row: np.stack(episode.states) for row, episode in enumerate(self._running) if episode and episode.states is not None}
+                return self._recorded()
 
     def _start(self, request: Start, without: frozenset[Task]) -> np.ndarray:
         self._running = [None] * len(request.starts)
@@ -208,10 +208,10 @@ class Worker:
         m, k, _ = request.actions.shape
         result = StepResult.empty(m, k, self._observation_size)
         for i, (row, actions) in enumerate(zip(request.rows.tolist(), request.actions, strict=True)):
-            self._busy_with(row)
             episode = self._running[row]
             if episode is None:
                 continue
+            self._busy_with(row)
             for t, action in enumerate(actions):
                 if not episode.ended:
                     result.success[i, t] = episode.step(action)
@@ -219,6 +219,14 @@ class Worker:
                 result.observations[i, t] = episode.observation
             result.invalid[i] = episode.invalid
         return result
+
+    def _recorded(self) -> dict[int, np.ndarray]:
+        states = {}
+        for row, episode in enumerate(self._running):
+            if episode is not None and episode.states is not None:
+                self._busy_with(row)
+                states[row] = np.stack(episode.states)
+        return states
 
     def _run_expert(self, request: RunExpert) -> list[Episode | None]:
         self._running, runs = [], []
@@ -266,7 +274,15 @@ class _Running:
         """Take one step and say whether it succeeded."""
         self.observation, _, _, truncated, info = self.env.step(action)
         self.invalid |= info["invalid"]
-        self.ended = truncated or (self.stop_at_success and info["success"])
+        self.ended = truncated or self.invalid or (self.stop_at_success and info["success"])
         if self.states is not None:
-            self.states.append(self.env.physics_state())
+            self._record(self.states)
         return bool(info["success"])
+
+    def _record(self, states: list[np.ndarray]) -> None:
+        """Keep the present state. Episodes of an environment whose states change their size in mid-episode cannot be drawn, and are not recorded."""
+        state = self.env.physics_state()
+        if state.shape == states[0].shape:
+            states.append(state)
+        else:
+            self.states = None

@@ -137,7 +137,7 @@ class Simulators:
         return result
 
     def recorded(self) -> dict[EpisodeStart, np.ndarray]:
-        """Physics states so far of the recorded episodes, (T + 1, S) float64 each, T executed steps."""
+        """Physics states so far of the recorded episodes, (T + 1, S) float64 each, T executed steps; none of one whose states changed their size."""
         if not self._starts:
             return {}
         replies = self._ask([Recorded()] * self._parts)
@@ -216,6 +216,8 @@ class Simulators:
             return
         if episode is None:
             raise SimulatorFailure(f"simulators failed {STRIKES} times in a row before they began an episode: {fault.error}") from fault
+        if strikes[task] > STRIKES:
+            raise SimulatorFailure(f"simulators went on failing when task '{episode.task.name}' was left out: {fault.error}") from fault
         failure = TaskFailure(episode.task.name, episode.seed, STRIKES, fault.error)
         if isinstance(request, RunExpert):
             raise SimulatorFailure(

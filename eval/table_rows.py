@@ -76,7 +76,7 @@ def read_data(path: Path, most_bytes: int) -> bytes:
 
 def damaged(path: Path, what: str) -> DamagedFile:
     """The error for a file of a run, with the way out."""
-    return DamagedFile(f"{path} is damaged: {what}; restore it, or redo the run with `reconverge train --overwrite`")
+    return DamagedFile(f"{path} is damaged: {what}; restore it; tables are written anew by `reconverge train --resume` on the run")
 
 
 def _header(path: Path, lines: Iterator[tuple[int, str, bool]]) -> list[str]:

@@ -8,6 +8,7 @@ is built once. Frames travel through files: a 10 x 10 grid does not fit into mem
 from __future__ import annotations
 
 import tempfile
+import time
 from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -29,8 +30,9 @@ from reconverge.eval.run_results import read_run
 from reconverge.eval.stored_rollouts import Rollout, read_rollouts
 from reconverge.eval.video_grid import write_grid
 
-PATIENCE_S = 900.0
-"""How long all workers together may take to finish a task before they count as hanging: OpenGL does that where its driver is broken."""
+PATIENCE_S = 300.0
+"""How long it may take until another picture is drawn before the workers count as hanging: OpenGL does that where its driver is broken."""
+LOOKED_AFTER_S = 1.0
 
 OnProgress = Callable[[int, int], None]
 
@@ -106,10 +108,10 @@ def draw_clip(env: TaskEnv, rollout: Rollout, config: VideoConfig, frames_file: 
     last = len(rollout.states) - 1
     steps = tuple(dict.fromkeys([*range(0, last, config.stride), last]))
     env.reset(seed=rollout.episode_seed)
-    frames = np.lib.format.open_memmap(frames_file, mode="w+", dtype=np.uint8, shape=(len(steps), height, width, 3))
-    for index, step in enumerate(steps):
-        frames[index] = env.draw(rollout.states[step], width, height)
-    frames.flush()
+    with open(frames_file, "wb") as file:  # not mapped: on a full disk that ends the process
+        np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": (len(steps), height, width, 3)})
+        for step in steps:
+            file.write(np.asarray(env.draw(rollout.states[step], width, height), np.uint8).tobytes())
     solved = np.flatnonzero(rollout.success)
     return Clip(rollout.stage, rollout.task, frames_file, steps, int(solved[0]) + 1 if len(solved) else None)
 
@@ -126,19 +128,22 @@ def _draw_all(jobs: list[_Job], workers: int, progress: OnProgress | None) -> li
 
 
 def _results(jobs: list[_Job], workers: int) -> Generator[list[Clip]]:
-    if workers == 0 or len(jobs) == 1:
+    if workers == 0:
         yield from map(_draw_task, jobs)
         return
     longest_first = sorted(jobs, key=lambda job: -sum(len(rollout.states) for rollout in job.rollouts))
     others = active_children()
     with ProcessPoolExecutor(min(workers, len(jobs)), mp_context=get_context("spawn")) as pool:
         left = {pool.submit(_draw_task, job) for job in longest_first}
+        drawn, drawn_at = 0, time.monotonic()
         try:
             while left:
-                done, left = wait(left, PATIENCE_S, FIRST_COMPLETED)
-                if not done:
+                done, left = wait(left, LOOKED_AFTER_S, FIRST_COMPLETED)
+                if done or _drawn_bytes(jobs) != drawn:
+                    drawn, drawn_at = _drawn_bytes(jobs), time.monotonic()
+                elif time.monotonic() - drawn_at > PATIENCE_S:
                     raise RenderingUnavailable(
-                        f"no rendering process has finished a task within {PATIENCE_S / 60:.0f} minutes; they were ended. "
+                        f"no rendering process has drawn a picture for {PATIENCE_S / 60:.0f} minutes; they were ended. "
                         "Run `reconverge doctor`, which tries every OpenGL, or choose one with MUJOCO_GL=egl or MUJOCO_GL=osmesa"
                     )
                 for future in done:
@@ -152,6 +157,11 @@ def _results(jobs: list[_Job], workers: int) -> Generator[list[Clip]]:
             if left:  # broken off: what is left would be drawn to the end first
                 for process in set(active_children()) - set(others):
                     process.kill()
+
+
+def _drawn_bytes(jobs: Sequence[_Job]) -> int:
+    """So much lies in the files of frames: it grows while anybody draws."""
+    return sum(path.stat().st_size for folder in {job.frames_folder for job in jobs} for path in folder.iterdir())
 
 
 def _draw_task(job: _Job) -> list[Clip]:

@@ -33,13 +33,15 @@ from reconverge.launch.process_rank import process_rank
 from reconverge.launch.run_folder import RunFolder
 from reconverge.launch.stop_request import REQUEUE, Stopped
 
-INTERRUPTED = 130
+INTERRUPTED, UNHEARD = 130, 141
+"""Exit codes of who was ended by SIGINT and SIGPIPE: the latter where the reader went away, so that nobody takes it for a success."""
+_AGAIN = "then give the same command again (train: with --resume); what was saved before is intact"
 _ADVICE = {
     "choose another folder or file": (
         errno.ENOENT, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP,
     ),
-    "make room, then go on with --resume: what was saved before is intact": (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO),
-    "look whether its network file system answers, then go on with --resume: what was saved before is intact": (errno.ESTALE, errno.ETIMEDOUT),
+    f"make room, {_AGAIN}": (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO),
+    f"look whether its network file system answers, {_AGAIN}": (errno.ESTALE, errno.ETIMEDOUT),
     "allow more open files with `ulimit -n 4096`": (errno.EMFILE, errno.ENFILE),
 }  # fmt: skip
 """What to do about a file that the system refuses."""
@@ -67,7 +69,7 @@ def guarded(work: Callable[[], int]) -> int:
         return INTERRUPTED
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        return UNHEARD
     except OSError as error:
         advice = next((words for words, numbers in _ADVICE.items() if error.errno in numbers), None)
         if advice is None:

@@ -70,8 +70,8 @@ LARGEST_SHARE_OF_THE_START = 0.05
 def train(config: RunConfig, folder: RunFolder, progress: Progress, lead: Lead | None = None, curriculum: Curriculum | None = None) -> None:
     """Train on the curriculum, from the folder's last save where there is one, and write every table. `lead` has other processes share the updates.
 
-    The curriculum is the folder's own, or that of the configuration where a run begins; a `curriculum` is given where that is neither, but the
-    user's own word for what archives are trusted.
+    The curriculum is the folder's own, or that of the configuration where a run begins. Neither has archives trusted: a `curriculum` is given
+    where the user's own word does.
 
     Raises Stopped on SIGTERM, SIGINT or SIGUSR1, with what there is saved; OutOfDeviceMemory, with the last save as it was.
     """

@@ -30,7 +30,7 @@ from reconverge.launch.assembly import Assembly, assemble
 from reconverge.launch.checkpoint import checkpoint_of, finished_stages, read_record, save_checkpoint
 from reconverge.launch.config import RunConfig
 from reconverge.launch.restored_learner import restore_learner
-from reconverge.launch.run_folder import FREE_ON_RESUME, RunFolder
+from reconverge.launch.run_folder import FREE_ON_RESUME, RunFolder, nested
 from reconverge.launch.run_tables import StageRecord
 from reconverge.launch.stage_plan import StagePlan, demonstration_budgets, plan_stages, run_curriculum
 from reconverge.policy.more_tasks import laid_out, places_of
@@ -133,10 +133,9 @@ def _demonstrations(plans: list[StagePlan]) -> dict[str, int]:
 
 def _refuse_nested(run: Path, path: Path) -> None:
     """Neither may lie in the other: --overwrite empties the folder, and a run stays as it is."""
-    inner, outer = path.resolve(), run.resolve()
-    if inner == outer:
+    if path.resolve() == run.resolve():
         raise ConfigError(f"{run} stays as it is; choose another --output-dir for the longer run")
-    if inner.is_relative_to(outer) or outer.is_relative_to(inner):
+    if nested(path, run):
         raise ConfigError(f"{path} and {run} lie one within the other; choose another --output-dir for the longer run")
 
 

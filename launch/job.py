@@ -34,6 +34,9 @@ from reconverge.policy.method_settings import is_read
 LEFT_OUT: dict[str, str] = {"curriculum": "a name or a file; the stages it resolves to stand in its place", **INERT}
 """Settings that are no part of an address, and why they cannot change a table. Nor are those that the method does not read."""
 
+UNREADABLE = (ReconvergeError, OSError, ValueError, TypeError, RecursionError)
+"""What reading a run's files may end in, whatever they hold."""
+
 
 @dataclass(frozen=True)
 class Job:
@@ -81,16 +84,16 @@ class Job:
 
 @dataclass(frozen=True)
 class Holding:
-    """What a folder holds of a job: nothing, a part of the run, its whole result, another run, or files that are no run's.
+    """What a folder holds of a job: nothing, a part of the run, its whole result, another run, files that are no run's, or what cannot be told.
 
     Attributes:
-        reason: of `other` and `foreign`, what differs or is wrong.
+        reason: of `other`, `foreign` and `unreadable`, what differs or is wrong.
         flags: of `other`, the flags with which the job would be the run that lies there; empty where settings alone do not make it so.
         stages_done: finished stages of a part; joint training counts its single stage as the last.
         seconds: what the whole run took, where cost.json says it.
     """
 
-    state: Literal["nothing", "part", "result", "other", "foreign"]
+    state: Literal["nothing", "part", "result", "other", "foreign", "unreadable"]
     reason: str = ""
     stages_done: int = 0
     seconds: float | None = None
@@ -118,24 +121,30 @@ def address(content: Mapping[str, Any]) -> str:
 
 
 def look(folder: Path, job: Job) -> Holding:
-    """What `folder` holds of the job. Never raises for what lies there: that is `other` or `foreign`, with the reason."""
+    """What `folder` holds of the job. Never raises for what lies there: that is `other`, `foreign` or `unreadable`, with the reason.
+
+    A run is another one only where it was read and differs: what a disk or a network refuses now may be days of this very job.
+    """
     try:
         refuse_foreign(folder)
     except ReconvergeError as error:
         return Holding("foreign", str(error))
     except OSError as error:
-        return Holding("other", f"it cannot be read ({error})")
+        return Holding("unreadable", f"it cannot be read ({error})")
     if not holds_run(folder):
         return Holding("nothing")
     try:
         stored = stored_content(folder)
-        if address(stored) != job.address:
-            return Holding("other", difference_in_words(stored, job.content), flags=flags_of(stored, job))
+    except UNREADABLE as error:
+        return Holding("unreadable", f"one of its files cannot be read ({error})")
+    if address(stored) != job.address:
+        return Holding("other", difference_in_words(stored, job.content), flags=flags_of(stored, job))
+    try:
         return _progress_of(RunFolder.open(folder))
-    except ReconvergeError as error:
-        return Holding("other", str(error))
-    except (OSError, ValueError, TypeError, RecursionError) as error:
-        return Holding("other", f"one of its files cannot be read ({error})")
+    except UNREADABLE as error:
+        # Tables are made from what lies beside the checkpoints: a run that goes on writes them anew.
+        derived = isinstance(error, ReconvergeError) and (folder / "checkpoints").is_dir()
+        return Holding("part") if derived else Holding("unreadable", f"one of its files cannot be read ({error})")
 
 
 def stored_content(folder: Path) -> dict[str, Any]:

@@ -51,7 +51,7 @@ def run_job(job: Job, folder: Path, overwrite: bool = False) -> int:
     if held.state == "part":
         free = {key: value for key, value in flat(job.config).items() if key in FREE_ON_RESUME}
         return Train(resume=folder, config=with_settings(RunFolder.open(folder).config, free, str(folder))).run(job.command)
-    if held.state == "foreign" or (held.state == "other" and not overwrite):
+    if held.state in ("foreign", "unreadable") or (held.state == "other" and not overwrite):
         raise RunFolderError(f"{folder} holds something else than this job: {held.reason}")
     changed = difference_in_words(job.content, Job(job.config, load_curriculum(job.config.curriculum)).content)
     if changed:

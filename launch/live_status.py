@@ -54,7 +54,7 @@ class LiveStatus:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._ended.set()
         self._thread.join()
-        if isinstance(error, Exception):  # a request to stop is none
+        if isinstance(error, Exception) and self._folder.is_held:  # a request to stop is no error, and another process's run has not failed
             _write(self._folder.path / FAILURE, {"error": f"{type(error).__name__}: {error}"[:LONGEST_ERROR]})
 
     def _tell(self) -> None:

@@ -71,8 +71,9 @@ def run_parts(
             codes = {part: code for part, (process, _) in running.items() if (code := process.exit_code()) is not None}
             for part, code in codes.items():
                 _, log_bytes = running.pop(part)
-                if code and not part.result.exists():
-                    failures.append(Failure(part, last_words(code, part.log, log_bytes)))
+                if not part.result.exists():
+                    said = last_words(code, part.log, log_bytes) if code else f"it ended well, and left no {part.result}"
+                    failures.append(Failure(part, said))
                 else:
                     part.log.unlink(missing_ok=True)
                 ended()

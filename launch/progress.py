@@ -80,7 +80,7 @@ class Tick:
         return "  ".join(parts)
 
 
-class _Unfailing:
+class Unfailing:
     """A stream whose reader may go away, or know few letters: what cannot be shown is shown to nobody, and the run goes on."""
 
     def __init__(self, stream: TextIO) -> None:
@@ -145,7 +145,7 @@ class Progress:
         self.phases: list[Tick] = []
         self.figures: list[dict[str, Any]] = []
         self.urgent = ""
-        self.console = _Interruptible(file=cast("TextIO", _Unfailing(stream or sys.stderr)), highlight=False, soft_wrap=True)
+        self.console = _Interruptible(file=cast("TextIO", Unfailing(stream or sys.stderr)), highlight=False, soft_wrap=True)
         self._clock = clock
         self._stage = ""
         self._place: dict[str, Any] = {}

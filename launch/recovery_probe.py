@@ -29,6 +29,7 @@ from reconverge.launch.run_demonstrations import collect_task
 from reconverge.launch.run_folder import RunFolder
 from reconverge.launch.run_tables import PROBES, StageRecord, probe_curve_row, read_probes, recoveries, reference_rates, write_tables
 from reconverge.launch.stage_plan import demonstration_budgets, plan_stages, run_curriculum
+from reconverge.launch.stop_request import StopRequest, interruptions_held
 from reconverge.policy.exact_arithmetic import set_arithmetic
 
 Row = dict[str, Any]
@@ -62,7 +63,11 @@ def recover(
 
     probes = _KeptProbes(folder, config, records, [budget, count])
     failed: dict[str, SimulatorFailure] = {}
-    with Simulators(config.evaluation.workers) as simulators, progress.phase("probe", len(asked), len(asked.keys() & probes.curves.keys())) as tick:
+    with (
+        StopRequest(progress.say_at_once),
+        Simulators(config.evaluation.workers) as simulators,
+        progress.phase("probe", len(asked), len(asked.keys() & probes.curves.keys())) as tick,
+    ):
         for (stage, name), reference in asked.items():
             if (stage, name) in probes.curves:
                 continue
@@ -96,8 +101,9 @@ class _KeptProbes:
         self.curves[stage, task] = [{**row, "settings": self.settings} for row in rows]
         measured = [row for curve in self.curves.values() for row in curve]
         self.folder.check_held()
-        write_file(self.folder.path / PROBES, json.dumps(measured))
-        self._write_tables(measured)
+        with interruptions_held():
+            write_file(self.folder.path / PROBES, json.dumps(measured))
+            self._write_tables(measured)
 
     def _write_tables(self, probes: Sequence[Row]) -> None:
         write_tables(self.folder.path, self.records, probes, self.recovery.episodes, self.recovery.thresholds)

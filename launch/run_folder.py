@@ -187,9 +187,14 @@ class RunFolder:
         """Folder of the lock that is held, which goes when it is released; None in a folder that was opened to read."""
         return None if self._lock is None else self._lock.path
 
+    @property
+    def is_held(self) -> bool:
+        """Whether no other process has taken the run over."""
+        return self._lock is None or not self._lock.is_lost()
+
     def check_held(self) -> None:
         """Ahead of everything that is written: raise RunFolderError once another process has taken the run over, as two would mix their work."""
-        if self._lock is not None and self._lock.is_lost():
+        if not self.is_held:
             raise RunFolderError(
                 f"{self.path} is no longer held by this process: another one has taken it over, or its lock was deleted. Nothing more is written "
                 f"there; once nobody works in it, go on from its last save with --resume {self.path}"
@@ -281,6 +286,12 @@ class RunFolder:
     @property
     def report_html(self) -> Path:
         return self.path / "report.html"
+
+
+def nested(one: Path, other: Path) -> bool:
+    """Whether a folder is the other, or lies in it, or the other in it."""
+    first, second = one.resolve(), other.resolve()
+    return first.is_relative_to(second) or second.is_relative_to(first)
 
 
 def holds_run(path: Path) -> bool:

@@ -73,7 +73,7 @@ class RunLock:
     def _acquire(self) -> Path:
         while True:
             standing = _locks(self._folder)
-            if standing and (owner := _live_owner(standing[-1])) is not None:
+            if standing and (owner := self._owner_of(standing[-1])) is not None:
                 raise RunFolderError(
                     f"{self._folder} is in use by process {owner['pid']} on {owner['host']}; wait for it, or choose another --output-dir"
                 )
@@ -83,6 +83,15 @@ class RunLock:
                 if _locks(self._folder)[-1] == lock:
                     return lock
                 _vanish(lock)
+
+    def _owner_of(self, lock: Path) -> dict[str, Any] | None:
+        try:
+            return _live_owner(lock)
+        except OSError as error:
+            raise RunFolderError(
+                f"whether {self._folder} is in use cannot be told now ({error.strerror or error}); look whether its disk or network answers, "
+                "then give the same command again"
+            ) from error
 
     def _raise_lock(self, lock: Path) -> bool:
         draft = self._folder / f".locking-{self._owner['token']}"
@@ -109,14 +118,14 @@ def wait_until_free(folder: Path, limit_s: float = STALE_AFTER_S + 2 * HEARTBEAT
     For a job that is started again where another machine died: nobody took that lock away.
     """
     deadline_s = time.monotonic() + limit_s
-    while folder.is_dir() and (standing := _locks(folder)) and _live_owner(standing[-1]) is not None and time.monotonic() < deadline_s:
+    while folder.is_dir() and (standing := _locks(folder)) and _may_live(standing[-1]) and time.monotonic() < deadline_s:
         time.sleep(poll_s)
 
 
 def standing_lock(folder: Path) -> tuple[Path, bool] | None:
     """The lock that stands in `folder` and whether its process lives; None without one. Writes nothing, so ages go by this machine's clock."""
     standing = _locks(folder)
-    return (standing[-1], _live_owner(standing[-1], time.time()) is not None) if standing else None
+    return (standing[-1], _may_live(standing[-1], time.time())) if standing else None
 
 
 def _locks(folder: Path) -> list[Path]:
@@ -127,12 +136,23 @@ def _number(lock: Path) -> int:
     return int(lock.name[len(PREFIX) :])
 
 
+def _may_live(lock: Path, now_s: float | None = None) -> bool:
+    """Whether the owner of a lock lives, as far as can be told: a file system that does not answer says nothing of it."""
+    try:
+        return _live_owner(lock, now_s) is not None
+    except OSError:
+        return True
+
+
 def _live_owner(lock: Path, now_s: float | None = None) -> dict[str, Any] | None:
-    """The owner of a lock that still counts, or None when it is stale or gone; `now_s` in place of the file system's own clock."""
+    """The owner of a lock that still counts, or None when it is stale or gone; `now_s` in place of the file system's own clock.
+
+    Raises OSError where the lock cannot be read now, which is no sign that nobody holds it.
+    """
     try:
         owner = read_json(lock / "owner.json")
         age_s = (_now_s(lock.parent) if now_s is None else now_s) - (lock / "owner.json").stat().st_mtime
-    except (OSError, DamagedFile):
+    except (FileNotFoundError, NotADirectoryError, DamagedFile):
         return None
     if not isinstance(owner, dict) or not isinstance(owner.get("host"), str) or not isinstance(owner.get("pid"), int):
         return None

@@ -32,10 +32,10 @@ def state(run: RunResults | None, live: Liveness) -> str:
     """`running`, `finished`, `failed`, or, of what `--resume` goes on with, `stopped` in good order or `killed`."""
     if live.alive:
         return "running"
-    if live.failure:
-        return "failed"
     if run is not None and run.finished:
         return "finished"
+    if live.failure:
+        return "failed"
     return "killed" if live.locked else "stopped"
 
 
@@ -66,7 +66,7 @@ def page(path: str, run: RunResults, live: Liveness) -> Plain:
     """All that is shown of one run."""
     return {
         **line(path, run, live),
-        "command": run.command,
+        "command": run.command, "folder": str(run.folder),
         "cells": [_cell(run, stage, task) for stage in range(run.stages_done + 1) for task in run.tasks if (stage, task) in run.cell_at],
         "experts": {ceiling.task: ceiling.rate for ceiling in run.ceilings if ceiling.attempts},
         "columns": list(run.tasks),

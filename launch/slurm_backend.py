@@ -131,7 +131,10 @@ class SlurmBackend:
         files = JobFiles(order)
         number = files.number()
         if number is not None and files.exit_code() is None and self._queue.surely_holds(number):
-            return SlurmJob(number, files, self._queue)
+            if not files.stop.exists():
+                return SlurmJob(number, files, self._queue)
+            if not self._has_left(number, files):  # told to stop by a sweep that was itself stopped just now
+                return SlurmJob(0, files, self._queue, code=fail(order.log, f"Slurm job {number} is still saving; give the same command again"))
         files.prepare()
         try:
             number = self._submit(order, files)
@@ -140,6 +143,15 @@ class SlurmBackend:
         write_file(files.job, f"{number}\n")
         self._queue.joined(number)
         return SlurmJob(number, files, self._queue)
+
+    def _has_left(self, number: int, files: JobFiles) -> bool:
+        """Wait for a job that is about to end."""
+        deadline_s = time.monotonic() + WARNING_S
+        while files.exit_code() is None and self._queue.holds(number):
+            if time.monotonic() > deadline_s:
+                return False
+            time.sleep(POLL_S)
+        return True
 
     def _submit(self, order: Order, files: JobFiles) -> int:
         name = f"--job-name=reconverge {order.folder.parent.name} {order.folder.name}"
@@ -229,6 +241,7 @@ class Queue:
         self._there: set[int] = set()
         self._looked_s = float("-inf")
         self._round = 0
+        self._answered = False
         self._seen: dict[int, int] = {}
 
     def joined(self, number: int) -> None:
@@ -240,7 +253,7 @@ class Queue:
 
     def surely_holds(self, number: int) -> bool:
         """The same of a job that another sweep has submitted. Raises BackendUnavailable until the queue has answered once."""
-        if self._round == 0:
+        if not self._answered:
             self._look()
         return self.holds(number)
 
@@ -262,6 +275,7 @@ class Queue:
     def _look(self) -> None:
         said = _ask("squeue", "--noheader", "--format=%A", f"--user={os.getuid()}")
         self._there = {int(word) for word in said.split() if word.isdecimal()}
+        self._answered = True
 
 
 def check(options: SlurmOptions) -> None:

@@ -45,7 +45,9 @@ def demonstration_budgets(plans: Sequence[StagePlan]) -> dict[Task, int]:
 
 
 def run_curriculum(folder: RunFolder, config: RunConfig) -> Curriculum:
-    """The curriculum of a run: as it was when the run began, whatever has become of the user's file since."""
-    if folder.curriculum_yaml.exists():
-        return load_curriculum(str(folder.curriculum_yaml), trusting=False)  # the folder may be somebody else's
-    return load_curriculum(config.curriculum)
+    """The curriculum of a run: as it was when the run began, whatever has become of the user's file since.
+
+    No archive is trusted by it: folder and configuration may be somebody else's.
+    """
+    begun = folder.curriculum_yaml.exists()
+    return load_curriculum(str(folder.curriculum_yaml) if begun else config.curriculum, trusting=False)

@@ -1,4 +1,4 @@
-"""A wish to stop: SIGTERM, SIGINT (Ctrl-C) and SIGUSR1, which queues send ahead of their time limit.
+"""A wish to stop: SIGTERM, SIGINT (Ctrl-C), SIGHUP (a terminal that was closed) and SIGUSR1, which queues send ahead of their time limit.
 
     held          an update, a file that is being written: the wish waits until `check`, between two updates
     not held      nothing can be lost: the work is broken off where it is
@@ -24,7 +24,7 @@ from typing import Any
 
 REQUEUE = 75
 STOPPING = "reconverge: stopping; what there is is saved first, a second signal leaves at once"
-SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
 SAME_S = 1.0
 
 

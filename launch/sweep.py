@@ -11,14 +11,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
-from reconverge.envs.artifact import write_file, written_whole
+from reconverge.envs.artifact import ABANDONED_S, sweep_drafts, write_file, written_whole
 from reconverge.eval import headlines
 from reconverge.eval.run_results import read_run
 from reconverge.launch.backend import Backend, Order, Running, end_all, last_words, log_size
 from reconverge.launch.config_file import config_text
+from reconverge.launch.demonstration_shards import wanted_by
 from reconverge.launch.job import Holding, Job, look
 from reconverge.launch.seal import seal
 from reconverge.launch.sweep_cost import CostModel
@@ -60,6 +61,7 @@ class SweepRun:
         self.to_publish = [entry.job for entry in entries if entry.todo == "publish"]
         self.running: dict[Job, Started] = {}
         self.outcomes: list[Outcome] = []
+        self.collections: dict[Job, list[Path]] = {}
 
     def run(self) -> list[Outcome]:
         """The outcome of every job that was run, or whose tables could not be copied, in the order of their ends.
@@ -155,7 +157,14 @@ class SweepRun:
     def _shares_a_collection(self, job: Job) -> bool:
         """Whether a running job still collects the very demonstrations that this one needs; waiting is cheaper than doing it twice."""
         collecting = [other for other in self.running if not (self.places.folder(other) / "ceilings.csv").exists()]
-        return any(_demonstrations(other) == _demonstrations(job) for other in collecting)
+        needed = self._uncollected(job) if collecting else set()
+        return any(needed & self._uncollected(other) for other in collecting)
+
+    def _uncollected(self, job: Job) -> set[Path]:
+        """The collections of demonstrations that a job needs and nobody has made."""
+        if job not in self.collections:
+            self.collections[job] = [wanted.collection for wanted in wanted_by([job])]
+        return {collection for collection in self.collections[job] if not collection.exists()}
 
     @property
     def _clocks(self) -> list[JobClock]:
@@ -184,9 +193,4 @@ def copy_tables(run: Path, target: Path) -> None:
             if (run / name).exists():
                 write_file(draft / name, (run / name).read_bytes())
         seal(draft)
-
-
-def _demonstrations(job: Job) -> tuple[object, ...]:
-    """All that a job's demonstrations depend on, and where they are kept."""
-    wanted = frozenset((stage.task.name, stage.demonstrations) for stage in job.curriculum.stages)
-    return replace(job.config.demonstrations, workers=0), wanted  # which the number of workers is not
+    sweep_drafts(target.parent, ABANDONED_S)

@@ -92,14 +92,19 @@ def examine(job: Job, places: Places, overwrite: bool) -> Entry:
     own, public = look(folder, job), Holding("nothing") if published is None else look(published, job)
     if public.state == "result":
         return Entry(job, "nothing", public, published or folder)
-    for held, where in ((public, published), (own, folder)):
-        in_the_way = held.state == "other" or (held is public and held.state == "part")
-        if where is not None and (held.state == "foreign" or (in_the_way and not overwrite)):
-            return Entry(job, "refuse", held, where)
+    if published is not None and _is_in_the_way(public, ("other", "part"), overwrite):
+        return Entry(job, "refuse", public, published)
+    if _is_in_the_way(own, ("other",), overwrite):
+        return Entry(job, "refuse", own, folder)
     if own.state == "result":
         return Entry(job, "nothing" if published is None else "publish", own, folder)
     todo: dict[str, Todo] = {"nothing": "start", "part": "resume", "other": "overwrite"}
     return Entry(job, todo[own.state], own, folder)
+
+
+def _is_in_the_way(held: Holding, others: tuple[str, ...], overwrite: bool) -> bool:
+    """Whether a folder's content forbids the job: with `overwrite` the `others` do not."""
+    return held.state in ("foreign", "unreadable") or (held.state in others and not overwrite)
 
 
 def refuse(entries: Iterable[Entry], places: Places, limit: int = 3) -> None:
@@ -121,8 +126,11 @@ def _advice(refused: Sequence[Entry], places: Places) -> str:
     flags = {entry.held.flags for entry in refused}
     if len(flags) == 1 and (as_they_were := flags.pop()):
         advice = f"to go on with what lies there, give {as_they_were}; else {advice}"
-    if published == {False} and all(entry.held.state == "other" for entry in refused):
+    states = {entry.held.state for entry in refused}
+    if published == {False} and states == {"other"}:
         advice += ", or redo these with --overwrite"
+    if "unreadable" in states:
+        advice += "; what cannot be read is never overwritten: look whether its disk or network answers, else restore or delete it yourself"
     return advice[0].upper() + advice[1:]
 
 

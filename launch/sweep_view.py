@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
+from typing import TextIO, cast
 
 from rich.console import Console
 from rich.progress import BarColumn, TaskID, TextColumn
@@ -24,7 +24,7 @@ from rich.text import Text
 from reconverge.envs.errors import DamagedFile
 from reconverge.envs.plain_json import parse_json
 from reconverge.launch.job import Job
-from reconverge.launch.progress import clock_text
+from reconverge.launch.progress import Unfailing, clock_text
 from reconverge.launch.sweep_cost import CostModel, makespan
 
 TAIL_BYTES = 8192
@@ -80,7 +80,7 @@ class SweepView:
     def __init__(self, total: int, done: int, lanes: int, cost: CostModel, quiet: bool = False, stream: TextIO | None = None) -> None:
         self.total, self.done, self.lanes, self.cost = total, done, lanes, cost
         self._quiet = quiet
-        self._console = Console(file=stream or sys.stderr, highlight=False, soft_wrap=True)
+        self._console = Console(file=cast("TextIO", Unfailing(stream or sys.stderr)), highlight=False, soft_wrap=True)
         self._bars = self._make_bars() if self._console.is_terminal and not quiet else None
         self._rows: dict[Job, TaskID] = {}
         self._whole = self._bars.add_task("sweep", total=total, completed=done, where="") if self._bars is not None else None

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from reconverge.envs.artifact import Artifact, write_artifact
+from reconverge.envs.artifact import Artifact, draft_of, write_artifact
 from reconverge.envs.errors import DamagedFile
 from reconverge.launch.assembly import Assembly
 from reconverge.launch.checkpoint import record_in, save_checkpoint
@@ -92,6 +92,6 @@ def drop_stage(folder: RunFolder, stage: int) -> None:
 def drop(path: Path) -> None:
     """Delete a save: first out of sight, so that nobody meets half of it."""
     if path.exists():
-        gone = path.with_name(f".{path.name}.writing-{os.getpid()}")
+        gone = draft_of(path)
         os.rename(path, gone)
         shutil.rmtree(gone, ignore_errors=True)

@@ -204,7 +204,7 @@ function drawRun(page, run) {
     el("p", {}, badge(run), " ", whereWords(run), timeWords(run) ? ` · ${timeWords(run)}` : ""),
     el("div", { class: "meter" }, el("i", { "width%": 100 * run.share })),
     run.error ? el("p", { class: "callout" }, run.error) : null,
-    ["stopped", "killed", "failed"].includes(run.state) ? el("p", { class: "note" }, "Go on with ", el("code", {}, `reconverge train --resume ${run.path}`), ", from the folder that is watched.") : null));
+    ["stopped", "killed", "failed"].includes(run.state) ? el("p", { class: "note" }, "Go on with ", el("code", {}, `reconverge train --resume ${run.folder}`), ", from where it was started.") : null));
   if (run.stages_done) section(page, "headlines", run.headlines, drawHeadlines);
   if (run.failures.length) section(page, "failures", run.failures, list => list.map(words => el("p", { class: "callout" }, words)));
   section(page, "matrix", [run.cells, run.experts, run.columns], () => [el("h2", {}, "Success matrix"), run.cells.length ? matrix(run) : el("p", { class: "note" }, "The first row comes with the first evaluation.")]);

@@ -97,6 +97,10 @@ class WindowTable:
         """A table of the windows at `index` (B,) alone, in that order; a copy."""
         return WindowTable(self.gather(index), self.times[index.to(self.times.device)])
 
+    def part(self, rows: slice) -> WindowTable:
+        """A table of consecutive windows; not a copy."""
+        return WindowTable(self._windows[rows], self.times[rows])
+
     def draw(self, count: int, generator: torch.Generator) -> WindowBatch:
         """`count` windows drawn uniformly with replacement."""
         return self.gather(torch.randint(len(self), (count,), generator=generator))

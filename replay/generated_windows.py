@@ -65,8 +65,7 @@ class GeneratedWindows(PooledSource):
         self.generator.learn(task, windows.all().observations, windows.times, earlier, streams, tick)
 
     def refill(self, task: int, windows: WindowTable, teacher: DiffusionPolicy, streams: RandomStreams) -> None:
-        for each in [*self.redrawn(task), task]:
-            self.pools[each] = self._make_pool(each, teacher, streams)
+        self.pools.put({each: self._make_pool(each, teacher, streams) for each in [*self.redrawn(task), task]})
 
     @large_products()
     def _make_pool(self, task: int, teacher: DiffusionPolicy, streams: RandomStreams) -> WindowTable:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Protocol
 
 import numpy as np
@@ -56,7 +57,7 @@ class ReplaySource(WindowSource, Protocol):
 
 
 class WindowPools(Mapping[int, WindowTable]):
-    """One pool of windows per earlier task, by its index, drawn from in equal shares however large each is."""
+    """One pool of windows per earlier task, by its index, drawn from in equal shares however large each is. All lie in one table."""
 
     def __init__(self) -> None:
         self._pools: dict[int, WindowTable] = {}
@@ -74,9 +75,12 @@ class WindowPools(Mapping[int, WindowTable]):
     def __len__(self) -> int:
         return len(self._pools)
 
-    def __setitem__(self, task: int, pool: WindowTable) -> None:
-        self._pools[task] = pool
-        self._all = WindowTable.union(list(self._pools.values()))
+    def put(self, pools: Mapping[int, WindowTable]) -> None:
+        """Take the pools of these tasks, in place of those that they had."""
+        held = {**self._pools, **pools}
+        self._all = WindowTable.union(list(held.values()))
+        ends = list(accumulate(map(len, held.values())))
+        self._pools = {task: self._all.part(slice(end - len(pool), end)) for (task, pool), end in zip(held.items(), ends, strict=True)}
 
     def draw(self, count: int, generator: torch.Generator, without: Collection[int] = ()) -> WindowBatch | None:
         """`count` windows, each of a task drawn uniformly from those that have a pool and are not in `without`; None where none is left."""
@@ -100,8 +104,8 @@ class WindowPools(Mapping[int, WindowTable]):
     def of(cls, arrays: dict[str, np.ndarray], policy: DiffusionPolicy) -> WindowPools:
         """The pools that `arrays` gave. Raises DamagedFile where they are not windows of the policy's tasks."""
         pools = cls()
-        for task in sorted({_task_of(name) for name in arrays}):
-            pools[task] = _pool(arrays, task, policy)
+        if arrays:
+            pools.put({task: _pool(arrays, task, policy) for task in sorted({_task_of(name) for name in arrays})})
         return pools
 
 
@@ -153,7 +157,7 @@ class PooledSource:
 
     def keep_some(self, task: int, windows: WindowTable, generator: torch.Generator) -> None:
         """Make the pool of `task` from up to `windows_per_task` of these windows, in random order, so that a smaller share of them is a prefix."""
-        self.pools[task] = windows.subset(torch.randperm(len(windows), generator=generator)[: self.config.windows_per_task])
+        self.pools.put({task: windows.subset(torch.randperm(len(windows), generator=generator)[: self.config.windows_per_task])})
 
     def arrays(self) -> dict[str, np.ndarray]:
         return self.pools.arrays()

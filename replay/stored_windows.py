@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import torch
-
 from reconverge.policy.diffusion_policy import DiffusionPolicy
 from reconverge.policy.random_streams import RandomStreams
 from reconverge.policy.windows import WindowTable
@@ -20,8 +18,7 @@ class StoredWindows(PooledSource):
 
     def _shrink(self, bytes_per_task: float) -> None:
         bytes_of_one = self.pools.bytes / sum(len(pool) for pool in self.pools.values())
-        for task, pool in list(self.pools.items()):
-            self.pools[task] = pool.subset(torch.arange(len(pool))[: max(1, int(bytes_per_task / bytes_of_one))])
+        self.pools.put({task: pool.part(slice(max(1, int(bytes_per_task / bytes_of_one)))) for task, pool in self.pools.items()})
 
     def ledger(self) -> list[KeptItem]:
         return [KeptItem("stored windows", self.pools.bytes, past_task_data=bool(self.pools))]

@@ -1,5 +1,6 @@
 """An artifact is whole or not there: any damage is found before a number is used."""
 
+import errno
 import json
 import os
 from pathlib import Path
@@ -9,7 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from reconverge.envs.artifact import MANIFEST, Artifact, swap_into_place, sweep_drafts, write_artifact, write_file
+from reconverge.envs import artifact
+from reconverge.envs.artifact import MANIFEST, Artifact, draft_of, swap_into_place, sweep_drafts, write_artifact, write_file
 from reconverge.envs.errors import DamagedFile
 
 ARRAYS = {"a": np.arange(12, dtype=np.float32).reshape(3, 4), "b": np.array([True, False]), "empty": np.zeros((0, 3))}
@@ -117,6 +119,25 @@ def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
     write_file(path, "old")
     write_file(path, "new")
     assert path.read_text() == "new" and [p.name for p in tmp_path.iterdir()] == ["table.csv"]
+
+
+def test_two_processes_of_one_number_have_drafts_of_their_own(tmp_path: Path) -> None:
+    assert draft_of(tmp_path / "a") != draft_of(tmp_path / "a")
+
+
+def test_what_others_may_still_be_writing_is_left(tmp_path: Path) -> None:
+    (tmp_path / ".a.writing-1-2").mkdir()
+    sweep_drafts(tmp_path, idle_s=60)
+    assert (tmp_path / ".a.writing-1-2").exists()
+
+
+def test_a_file_system_that_does_not_answer_is_no_damage(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_answer(path: Path) -> object:
+        raise OSError(errno.ESTALE, "Stale file handle")
+
+    monkeypatch.setattr(artifact, "read_json", no_answer)
+    with pytest.raises(OSError, match="Stale file handle"):
+        Artifact(folder)
 
 
 def test_what_an_interrupted_write_left_is_swept(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import dataclasses
 import errno
 import os
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -63,8 +64,8 @@ def training(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., N
     from reconverge.launch import curriculum_run
 
     def replace(train: Callable[..., None], render: Callable[..., Any] = lambda *_: []) -> None:
-        def train_alone(config: object, folder: object, progress: object, lead: None, curriculum: None) -> None:
-            assert lead is None and curriculum is None, "no other process shares this run, and it extends no other"
+        def train_alone(config: object, folder: object, progress: object, lead: None, curriculum: object) -> None:
+            assert lead is None, "no other process shares this run"
             train(config, folder, progress)
 
         monkeypatch.setattr(curriculum_run, "train", train_alone)
@@ -294,10 +295,18 @@ def test_a_mendable_error_is_one_line_and_a_bug_keeps_its_traceback(training: Ca
         main(["train", "--preset", "smoke", "--output-dir", "b"])
 
 
-def test_a_closed_pipe_is_no_error() -> None:
+def test_a_closed_pipe_needs_no_words_and_is_no_success() -> None:
     line = f"{sys.executable} -m reconverge.launch list tasks | head -n 1"
     answer = subprocess.run(["bash", "-o", "pipefail", "-c", line], capture_output=True, text=True, check=False)
-    assert answer.stderr == "" and len(answer.stdout.splitlines()) == 1
+    assert answer.stderr == "" and len(answer.stdout.splitlines()) == 1 and answer.returncode in (0, 141)  # 0: it had said all by then
+
+
+def test_a_table_whose_reader_has_gone_is_no_bug() -> None:
+    said = "from reconverge.launch.cli import guarded; from reconverge.launch.commands.tables import print_table; import sys, time"
+    work = "def work():\n    time.sleep(0.5)\n    print_table([{'task': 'a'}], {'task': 'task'})\n    sys.stdout.flush()\n    return 2"
+    line = f"{sys.executable} -c {shlex.quote(f'{said}{chr(10)}{work}{chr(10)}sys.exit(guarded(work))')} | true"
+    answer = subprocess.run(["bash", "-o", "pipefail", "-c", line], capture_output=True, text=True, check=False)
+    assert (answer.stderr, answer.returncode) == ("", 141)
 
 
 @pytest.mark.parametrize("name", ["evaluate", "recover", "diagnose", "export"])

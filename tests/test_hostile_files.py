@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import pickle
 import re
 import socket
 import struct
@@ -23,7 +24,18 @@ from safetensors.numpy import save as save_arrays
 from small_policy import DA, DO, small_policy
 
 from reconverge.envs.artifact import Artifact, write_artifact
-from reconverge.envs.errors import ConfigError, DamagedFile, ReconvergeError, RunFolderError, UnknownName, shown
+from reconverge.envs.bounded_file import read_bounded
+from reconverge.envs.errors import (
+    ConfigError,
+    DamagedFile,
+    MissingLibrary,
+    ProcessLost,
+    ReconvergeError,
+    RunFolderError,
+    TrainingDiverged,
+    UnknownName,
+    shown,
+)
 from reconverge.envs.plain_json import parse_json
 from reconverge.envs.plain_yaml import parse_yaml
 from reconverge.eval.plain_picture import read_picture
@@ -276,6 +288,23 @@ def test_a_hostile_picture_is_a_typed_error(data: bytes, tmp_path: Path) -> None
 
 
 # A file that changes -------------------------------------------------------------------------------------------------------------
+
+
+def test_what_is_refused_is_closed(tmp_path: Path) -> None:
+    open_files = len(os.listdir("/proc/self/fd"))
+    for _ in range(5):
+        with pytest.raises(DamagedFile, match="not a regular file"):
+            read_bounded(tmp_path, 10)
+    assert len(os.listdir("/proc/self/fd")) == open_files
+
+
+@pytest.mark.parametrize(
+    "error",
+    [UnknownName("task", "hamer", ["hammer"]), MissingLibrary("this", ["pyarrow"], "lerobot"), TrainingDiverged("the loss is nan"), ProcessLost("x")],
+)
+def test_an_error_of_another_process_says_the_same(error: ReconvergeError) -> None:
+    again = pickle.loads(pickle.dumps(error))
+    assert type(again) is type(error) and str(again) == str(error) and vars(again) == vars(error)
 
 
 def test_a_file_that_changes_while_it_is_read_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

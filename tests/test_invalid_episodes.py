@@ -11,7 +11,10 @@ import gymnasium
 import numpy as np
 import pytest
 
+from reconverge.envs import simulator_worker
 from reconverge.envs.curriculum import CW10
+from reconverge.envs.point_reach import PointReachEnv
+from reconverge.envs.simulators import EpisodeStart, Simulators
 from reconverge.envs.tasks import find_task, make_env
 
 pytestmark = pytest.mark.mujoco
@@ -95,6 +98,22 @@ def test_every_injection_into_a_mujoco_environment_of_gymnasium_too(reporting: s
     assert flags == [BROKEN] * 4
     env.reset(seed=3)
     assert env.step(middle)[4] == {"success": True, "invalid": False}
+
+
+def test_an_invalid_episode_is_over_and_does_not_see_the_rest_of_its_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Breaks(PointReachEnv):
+        def step(self, action):
+            assert not np.isnan(self._position).any(), "an environment of somebody's own that checks its state"
+            if self._steps == 1:
+                self._position[:] = np.nan
+            observation, reward, terminated, truncated, info = super().step(action)
+            return observation, reward, terminated, truncated, {**info, "invalid": bool(np.isnan(observation).any())}
+
+    monkeypatch.setattr(simulator_worker, "make_env", Breaks)
+    pool = Simulators(0)
+    pool.start([EpisodeStart(find_task("point-reach-0"), seed) for seed in (1, 2)])
+    result = pool.step(np.arange(2), np.zeros((2, 5, 2)))
+    assert result.steps.tolist() == [2, 2] and result.invalid.all() and not pool.failures
 
 
 def test_an_environment_that_steps_its_clock_back_is_invalid(reporting: str) -> None:

@@ -92,18 +92,21 @@ def test_what_a_folder_holds(tmp_path: Path) -> None:
     other = look(tmp_path / "run", toy_job(method="replay", seed=1))
     assert other.state == "other" and "method was 'trust-region' and is now 'replay'; seed was 0 and is now 1" in other.reason
     (tmp_path / "run" / "success_matrix.csv").write_text("stage\nx\n")
-    assert look(tmp_path / "run", job).state == "other"
+    assert look(tmp_path / "run", job).state == "unreadable"
+    (tmp_path / "run" / "checkpoints").mkdir()
+    assert look(tmp_path / "run", job).state == "part"  # its tables are written anew
+    assert look(tmp_path / "run", toy_job(method="replay", seed=1)).state == "other"
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "thesis.tex").touch()
     assert look(tmp_path / "notes", job).state == "foreign"
 
 
-def test_a_finished_run_whose_cost_is_no_number_is_another(tmp_path: Path) -> None:
+def test_a_finished_run_whose_cost_is_no_number_cannot_be_told(tmp_path: Path) -> None:
     write_result(tmp_path / "run", toy())
     for total_s in ("an hour", [1, 2]):
         (tmp_path / "run" / "cost.json").write_text(json.dumps({"total_s": total_s}))
         held = look(tmp_path / "run", toy_job())
-        assert held.state == "other" and f"cost.json: total_s is {total_s!r}" in held.reason
+        assert held.state == "unreadable" and f"cost.json: total_s is {total_s!r}" in held.reason
 
 
 @pytest.mark.parametrize(
@@ -116,7 +119,7 @@ def test_a_finished_run_whose_cost_is_no_number_is_another(tmp_path: Path) -> No
         ("stored_content", RecursionError("no")),
     ],
 )
-def test_whatever_cannot_be_read_is_another(where: str, error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_cannot_be_read_is_not_taken_for_another_run(where: str, error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_result(tmp_path / "run", toy())
 
     def fail(folder: Path) -> None:
@@ -124,7 +127,7 @@ def test_whatever_cannot_be_read_is_another(where: str, error: Exception, tmp_pa
 
     monkeypatch.setattr(jobs_in_folders, where, fail)
     held = look(tmp_path / "run", toy_job())
-    assert held.state == "other" and str(error) in held.reason
+    assert held.state == "unreadable" and str(error) in held.reason
 
 
 def test_the_table_by_which_a_run_is_finished_is_written_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

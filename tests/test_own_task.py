@@ -26,6 +26,8 @@ from reconverge.envs.task_files import task_file, task_of_file
 from reconverge.envs.tasks import find_task, make_env
 from reconverge.launch.config import RunConfig
 from reconverge.launch.job import content
+from reconverge.launch.run_folder import RunFolder
+from reconverge.launch.stage_plan import run_curriculum
 
 ENV = "slider_world:OwnSlider-v0"
 NEAR = {"info": "gap", "at_most": 0.1}
@@ -292,6 +294,11 @@ def test_an_expert_that_is_not_there_is_refused(expert: object, error: type[Exce
         read_expert(expert, "stage 2")
 
 
+def test_actions_are_put_between_the_bounds_and_one_that_can_have_a_single_value_is_0() -> None:
+    task = dataclasses.replace(find_task("point-reach-0"), action_bounds=((0.0, 3.0), (4.0, 3.0)))
+    np.testing.assert_array_equal(to_unit(np.array([[1.0, 3.0], [9.0, 3.0]]), task), [[-0.5, 0.0], [1.0, 0.0]])
+
+
 def test_a_function_that_cannot_be_used_is_refused() -> None:
     for name in ("nothing", "NUMBER"):
         with pytest.raises(MissingExpert, match=name):
@@ -333,6 +340,14 @@ def test_an_archive_needs_trust_in_the_users_own_file(written, tmp_path: Path) -
     assert kept.expert is not None and not kept.expert.trusted
     with pytest.raises(UntrustedExpert, match="run folder's word"):
         expert_for(kept)
+
+
+def test_a_run_folder_does_not_bring_its_own_trust(written, tmp_path: Path) -> None:
+    """Its configuration names the curriculum: one that lies beside it is anybody's."""
+    (tmp_path / "mine.zip").write_bytes(b"x")
+    path = written(f'tasks: [{{task: "{ENV_TASK}", expert: "sb3:{tmp_path / "mine.zip"}", trusted: true}}]')
+    with pytest.raises(UntrustedExpert):
+        run_curriculum(RunFolder(tmp_path / "run"), RunConfig(curriculum=str(path)))
 
 
 # Curricula -----------------------------------------------------------------------------------------------------------------------

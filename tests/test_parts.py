@@ -100,15 +100,20 @@ class Code:
 
 def test_a_part_that_fails_stops_no_other_and_says_why(tmp_path: Path) -> None:
     good = [part(tmp_path, f"good {number}", f"open({str(tmp_path / f'good {number}.result')!r}, 'w')") for number in range(2)]
-    bad = [part(tmp_path, "bad", "print('reconverge: no room'); raise SystemExit(2)"), part(tmp_path, "bug", "1 / 0")]
+    bad = [
+        part(tmp_path, "bad", "print('reconverge: no room'); raise SystemExit(2)"),
+        part(tmp_path, "bug", "1 / 0"),
+        part(tmp_path, "idle", "print('all well')"),
+    ]
     late = part(tmp_path, "late", f"open({str(tmp_path / 'late.result')!r}, 'w'); 1 / 0")  # another one was faster: its result is there
     ended: list[int] = []
     failures = run_parts(lambda order: LocalBackend().start(Code(order)), [*bad, *good, late, good[0]], 2, lambda: ended.append(1))  # type: ignore[arg-type]
     assert sorted(str(failure) for failure in failures) == [
         f"bad: no room (log: {tmp_path}/bad.log)",
         f"bug: ZeroDivisionError: division by zero (log: {tmp_path}/bug.log)",
+        f"idle: it ended well, and left no {tmp_path}/idle.result (log: {tmp_path}/idle.log)",
     ]
-    assert len(ended) == 5 and not good[0].log.exists()
+    assert len(ended) == 6 and not good[0].log.exists()
 
 
 def test_never_more_parts_run_than_may_and_an_interruption_ends_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

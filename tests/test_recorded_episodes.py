@@ -248,6 +248,28 @@ def test_a_lerobot_set_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
         collect(task_for(f"lerobot:{cut}"), CONFIG, 3)
 
 
+def test_a_lerobot_file_that_unpacks_to_more_than_it_may_is_refused_unread(tmp_path: Path) -> None:
+    pa, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    file = write_lerobot(tmp_path / "set") / "data" / "chunk-000" / "file-000.parquet"
+    same = pa.DictionaryArray.from_arrays(pa.array(np.zeros(2**20, np.int8)), pa.array([1.0])).cast(pa.float64())
+    table = pa.table({"observation.state": same, "action": same, "episode_index": pa.array(np.zeros(2**20, np.int64))})
+    with parquet.ParquetWriter(file, table.schema) as writer:
+        for _ in range(50):
+            writer.write_table(table)
+    assert file.stat().st_size < 2**20
+    with pytest.raises(DamagedFile, match="says that it holds 157286400 numbers, more than"):
+        collect(task_for(f"lerobot:{tmp_path / 'set'}"), CONFIG, 3)
+
+
+@pytest.mark.parametrize(("lists", "says"), [([[1.0], [1.0, 2.0]], "lists of 1 to 2 numbers"), ([[1.0], None], "has gaps")])
+def test_a_lerobot_column_that_is_no_table_is_refused(lists: list, says: str, tmp_path: Path) -> None:
+    pa, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    file = write_lerobot(tmp_path / "set") / "data" / "chunk-000" / "file-000.parquet"
+    parquet.write_table(pa.table({"observation.state": lists, "action": [[0.0], [0.0]], "episode_index": [0, 0]}), file)
+    with pytest.raises(DamagedFile, match=says):
+        collect(task_for(f"lerobot:{tmp_path / 'set'}"), CONFIG, 3)
+
+
 def name_tasks(folder: Path, *names: str, column: str = "task") -> None:
     """Say that even episodes are of the set's first task and odd ones of its second."""
     pa, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")

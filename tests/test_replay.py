@@ -335,7 +335,7 @@ def test_every_window_of_every_pool_is_drawn() -> None:
     numbers = {2: [0, 1, 2], 0: [3, 4, 5, 6, 7], 1: [8, 9]}
     for task, held in numbers.items():
         values = torch.tensor(held, dtype=torch.float32)[:, None, None]
-        pools[task] = WindowTable(WindowBatch(values, values, torch.full((len(held),), task)), torch.zeros(len(held)))
+        pools.put({task: WindowTable(WindowBatch(values, values, torch.full((len(held),), task)), torch.zeros(len(held)))})
     drawn = pools.draw(2000, torch.Generator().manual_seed(0))
     assert drawn is not None
     assert {task: drawn.observations[drawn.task == task].unique().tolist() for task in numbers} == numbers

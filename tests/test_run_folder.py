@@ -167,6 +167,20 @@ def test_a_damaged_lock_is_no_lock(content: str, run: Path) -> None:
     RunFolder.resume(run).close()
 
 
+def test_a_lock_that_cannot_be_read_now_is_not_taken_for_a_stale_one(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_answer(path: Path) -> object:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with RunFolder.resume(run) as first:
+        with monkeypatch.context() as patched:
+            patched.setattr(run_lock, "read_json", no_answer)
+            with pytest.raises(RunFolderError, match=r"whether .* is in use cannot be told now .*Input/output error"):
+                RunFolder.resume(run)
+            standing = run_lock.standing_lock(run)
+            assert standing is not None and standing[1]
+        assert first.is_held
+
+
 def test_the_heart_beats(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run_lock, "HEARTBEAT_S", 0.01)
     lock = RunLock(run)

@@ -42,6 +42,23 @@ def test_a_gym_task_is_named_with_the_package_that_registers_it() -> None:
     assert found == {"gym:MountainCarContinuous-v0": f"gymnasium {gymnasium.__version__}, environment MountainCarContinuous-v0"}
 
 
+def test_an_environment_of_ones_own_is_named_with_the_file_that_defines_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import gymnasium
+
+    (tmp_path / "mine.py").write_text("GAIN = 1\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    gymnasium.register("Mine-v3", "mine:Mine")
+    try:
+        first = simulator_fingerprint.gym_fingerprint("mine:Mine-v3")
+        assert ", mine absent, file mine.py " in first and simulator_fingerprint.gym_fingerprint("Mine").startswith(
+            f"gymnasium {gymnasium.__version__}, environment Mine, that is Mine-v3, mine absent, file mine.py "
+        )
+        (tmp_path / "mine.py").write_text("GAIN = 2\n")
+        assert simulator_fingerprint.gym_fingerprint("mine:Mine-v3") != first
+    finally:
+        del gymnasium.registry["Mine-v3"]
+
+
 def test_any_changed_model_or_line_of_code_changes_the_digests(tmp_path: Path) -> None:
     (tmp_path / "assets" / "meshes").mkdir(parents=True)
     (tmp_path / "assets" / "a.xml").write_text("<a/>")

@@ -3,7 +3,10 @@
 import numpy as np
 import pytest
 
-from reconverge.envs.simulators import EpisodeStart, NotFiniteAction, Simulators, TaskFailure
+from reconverge.envs import simulator_worker
+from reconverge.envs.point_reach import PointReachEnv
+from reconverge.envs.simulator_worker import Worker
+from reconverge.envs.simulators import EpisodeStart, NotFiniteAction, SimulatorFailure, Simulators, TaskFailure
 from reconverge.envs.tasks import find_task, make_env
 
 TASK = find_task("point-reach-1")
@@ -111,6 +114,32 @@ def test_failures_are_those_since_the_last_start() -> None:
     pool.failures.append(TaskFailure("point-reach-0", 17, 3, "of before"))
     pool.start(STARTS)
     assert pool.failures == []
+
+
+def test_states_that_change_their_size_are_not_recorded_and_fail_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Odd(PointReachEnv):
+        def physics_state(self) -> np.ndarray:
+            return super().physics_state()[: self._steps + 1]
+
+    odd = find_task("point-reach-2")
+    monkeypatch.setattr(simulator_worker, "make_env", lambda task: Odd(task) if task == odd else PointReachEnv(task))
+    starts = [EpisodeStart(odd, 1), STARTS[0]]
+    pool = Simulators(0)
+    pool.start(starts, record=starts)
+    pool.step(np.arange(2), np.zeros((2, 3, 2)))
+    assert {start: states.shape for start, states in pool.recorded().items()} == {STARTS[0]: (4, 2)} and not pool.failures
+
+
+def test_failures_that_go_on_without_their_task_end_at_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(self: Worker) -> None:
+        self._busy_with(0)
+        raise RuntimeError("not its fault")
+
+    pool = Simulators(0)
+    pool.start(STARTS, record=STARTS)
+    monkeypatch.setattr(Worker, "_recorded", broken)
+    with pytest.raises(SimulatorFailure, match="went on failing when task 'point-reach-1' was left out: RuntimeError: not its fault"):
+        pool.recorded()
 
 
 def test_the_task_used_longest_ago_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:

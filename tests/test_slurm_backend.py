@@ -127,6 +127,38 @@ def test_a_queue_that_does_not_answer_submits_nothing_twice(slurm: Path, monkeyp
     wait_for(lambda: first.exit_code() == 0, 20)
 
 
+def test_a_queue_that_stops_answering_is_not_taken_for_an_empty_one(slurm: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Also when a look at it has failed before: that is no answer."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(slurm_backend, "POLL_S", 0.0)
+    with_command(monkeypatch, "bash", "-c", "while [ ! -e enough ]; do sleep 0.05; done")
+    first = SlurmBackend(SlurmOptions()).start(order(tmp_path))
+    squeue = tmp_path / "bin" / "squeue"
+    answering = squeue.read_text()
+    squeue.write_text("#!/bin/sh\necho busy >&2; exit 1\n")
+    later = SlurmBackend(SlurmOptions())
+    assert not later._queue.holds(first.number)
+    with pytest.raises(BackendUnavailable, match="squeue refused: busy"):
+        later.start(order(tmp_path))
+    squeue.write_text(answering)
+    assert later.start(order(tmp_path)).number == first.number and len(calls(slurm, "sbatch")) == 1
+    (tmp_path / "enough").touch()
+    wait_for(lambda: first.exit_code() == 0, 20)
+
+
+def test_a_job_that_was_told_to_stop_is_waited_for_and_submitted_anew(slurm: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(slurm_backend, "POLL_S", 0.05)
+    saves = "[ -e saved ] && exit 0; trap 'sleep 0.5; touch saved; exit 75' TERM; touch began; while :; do sleep 0.05; done"
+    with_command(monkeypatch, "bash", "-c", saves)
+    first = SlurmBackend(SlurmOptions()).start(order(tmp_path))
+    wait_for((tmp_path / "began").exists, 20)
+    first.ask_to_end()
+    second = SlurmBackend(SlurmOptions()).start(order(tmp_path))  # of a sweep that was started anew at once
+    assert second.number == 2 and (tmp_path / "saved").exists()
+    wait_for(lambda: second.exit_code() == 0, 20)
+
+
 @pytest.mark.slow
 def test_a_job_that_always_asks_for_more_time_ends_some_day(slurm: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import os
 import re
 import shlex
@@ -13,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from command_process import start_command
@@ -20,6 +22,7 @@ from toy_sweep import TOY, toy, toy_job, write_result
 
 from reconverge.envs import artifact
 from reconverge.launch import backend as local_backend
+from reconverge.launch import job as jobs_in_folders
 from reconverge.launch import sweep
 from reconverge.launch.backend import Order
 from reconverge.launch.cli import main, parse
@@ -27,6 +30,7 @@ from reconverge.launch.commands import Sweep
 from reconverge.launch.commands.pages import runs_within
 from reconverge.launch.config import RunConfig
 from reconverge.launch.config_file import read_config
+from reconverge.launch.demonstration_shards import wanted_by
 from reconverge.launch.job import look
 from reconverge.launch.job_plan import make_job, with_settings
 from reconverge.launch.run_folder import RunFolder
@@ -272,6 +276,7 @@ def test_a_copy_that_is_killed_leaves_the_old_or_the_new_tables(tmp_path: Path, 
     assert look(target, toy_job(method="ewc")).state == "result"
     assert [folder.path for folder in runs_within([tmp_path / "results"])] == [target]  # not the draft
 
+    monkeypatch.setattr(sweep, "ABANDONED_S", 0.0)
     copy_tables(run, target)
     assert look(target, toy_job()).state == "result" and list(target.parent.iterdir()) == [target]
 
@@ -287,8 +292,9 @@ def test_files_that_are_no_run_are_never_touched(backend: Scripted, capsys: pyte
 
 
 def test_the_copies_need_a_folder_of_their_own(backend: Scripted, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run("--output-dir out --results-dir ./out") == 2
-    assert "a folder of their own" in capsys.readouterr().err
+    for words in ("--output-dir out --results-dir ./out", "--output-dir out --results-dir out/results", "--output-dir out/runs --results-dir out"):
+        assert run(words) == 2
+        assert "a folder of their own" in capsys.readouterr().err
 
 
 def test_a_dry_run_shows_and_does_nothing(backend: Scripted, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -367,6 +373,35 @@ def test_a_job_waits_while_another_collects_its_demonstrations(backend: Scripted
     backend.behave = behave
     assert run("--methods replay --seeds 0..1 --jobs 2") == 0
     assert starts == [("seed-0", False), ("seed-1", True)]
+
+
+def test_a_job_does_not_wait_for_demonstrations_that_are_there(backend: Scripted) -> None:
+    starts: list[tuple[str, bool]] = []
+
+    def behave(order: Order) -> Finished:
+        first = Path("runs/sweep/smoke-point-reach-2/replay/seed-0/ceilings.csv")
+        starts.append((order.folder.name, first.exists()))
+        return Finished(0, polls=4, ended=lambda: Scripted.train(order))
+
+    backend.behave = behave
+    for wanted in wanted_by([toy_job(method="replay")]):
+        wanted.collection.mkdir(parents=True)
+    assert run("--methods replay --seeds 0..1 --jobs 2") == 0
+    assert starts == [("seed-0", False), ("seed-1", False)]
+
+
+def test_what_cannot_be_read_is_never_deleted(backend: Scripted, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run("--methods replay") == 0
+    assert backend.started == ["replay/seed-0"]
+
+    def no_answer(folder: Path) -> NoReturn:
+        raise OSError(errno.ESTALE, "Stale file handle")
+
+    monkeypatch.setattr(jobs_in_folders, "stored_content", no_answer)
+    assert run("--methods replay --overwrite") == 2
+    said = capsys.readouterr().err
+    assert "Stale file handle" in said and "what cannot be read is never overwritten" in said and "redo these" not in said
+    assert backend.started == ["replay/seed-0"] and Path("runs/sweep/smoke-point-reach-2/replay/seed-0/success_matrix.csv").exists()
 
 
 def test_an_interrupted_sweep_ends_its_jobs_and_says_how_to_go_on(backend: Scripted, capsys: pytest.CaptureFixture[str]) -> None:

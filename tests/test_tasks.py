@@ -2,11 +2,14 @@
 
 import subprocess
 import sys
+import warnings
+from typing import Any
 
 import gymnasium
 import numpy as np
 import pytest
 from gymnasium.spaces import Box
+from gymnasium.utils.env_checker import check_env
 
 from reconverge.envs.errors import UnknownName, UnsupportedEnvironment
 from reconverge.envs.tasks import find_task, make_env, simulator_version, task_names
@@ -92,6 +95,18 @@ def test_a_gymnasium_environment_is_a_task() -> None:
     assert results[-1][3] and not results[-2][3]
     assert results[-1][4] == {"success": True, "invalid": False}
     assert first.dtype == np.float64
+
+
+@pytest.mark.parametrize("name", ["point-reach-0", "gym:ReconvergeSlider-v0", pytest.param("hammer", marks=pytest.mark.mujoco)])
+def test_every_adapter_is_an_environment_for_other_libraries_too(name: str) -> None:
+    """Gymnasium's own check; and who resets without a seed, as training loops do, gets another episode each time, the same ones in the same order."""
+    env: Any = make_env(find_task(name))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # advice on the ranges of spaces
+        check_env(env, skip_render_check=True)
+    twice = [(env.reset(seed=4), [env.reset()[0] for _ in range(2)])[1] for _ in range(2)]
+    np.testing.assert_array_equal(*twice)
+    assert not np.array_equal(*twice[0])
 
 
 @pytest.mark.parametrize(("given", "own"), [(-1.0, -2.0), (0.0, 2.0), (1.0, 6.0), (9.0, 6.0)])

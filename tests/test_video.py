@@ -62,10 +62,11 @@ def test_spawned_workers_draw_the_same_grid(folder: Path) -> None:
     assert (folder / "videos" / "grid.png").read_bytes() == alone
 
 
-def test_workers_that_never_finish_are_ended(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_workers_that_draw_nothing_are_ended(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = set(active_children())
     monkeypatch.setattr(video, "PATIENCE_S", 0.05)  # they have not even started by then
-    with pytest.raises(RenderingUnavailable, match="no rendering process has finished a task within 0 minutes; they were ended"):
+    monkeypatch.setattr(video, "LOOKED_AFTER_S", 0.02)
+    with pytest.raises(RenderingUnavailable, match="no rendering process has drawn a picture for 0 minutes; they were ended"):
         video.render_videos(folder, CONFIG, workers=2)
     assert not set(active_children()) - before
 

@@ -212,6 +212,13 @@ def test_an_error_is_told_until_the_run_is_taken_up_again_and_a_stop_is_none(tmp
     assert read_liveness(folder.path) == IDLE
 
 
+def test_an_error_of_a_process_that_lost_its_run_is_not_the_runs(tmp_path: Path) -> None:
+    with pytest.raises(DamagedFile), RunFolder.create(tmp_path / "run", RunConfig(), "test") as folder, LiveStatus(folder, Progress("quiet")):
+        (folder.path / ".lock-2").mkdir()
+        raise DamagedFile("a wheel came off")
+    assert read_liveness(folder.path).failure == ""
+
+
 def test_looking_on_writes_nothing(tmp_path: Path) -> None:
     with RunFolder.create(tmp_path / "run", RunConfig(), "test"):
         before = {path: path.lstat().st_mtime_ns for path in [tmp_path, *tmp_path.rglob("*")]}

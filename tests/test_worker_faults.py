@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import re
 import signal
+import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -20,7 +23,8 @@ from beset_workers import Beset, assert_same
 from faulty_reach import FAULTY
 
 from reconverge.envs.errors import ReconvergeError
-from reconverge.envs.simulator_worker import Step
+from reconverge.envs.simulator_process import ProcessSide
+from reconverge.envs.simulator_worker import Failed, Message, Step
 from reconverge.envs.simulators import EpisodeStart, NotFiniteAction, SimulatorFailure, Simulators
 from reconverge.envs.task import Task
 from reconverge.envs.tasks import find_task
@@ -232,6 +236,24 @@ def test_nothing_is_left_when_the_parent_is_killed(tmp_path: Path) -> None:
         parent.kill()
         parent.communicate()
     _until(lambda: not any(_runs(pid) for pid in children))
+
+
+def test_a_worker_that_dies_in_the_middle_of_an_answer_has_died(pool: Beset) -> None:
+    """The head of a message promises 1,000 bytes, and 4 come."""
+    pool.start([EpisodeStart(SOUND[0], 1)])
+    side = pool._sides[0]
+    assert isinstance(side, ProcessSide)
+    side.process.kill()
+    side._pipe.close()
+    side._pipe, torn = multiprocessing.Pipe()
+    with socket.socket(fileno=torn.fileno()) as end:
+        end.sendall(struct.pack("!i", 1000) + b"half")
+        end.shutdown(socket.SHUT_WR)
+        found = side._exchange(Message([], frozenset()))
+        assert isinstance(found, Failed) and "simulator-0 died (exit code -9" in found.error
+    torn._handle = None  # type: ignore[attr-defined]  # closed by the socket
+    assert_same(evaluated(pool, *SOUND), undisturbed(*SOUND))
+    assert pool.replaced == 1
 
 
 def test_a_policy_of_nan_is_named_and_no_simulator_is_asked() -> None:

@@ -188,11 +188,15 @@ class Sweep(Command):
         return plan_jobs(self.config, self.preset, methods, seeds, variations, parse_changes(self.ablate, self.config, variations[0]))
 
     def _places(self) -> Places:
+        from reconverge.launch.run_folder import nested
         from reconverge.launch.sweep_plan import Places
 
         output = self.output_dir or Path("runs", "sweep", runs_folder(self.preset, self.config.curriculum))
-        if self.results_dir is not None and self.results_dir.resolve() == output.resolve():
-            raise ConfigError(f"--results-dir and --output-dir are both {output}; copies need a folder of their own")
+        if self.results_dir is not None and nested(self.results_dir, output):
+            raise ConfigError(
+                f"--results-dir {self.results_dir} and --output-dir {output} lie one within the other, so that a report would count every run "
+                "twice; copies need a folder of their own"
+            )
         return Places(output, self.results_dir)
 
     def _conclude(self, entries: Sequence[Entry], outcomes: Sequence[Outcome], places: Places) -> int:

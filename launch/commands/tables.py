@@ -13,6 +13,13 @@ WIDEST_TABLE = 1000
 """Characters: more than any row has, so that the terminal breaks a long one and nothing is cut off."""
 
 
+class _Plain(Console):
+    """A console whose reader may go away like that of any other output: rich itself would end the process as if it had failed."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
 def print_table(rows: Iterable[Mapping[str, Any]], columns: Columns, left: Collection[str] = ("task",)) -> None:
     """Print rows under headings; a column is a key of the row or a function of it, and stands to the right unless its key is in `left`."""
     table = Table(box=None, pad_edge=False)
@@ -20,7 +27,7 @@ def print_table(rows: Iterable[Mapping[str, Any]], columns: Columns, left: Colle
         table.add_column(heading, justify="left" if column in left else "right", no_wrap=True, vertical="bottom")
     for row in rows:
         table.add_row(*(str(row[column]) if isinstance(column, str) else column(row) for column in columns.values()))
-    Console(highlight=False, soft_wrap=True, width=WIDEST_TABLE).print(table)
+    _Plain(highlight=False, soft_wrap=True, width=WIDEST_TABLE).print(table)
 
 
 def success_percent(row: Mapping[str, Any]) -> str:

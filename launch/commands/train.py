@@ -146,12 +146,13 @@ class Train(Command):
             from reconverge.launch.extension import longer_curriculum
             from reconverge.launch.run_cost import write_cost
 
-        curriculum = None if self.extend is None else longer_curriculum(RunFolder.open(self.extend), self.config)
+        own_word = load_curriculum(self.config.curriculum) if self.resume is None else None  # on what archives are trusted
+        curriculum = own_word if self.extend is None else longer_curriculum(RunFolder.open(self.extend), self.config)
         train(self.config, folder, progress, lead, curriculum)
         if self.config.video.render and self.config.video.episodes:
             try:
                 render_run(folder, progress)
-            except ReconvergeError as problem:  # the run is done: its report is written with or without videos
+            except (ReconvergeError, OSError) as problem:  # such as a full disk; the run is done: its report is written with or without videos
                 progress.note(f"no videos: {problem}; then: reconverge render {folder.path}")
         write_cost(folder, progress)
         report_on([folder], folder.report_html, progress)
