@@ -1,7 +1,7 @@
 """`reconverge COMMAND ...`: finds the command, reads its flags, and turns errors into one or two lines.
 
-Exit codes: 0 done, 2 something the user can mend, 75 stopped and to be taken up again (`train` and `sweep`; a queue may requeue
-it), 130 interrupted. Anything else is a bug and keeps its traceback; `sweep` answers 1 where a job ended so.
+Exit codes: 0 done, 2 something the user can mend, 75 stopped and to be taken up again (`train`, `sweep` and `recover`; a queue may requeue
+it), 130 interrupted, 141 its reader went away. Anything else is a bug and keeps its traceback; `sweep` answers 1 where a job ended so.
 Neither torch nor a simulator is imported before a command runs, so help is there at once.
 """
 
