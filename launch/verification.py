@@ -17,6 +17,7 @@ from pathlib import Path
 from reconverge.envs.errors import ReconvergeError
 from reconverge.launch.byte_checks import check_checkpoints, check_demonstrations, check_seal, check_settings
 from reconverge.launch.count_checks import check_counts
+from reconverge.launch.run_lock import standing_lock
 from reconverge.launch.seal import SEAL
 from reconverge.launch.table_checks import check_against_episodes, check_against_records, check_episodes, check_stages, check_tables
 from reconverge.launch.verified_run import Check, VerifiedRun
@@ -39,13 +40,23 @@ BETWEEN_TABLES = ("records", "episodes.csv", "from episodes", "from counts", "st
 
 def verify(path: Path) -> Iterator[Check]:
     """All checks of a run folder, or of one with a run's published tables, as they are made. What cannot be read is a finding, no error."""
+    standing = standing_lock(path)
+    is_written = standing is not None and standing[1]
     run = VerifiedRun(path)
     for subject, check in CHECKS.items():
+        found = _found(run, subject, check)
+        if is_written and any(each.outcome == "DIFFERS" for each in found):
+            run = VerifiedRun(path)  # a stage may have ended since its checkpoints were read
+            found = _found(run, subject, check)
+        yield from found
+
+
+def _found(run: VerifiedRun, subject: str, check: Callable[[VerifiedRun], Iterable[Check]]) -> list[Check]:
+    try:
         if subject in BETWEEN_TABLES and run.half_written:
-            continue
-        try:
-            yield from check(run)
-        except (ReconvergeError, OSError) as error:
-            yield Check(subject, "DIFFERS", " ".join(str(error).split())[:500])
-        except Exception as error:  # whatever a damaged file can lead to
-            yield Check(subject, "DIFFERS", f"it cannot be understood ({type(error).__name__}: {' '.join(str(error).split())[:300]})")
+            return []
+        return list(check(run))
+    except (ReconvergeError, OSError) as error:
+        return [Check(subject, "DIFFERS", " ".join(str(error).split())[:500])]
+    except Exception as error:  # whatever a damaged file can lead to
+        return [Check(subject, "DIFFERS", f"it cannot be understood ({type(error).__name__}: {' '.join(str(error).split())[:300]})")]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import shutil
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from small_run import run, toy_config
 
 from reconverge.eval.config import EvaluationConfig, RecoveryConfig
+from reconverge.launch import verification
 from reconverge.launch.checkpoint import read_record
 from reconverge.launch.cli import main
 from reconverge.launch.presets import find_preset
@@ -18,7 +20,8 @@ from reconverge.launch.run_folder import RunFolder
 from reconverge.launch.run_tables import CURVE_COLUMNS, RECOVERY_COLUMNS, csv_text, recoveries, table_texts
 from reconverge.launch.seal import SEAL
 from reconverge.launch.table_differences import table_differences
-from reconverge.launch.verification import Check, verify
+from reconverge.launch.verification import verify
+from reconverge.launch.verified_run import Check, VerifiedRun
 
 TABLES = ("success_matrix.csv", "recovery_curves.csv", "recovery.csv", "ledger.csv", "fisher.csv", "metrics.jsonl", "episodes.csv", "ceilings.csv")
 RESULTS = Path(__file__).resolve().parent.parent / "results" / "cw10-one-pace" / "replay" / "seed-0"
@@ -201,6 +204,20 @@ def test_lines_of_a_stage_that_is_being_learned_are_no_damage(unsealed: Path) ->
     shutil.rmtree(unsealed / "checkpoints" / "stage-02")
     shown = {check.subject: check for check in verify(unsealed) if check.outcome == "ok"}
     assert "belong to a stage that is not finished" in shown["metrics.jsonl"].detail
+
+
+def test_what_changed_while_a_live_run_was_read_is_read_again(unsealed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[VerifiedRun] = []
+
+    def at_first_different(run: VerifiedRun) -> Iterator[Check]:
+        asked.append(run)
+        yield Check("recovery.csv", "DIFFERS" if len(asked) == 1 else "ok", "")
+
+    monkeypatch.setattr(verification, "CHECKS", {"records": at_first_different})
+    with RunFolder.resume(unsealed):
+        assert [check.outcome for check in verify(unsealed)] == ["ok"] and asked[0] is not asked[1]
+    asked.clear()
+    assert [check.outcome for check in verify(unsealed)] == ["DIFFERS"]
 
 
 def test_other_demonstrations_are_named(copied: Path, made: Path) -> None:
