@@ -14,6 +14,7 @@ memory: what was checked is what is used, whatever happens to the file afterward
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -37,6 +38,8 @@ Arrays = Mapping[str, np.ndarray]
 MANIFEST = "manifest.json"
 VERSION = 1
 MOST_FILES = 1000
+NOT_THERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG)
+"""Refusals of the system by which a file is missing. All others, such as those of a disk or a network, say nothing of what it holds."""
 ABANDONED_S = 24 * 3600.0
 """Nobody writes for so long: what has lain half-written in a folder of many writers for a day was left by a process that was killed."""
 
@@ -127,15 +130,26 @@ def draft_of(path: Path) -> Path:
     return path.with_name(f".{path.name}.writing-{os.getpid()}-{secrets.token_hex(4)}")
 
 
-def sweep_drafts(folder: Path, idle_s: float = 0.0) -> None:
-    """Remove what an interrupted write left behind in `folder`; where others may be writing, what has been so for `idle_s`."""
-    left = [draft for draft in folder.glob(".*.writing-*") if time.time() - draft.lstat().st_ctime >= idle_s]
-    for draft in left:
-        place = folder / draft.name[1:].partition(".writing-")[0]
-        if draft.name.endswith("-old") and not place.exists():  # stepped aside for a new one that never came
-            os.rename(draft, place)
-        else:
-            shutil.rmtree(draft) if draft.is_dir() else draft.unlink()
+def sweep_drafts(folder: Path) -> None:
+    """Remove what an interrupted write left behind in `folder`, in which nobody else may be writing."""
+    for draft in folder.glob(".*.writing-*"):
+        _sweep(draft)
+
+
+def sweep_abandoned(folder: Path) -> None:
+    """The same where others may be writing: what has been so for `ABANDONED_S`. Failing is nobody's concern: another one may be sweeping too."""
+    for draft in folder.glob(".*.writing-*"):
+        with contextlib.suppress(OSError):
+            if time.time() - draft.lstat().st_ctime >= ABANDONED_S:
+                _sweep(draft)
+
+
+def _sweep(draft: Path) -> None:
+    place = draft.with_name(draft.name[1:].partition(".writing-")[0])
+    if draft.name.endswith("-old") and not place.exists():  # stepped aside for a new one that never came
+        os.rename(draft, place)
+    else:
+        shutil.rmtree(draft) if draft.is_dir() else draft.unlink()
 
 
 def swap_into_place(draft: Path, folder: Path) -> None:
@@ -179,7 +193,9 @@ def _read_manifest(folder: Path) -> dict[str, tuple[int, str]]:
     _refuse_link(folder, MANIFEST)
     try:
         return listed_files(read_json(folder / MANIFEST))
-    except (FileNotFoundError, NotADirectoryError, ValueError, DamagedFile) as error:  # other refusals of the system are no damage
+    except (OSError, ValueError, DamagedFile) as error:
+        if isinstance(error, OSError) and error.errno not in NOT_THERE:
+            raise
         raise DamagedFile(f"{folder} has no readable {MANIFEST} ({error}); delete the folder and redo it") from error
 
 
@@ -211,7 +227,9 @@ def _read_listed(folder: Path, name: str, size: int, digest: str) -> bytes:
         if found != size:
             raise DamagedFile(f"{folder / name} does not match its hash: it has {found} bytes instead of {size}; delete {folder} and redo it")
         content = read_bounded(folder / name, size)
-    except (FileNotFoundError, ValueError) as error:  # ValueError: a NUL in the name. Other refusals of the system are no damage
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        if isinstance(error, OSError) and error.errno not in NOT_THERE:
+            raise
         raise DamagedFile(f"{folder / name} is missing; delete {folder} and redo it") from error
     if _sha256(content) != digest:
         raise DamagedFile(f"{folder / name} does not match its hash; delete {folder} and redo it")
@@ -223,6 +241,8 @@ def _refuse_link(folder: Path, name: str) -> None:
     try:
         leads_out = (folder / name).is_symlink() and (folder / name).resolve().parent != folder.resolve()
     except (OSError, ValueError, RuntimeError) as error:  # ValueError: a NUL in the name; RuntimeError: a link to itself
+        if isinstance(error, OSError) and error.errno not in NOT_THERE:
+            raise
         raise DamagedFile(f"{folder} holds a file that cannot be found ({error}); delete the folder and redo it") from error
     if leads_out:
         raise DamagedFile(f"{folder / name} is a link that leads out of its folder; put the file itself there")

@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from reconverge.envs.artifact import ABANDONED_S, sweep_drafts
+from reconverge.envs.artifact import sweep_abandoned
 from reconverge.envs.demonstrations_config import DemonstrationConfig
 from reconverge.envs.episodes import Episode, EpisodeStore, episode_seed
 from reconverge.envs.errors import DamagedFile, ReconvergeError, UnsupportedEnvironment
@@ -254,7 +254,7 @@ def _finish(store: EpisodeStore, task: Task, kept: list[Episode], attempts: int)
         if _stored(store, task) is None:
             raise
     shutil.rmtree(partial_folder(store.folder), ignore_errors=True)
-    sweep_drafts(store.folder.parent, ABANDONED_S)
+    sweep_abandoned(store.folder.parent)
 
 
 def partial_folder(collection: Path) -> Path:

@@ -122,10 +122,14 @@ def _numbers(metadata: Any, column: str) -> int:
 
 def _array(column: Any, name: str) -> np.ndarray:
     """(rows,) or (rows, width): a column of numbers, or of lists of one length."""
+    if name in SUCCESS and column.type.num_fields == 0:
+        column = column.fill_null(False)
     if column.null_count:
         raise ValueError(f"column {name} has gaps")
     if column.type.num_fields == 0:  # no lists
         return np.asarray(column.to_numpy(zero_copy_only=False))
+    if not hasattr(column, "value_lengths"):
+        raise ValueError(f"column {name} is of type {column.type}; numbers or lists of them are expected")
     widths = np.unique(column.value_lengths().to_numpy())
     if len(widths) != 1:
         raise ValueError(f"column {name} holds {f'lists of {widths[0]} to {widths[-1]} numbers' if len(widths) else 'nothing'}")

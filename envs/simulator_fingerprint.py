@@ -11,12 +11,15 @@ goes that defines it.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import importlib
 import sys
 from collections.abc import Iterable
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +75,7 @@ def gym_fingerprint(environment: str) -> str:
     module = _registering_module(spec)
     package = module.partition(".")[0]
     if package not in ("", "gymnasium"):
-        parts += [_versioned(package), *_file_of(module)]
+        parts += [_versioned(package), *_files_of(spec)]
     if module.startswith("gymnasium.envs.mujoco"):
         parts.append(_versioned("mujoco"))
     return ", ".join(parts)
@@ -90,7 +93,10 @@ def _spec(environment: str) -> Any | None:
     registered = environment.rpartition(":")[2]
     if registered in gymnasium.registry:
         return gymnasium.registry[registered]
-    namespace, name, _ = gymnasium.envs.registration.parse_env_id(registered)
+    try:
+        namespace, name, _ = gymnasium.envs.registration.parse_env_id(registered)
+    except gymnasium.error.Error:
+        return None
     newest = gymnasium.envs.registration.find_highest_version(namespace, name)
     return gymnasium.registry.get(f"{registered}-v{newest}")
 
@@ -117,14 +123,24 @@ def _package_folder(name: str) -> Path | None:
     return Path(places[0]) if places else None
 
 
-def _file_of(module: str) -> list[str]:
-    """The file that the environment is defined in, by its digest; what that one imports is not looked at."""
+def _files_of(spec: Any) -> list[str]:
+    """The files that the environment is registered and defined in, by their digests; what these import is not looked at."""
+    entry: Any = spec.entry_point
+    registered = _registering_module(spec)
+    if isinstance(entry, str):
+        with contextlib.suppress(ImportError, AttributeError):
+            entry = attrgetter(entry.partition(":")[2])(importlib.import_module(registered))
+    defined = getattr(getattr(entry, "func", entry), "__module__", None) or registered
+    return [said for module in dict.fromkeys((registered, defined)) if (said := _file_of(module))]
+
+
+def _file_of(module: str) -> str:
     try:
         spec = find_spec(module)
     except (ImportError, ValueError):
-        return []
+        return ""
     path = None if spec is None or spec.origin is None else Path(spec.origin)
-    return [] if path is None or not path.is_file() else [f"file {path.name} {hashlib.sha256(path.read_bytes()).hexdigest()[:DIGITS]}"]
+    return "" if path is None or not path.is_file() else f"file {path.name} {hashlib.sha256(path.read_bytes()).hexdigest()[:DIGITS]}"
 
 
 def _versioned(package: str) -> str:

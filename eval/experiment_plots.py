@@ -36,12 +36,12 @@ def method_dots(experiment: Experiment) -> Figure:
     """Success at the end and forgetting per group, the best first: mean and 95 % interval, every seed small; published value +- s.e.
 
     A single seed, whose interval is over its episodes and so says nothing of the method, is drawn hollow. Bounds are cut to what can be. Where
-    several end at HIGH % or above, that end of the axis is drawn enlarged, beside the whole one unless all do.
+    several end at HIGH % or above, that end of the axis is drawn enlarged, beside the whole one unless every mark lies there.
     """
     groups, looks = {group.label: group for group in experiment.groups}, looks_of(experiment.groups)
     rows = best_first(experiment.methods)
     labels, ends = [_wrapped(row.label) for row in rows], [100 * row.success.interval.mean for row in rows]
-    high, low = sum(end >= HIGH for end in ends) > 1, any(end < HIGH for end in ends)
+    high, low = sum(end >= HIGH for end in ends) > 1, any(_lowest(row, groups[row.label]) < HIGH for row in rows)
     whole, enlarged = low or not high, high
     figure = Figure(figsize=(7 + 2 * (whole + enlarged), 0.95 + _row_height(labels, 0.42) * len(rows)), layout="constrained")
     *success, right = figure.subplots(1, 1 + whole + enlarged, sharey=True)
@@ -65,6 +65,12 @@ def method_dots(experiment: Experiment) -> Figure:
         axes.grid(visible=False, axis="y")
     _dot_legend(figure, right, rows)
     return figure
+
+
+def _lowest(row: MethodRow, group: RunGroup) -> float:
+    """The lowest success at the end, in percent, that is drawn as a mark of a method: of its seeds, and the published one."""
+    shown = [headlines.final_success(run).mean for run in group.runs] + ([row.published.success] if row.published else [])
+    return 100 * min((rate for rate in shown if not np.isnan(rate)), default=1.0)
 
 
 @mpl.rc_context(STYLE)

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from multiprocessing import active_children, get_context
 from pathlib import Path
@@ -135,13 +135,15 @@ def _results(jobs: list[_Job], workers: int) -> Generator[list[Clip]]:
     others = active_children()
     with ProcessPoolExecutor(min(workers, len(jobs)), mp_context=get_context("spawn")) as pool:
         left = {pool.submit(_draw_task, job) for job in longest_first}
-        drawn, drawn_at = 0, time.monotonic()
+        drawn, quiet_s = 0, 0.0
         try:
             while left:
+                began_s = time.monotonic()
                 done, left = wait(left, LOOKED_AFTER_S, FIRST_COMPLETED)
-                if done or _drawn_bytes(jobs) != drawn:
-                    drawn, drawn_at = _drawn_bytes(jobs), time.monotonic()
-                elif time.monotonic() - drawn_at > PATIENCE_S:
+                before, drawn = drawn, _drawn_bytes(jobs)
+                # Not the time for which this process was itself stopped.
+                quiet_s = 0.0 if done or drawn != before else quiet_s + min(time.monotonic() - began_s, 2 * LOOKED_AFTER_S)
+                if quiet_s > PATIENCE_S:
                     raise RenderingUnavailable(
                         f"no rendering process has drawn a picture for {PATIENCE_S / 60:.0f} minutes; they were ended. "
                         "Run `reconverge doctor`, which tries every OpenGL, or choose one with MUJOCO_GL=egl or MUJOCO_GL=osmesa"
@@ -160,8 +162,12 @@ def _results(jobs: list[_Job], workers: int) -> Generator[list[Clip]]:
 
 
 def _drawn_bytes(jobs: Sequence[_Job]) -> int:
-    """So much lies in the files of frames: it grows while anybody draws."""
-    return sum(path.stat().st_size for folder in {job.frames_folder for job in jobs} for path in folder.iterdir())
+    """So much lies in the files of frames and videos: it changes while anybody draws."""
+    size = 0
+    for path in [path for folder in {folder for job in jobs for folder in (job.frames_folder, job.videos_folder)} for path in folder.iterdir()]:
+        with suppress(FileNotFoundError):  # the draft of a video that is whole by now
+            size += path.stat().st_size
+    return size
 
 
 def _draw_task(job: _Job) -> list[Clip]:

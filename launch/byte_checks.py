@@ -93,7 +93,7 @@ def check_demonstrations(run: VerifiedRun) -> Iterator[Check]:
         try:
             episodes, facts = store.read()
             _refuse_unlisted(store.folder)
-        except ReconvergeError as error:
+        except (ReconvergeError, OSError) as error:
             yield Check("demonstrations", "DIFFERS", str(error))
             continue
         ceilings.append(ceiling_row(task.name, len(episodes), facts["attempts"]))

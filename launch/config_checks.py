@@ -15,7 +15,6 @@ from reconverge.launch.config import METHOD_NAME, RunConfig
 from reconverge.policy.config import SamplerName
 from reconverge.policy.method_settings import READS
 from reconverge.policy.sampler_steps import late_start, unfit_steps, unfit_temperature
-from reconverge.replay.config import ReplayConfig
 
 FINEST_TOUCH_M = 1e-4
 """Below a tenth of a millimetre nothing is known of where things are, and float32 runs out of numbers."""
@@ -217,22 +216,12 @@ def _check_method(config: RunConfig) -> None:
     if train.replay_ratio == 0 and (train.replay_priority > 0 or train.weighting == "tasks-seen"):
         setting = "replay_priority" if train.replay_priority > 0 else "weighting tasks-seen"
         raise ConfigError(f"train.{setting} weighs replayed windows, and train.replay_ratio is 0: leave one of them out")
-    if config.method in READS and any(prefix.startswith("replay.") for prefix in READS[config.method]):
-        _check_source(config.replay)
     if config.replay.pool == "redrawn" and config.replay.source == "stored":
         raise ConfigError("replay.pool redrawn makes pools anew, and those of replay.source stored are what was seen: leave one of them out")
     if config.method in ("ftml", "vr-mcl") and train.batch_size < 2:
         raise ConfigError(f"train.batch_size is {train.batch_size}; {config.method} halves it into support and query: at least 2")
     if config.method == "single" and train.optimizer.carry_second_moment:
         raise ConfigError("train.optimizer.carry_second_moment does not go with single, which trains every task from scratch; leave it out")
-
-
-def _check_source(replay: ReplayConfig) -> None:
-    """What another source of windows would read."""
-    of_others = {"stored_megabytes": "stored", "rollouts_per_task": "teacher-rollouts", "successes_only": "teacher-rollouts"}
-    for name, source in of_others.items():
-        if getattr(replay, name) != getattr(ReplayConfig(), name) and replay.source != source:
-            raise ConfigError(f"replay.{name} is of replay.source {source}, and this run has {replay.source}: leave one of them out")
 
 
 def _check_functional(config: RunConfig) -> None:

@@ -73,7 +73,7 @@ def train(config: RunConfig, folder: RunFolder, progress: Progress, lead: Lead |
     The curriculum is the folder's own, or that of the configuration where a run begins. Neither has archives trusted: a `curriculum` is given
     where the user's own word does.
 
-    Raises Stopped on SIGTERM, SIGINT or SIGUSR1, with what there is saved; OutOfDeviceMemory, with the last save as it was.
+    Raises Stopped on SIGTERM, SIGINT, SIGHUP or SIGUSR1, with what there is saved; OutOfDeviceMemory, with the last save as it was.
     """
     set_arithmetic(config.threads)
     with (

@@ -104,8 +104,11 @@ def make_shards(start: Callable[[ProcessOrder], Running], wanted: Sequence[Wante
             tick.at(tick.done, tick.done + len(parts))
             failures = run_parts(start, parts, limit, tick)
             for want in {parts[failure.part]: None for failure in failures}:
-                failed.append(in_words([failure for failure in failures if parts[failure.part] == want]))
-                left.remove(want)
+                # A batch that is no longer missing is no failure: another process may have finished the collection, and cleared its batches away.
+                lacking = {want.order(batch) for batch in want.missing()}
+                if of_it := [failure for failure in failures if failure.part in lacking]:
+                    failed.append(in_words(of_it))
+                    left.remove(want)
     return failed
 
 

@@ -70,7 +70,8 @@ def extend(
 
 def longer_curriculum(earlier: RunFolder, config: RunConfig) -> Curriculum:
     """The curriculum of `config`, whose first stages are those of the run, with the budgets that they had."""
-    before, given = run_curriculum(earlier, earlier.config).stages, load_curriculum(config.curriculum)
+    own_word = config.curriculum != earlier.config.curriculum  # on what archives are trusted; not the run's
+    before, given = run_curriculum(earlier, earlier.config).stages, load_curriculum(config.curriculum, trusting=own_word)
     for old, new in zip(before, given.stages, strict=False):
         if problem := _in_what_it_differs(old, new, earlier.path):
             raise CurriculumError(f"curriculum '{config.curriculum}', stage {new.number}: {problem}")

@@ -135,6 +135,9 @@ def look(folder: Path, job: Job) -> Holding:
         return Holding("nothing")
     try:
         stored = stored_content(folder)
+    except ReconvergeError as error:
+        damaged = isinstance(error, DamagedFile)  # else it was read, and is of an earlier version, or cannot run here
+        return Holding("unreadable" if damaged else "other", str(error))
     except UNREADABLE as error:
         return Holding("unreadable", f"one of its files cannot be read ({error})")
     if address(stored) != job.address:
@@ -188,7 +191,7 @@ def _recorded(run: RunFolder) -> tuple[dict[str, str], str | None]:
         found = read_json_object(run.fingerprint_json)
         package = found.get("method_package")
         return {str(name): str(version) for name, version in found["versions"].items()}, None if package is None else str(package)
-    except (OSError, KeyError, AttributeError, DamagedFile) as error:
+    except (FileNotFoundError, KeyError, AttributeError, DamagedFile) as error:
         raise DamagedFile(f"{run.fingerprint_json} cannot be read, so its simulator is unknown; redo the run") from error
 
 

@@ -14,6 +14,9 @@ from pathlib import Path
 
 from reconverge.launch.backend import POLL_S, ProcessOrder, Running, end_all, last_words, log_size
 
+SEEN_WITHIN_S = 30.0
+"""So long a network file system may take to show what another machine has written."""
+
 
 @dataclass(frozen=True)
 class PartOrder:
@@ -61,6 +64,12 @@ def run_parts(
     `start` is that of a back end, `ended` is called after each part. An interruption ends the running parts first.
     """
     waiting, failures = list(dict.fromkeys(parts)), []
+    ended_s: dict[PartOrder, float] = {}
+
+    def awaited(part: PartOrder, code: int) -> bool:
+        """Whether a part that ended well has a result that this machine may yet come to see."""
+        return code == 0 and not part.result.exists() and time.monotonic() - ended_s.setdefault(part, time.monotonic()) < SEEN_WITHIN_S
+
     running: dict[PartOrder, tuple[Running, int]] = {}
     try:
         while waiting or running:
@@ -68,11 +77,12 @@ def run_parts(
                 part = waiting.pop(0)
                 log_bytes = log_size(part.log)
                 running[part] = start(part), log_bytes
-            codes = {part: code for part, (process, _) in running.items() if (code := process.exit_code()) is not None}
+            codes = {part: code for part, (process, _) in running.items() if (code := process.exit_code()) is not None and not awaited(part, code)}
             for part, code in codes.items():
                 _, log_bytes = running.pop(part)
                 if not part.result.exists():
-                    said = last_words(code, part.log, log_bytes) if code else f"it ended well, and left no {part.result}"
+                    nothing = f"it ended well, and left no {part.result.absolute()}; do all machines see that folder?"
+                    said = last_words(code, part.log, log_bytes) if code else nothing
                     failures.append(Failure(part, said))
                 else:
                     part.log.unlink(missing_ok=True)

@@ -120,7 +120,7 @@ class RunFolder:
         """Under what the run was made, and what is told of how it went. Raises DamagedFile."""
         try:
             return read_json_object(self.fingerprint_json)
-        except (OSError, DamagedFile) as error:
+        except (FileNotFoundError, DamagedFile) as error:
             raise DamagedFile(f"{self.fingerprint_json} cannot be read; start the run afresh with --overwrite") from error
 
     def describe_policy(self, parameters: int, denoiser: str) -> None:

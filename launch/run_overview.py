@@ -66,7 +66,7 @@ def page(path: str, run: RunResults, live: Liveness) -> Plain:
     """All that is shown of one run."""
     return {
         **line(path, run, live),
-        "command": run.command, "folder": str(run.folder),
+        "command": run.command, "folder": str(run.folder.resolve()),
         "cells": [_cell(run, stage, task) for stage in range(run.stages_done + 1) for task in run.tasks if (stage, task) in run.cell_at],
         "experts": {ceiling.task: ceiling.rate for ceiling in run.ceilings if ceiling.attempts},
         "columns": list(run.tasks),

@@ -84,7 +84,7 @@ def read_probes(run: Path) -> list[Row]:
     path = run / PROBES
     try:
         return list(read_json(path, LARGEST_RECORD)) if path.exists() else []
-    except (OSError, TypeError, DamagedFile) as error:
+    except (TypeError, DamagedFile) as error:
         raise DamagedFile(f"{path} cannot be read; delete it and run `reconverge recover {run}` again") from error
 
 

@@ -126,6 +126,7 @@ class SlurmBackend:
     def start(self, order: Order) -> SlurmJob:
         """Submit the job, or take up the one that an earlier sweep has left in the queue.
 
+        One that was told to stop, by a sweep that was itself stopped just now, is first waited for: at most `WARNING_S`.
         One that the queue refuses has ended at once, with the reason in its log: it may be the last of many that a user may have there.
         """
         files = JobFiles(order)
@@ -134,6 +135,7 @@ class SlurmBackend:
             if not files.stop.exists():
                 return SlurmJob(number, files, self._queue)
             if not self._has_left(number, files):  # told to stop by a sweep that was itself stopped just now
+                SlurmJob(number, files, self._queue).ask_to_end()  # again: the queue may have lost it
                 return SlurmJob(0, files, self._queue, code=fail(order.log, f"Slurm job {number} is still saving; give the same command again"))
         files.prepare()
         try:

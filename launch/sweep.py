@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from reconverge.envs.artifact import ABANDONED_S, sweep_drafts, write_file, written_whole
+from reconverge.envs.artifact import sweep_abandoned, write_file, written_whole
 from reconverge.eval import headlines
 from reconverge.eval.run_results import read_run
 from reconverge.launch.backend import Backend, Order, Running, end_all, last_words, log_size
@@ -61,7 +61,8 @@ class SweepRun:
         self.to_publish = [entry.job for entry in entries if entry.todo == "publish"]
         self.running: dict[Job, Started] = {}
         self.outcomes: list[Outcome] = []
-        self.collections: dict[Job, list[Path]] = {}
+        self.collections: dict[Job, frozenset[Path]] = {}
+        self.made: set[Path] = set()
 
     def run(self) -> list[Outcome]:
         """The outcome of every job that was run, or whose tables could not be copied, in the order of their ends.
@@ -157,14 +158,15 @@ class SweepRun:
     def _shares_a_collection(self, job: Job) -> bool:
         """Whether a running job still collects the very demonstrations that this one needs; waiting is cheaper than doing it twice."""
         collecting = [other for other in self.running if not (self.places.folder(other) / "ceilings.csv").exists()]
-        needed = self._uncollected(job) if collecting else set()
-        return any(needed & self._uncollected(other) for other in collecting)
+        shared = {collection for other in collecting for collection in self._collections(other)}.intersection(self._collections(job))
+        self.made |= {collection for collection in shared - self.made if collection.exists()}
+        return bool(shared - self.made)
 
-    def _uncollected(self, job: Job) -> set[Path]:
-        """The collections of demonstrations that a job needs and nobody has made."""
+    def _collections(self, job: Job) -> frozenset[Path]:
+        """The collections of demonstrations that a job needs."""
         if job not in self.collections:
-            self.collections[job] = [wanted.collection for wanted in wanted_by([job])]
-        return {collection for collection in self.collections[job] if not collection.exists()}
+            self.collections[job] = frozenset(wanted.collection for wanted in wanted_by([job]))
+        return self.collections[job]
 
     @property
     def _clocks(self) -> list[JobClock]:
@@ -193,4 +195,4 @@ def copy_tables(run: Path, target: Path) -> None:
             if (run / name).exists():
                 write_file(draft / name, (run / name).read_bytes())
         seal(draft)
-    sweep_drafts(target.parent, ABANDONED_S)
+    sweep_abandoned(target.parent)

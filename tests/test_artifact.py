@@ -3,7 +3,9 @@
 import errno
 import json
 import os
+import shutil
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from reconverge.envs import artifact
-from reconverge.envs.artifact import MANIFEST, Artifact, draft_of, swap_into_place, sweep_drafts, write_artifact, write_file
+from reconverge.envs.artifact import MANIFEST, Artifact, draft_of, swap_into_place, sweep_abandoned, sweep_drafts, write_artifact, write_file
 from reconverge.envs.errors import DamagedFile
 
 ARRAYS = {"a": np.arange(12, dtype=np.float32).reshape(3, 4), "b": np.array([True, False]), "empty": np.zeros((0, 3))}
@@ -121,23 +123,35 @@ def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
     assert path.read_text() == "new" and [p.name for p in tmp_path.iterdir()] == ["table.csv"]
 
 
+def no_answer(*_: object, **__: object) -> NoReturn:
+    raise OSError(errno.ESTALE, "Stale file handle")
+
+
 def test_two_processes_of_one_number_have_drafts_of_their_own(tmp_path: Path) -> None:
     assert draft_of(tmp_path / "a") != draft_of(tmp_path / "a")
 
 
-def test_what_others_may_still_be_writing_is_left(tmp_path: Path) -> None:
+def test_what_others_may_still_be_writing_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / ".a.writing-1-2").mkdir()
-    sweep_drafts(tmp_path, idle_s=60)
+    sweep_abandoned(tmp_path)
     assert (tmp_path / ".a.writing-1-2").exists()
+    monkeypatch.setattr(artifact, "ABANDONED_S", 0.0)
+    with monkeypatch.context() as patched:
+        patched.setattr(shutil, "rmtree", no_answer)  # somebody else's
+        sweep_abandoned(tmp_path)
+    sweep_abandoned(tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
-def test_a_file_system_that_does_not_answer_is_no_damage(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def no_answer(path: Path) -> object:
-        raise OSError(errno.ESTALE, "Stale file handle")
-
-    monkeypatch.setattr(artifact, "read_json", no_answer)
-    with pytest.raises(OSError, match="Stale file handle"):
-        Artifact(folder)
+@pytest.mark.parametrize(("module", "call"), [(os, "open"), (os, "readlink"), (os, "lstat"), (Path, "stat"), (Path, "is_symlink"), (os, "fstat")])
+def test_a_file_system_that_does_not_answer_is_no_damage(module: object, call: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(module, call, no_answer)
+        try:
+            Artifact(folder)
+        except OSError as error:
+            assert error.errno == errno.ESTALE
+    Artifact(folder)
 
 
 def test_what_an_interrupted_write_left_is_swept(tmp_path: Path) -> None:

@@ -78,8 +78,6 @@ def test_a_hostile_or_broken_file_is_a_typed_error(text: str, tmp_path: Path) ->
         ("replay", {"train.replay_priority": 0.5, "train.replay_ratio": 0.0}, "weighs replayed windows"),
         ("replay", {"train.weighting": "tasks-seen", "train.replay_ratio": 0.0}, "weighs replayed windows"),
         ("replay", {"replay.pool": "redrawn", "replay.source": "stored"}, "what was seen"),
-        ("replay", {"replay.stored_megabytes": 5.0}, "of replay.source stored, and this run has generator"),
-        ("trust-region", {"replay.source": "stored", "replay.successes_only": True}, "of replay.source teacher-rollouts, and this run has stored"),
         ("trust-region", {"train.trust_region.form": "functional", "train.replay_priority": 0.5}, "mean distance from the teacher"),
     ],
 )

@@ -98,7 +98,8 @@ class Code:
         self.words, self.log = [sys.executable, "-c", order.module], order.log
 
 
-def test_a_part_that_fails_stops_no_other_and_says_why(tmp_path: Path) -> None:
+def test_a_part_that_fails_stops_no_other_and_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parts, "SEEN_WITHIN_S", 0.5)
     good = [part(tmp_path, f"good {number}", f"open({str(tmp_path / f'good {number}.result')!r}, 'w')") for number in range(2)]
     bad = [
         part(tmp_path, "bad", "print('reconverge: no room'); raise SystemExit(2)"),
@@ -111,7 +112,7 @@ def test_a_part_that_fails_stops_no_other_and_says_why(tmp_path: Path) -> None:
     assert sorted(str(failure) for failure in failures) == [
         f"bad: no room (log: {tmp_path}/bad.log)",
         f"bug: ZeroDivisionError: division by zero (log: {tmp_path}/bug.log)",
-        f"idle: it ended well, and left no {tmp_path}/idle.result (log: {tmp_path}/idle.log)",
+        f"idle: it ended well, and left no {tmp_path}/idle.result; do all machines see that folder? (log: {tmp_path}/idle.log)",
     ]
     assert len(ended) == 6 and not good[0].log.exists()
 
@@ -206,6 +207,17 @@ def test_a_batch_that_fails_is_named_and_the_others_stay(tmp_path: Path, monkeyp
     (failure,) = make_shards(Here().start, [wanted(tmp_path, 20), other], 4, Progress("quiet"))
     assert failure.startswith("point-reach-1 batch 0: exit code 2 (log: ")
     assert other.missing() == [] and wanted(tmp_path, 20).missing() == [0]
+
+
+def test_a_batch_of_a_collection_that_another_process_finished_is_no_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Faster(Here):
+        def start(self, order: ProcessOrder) -> Ended:
+            gathered(want)
+            return Ended(0)
+
+    want = wanted(tmp_path, 20)
+    monkeypatch.setattr(parts, "SEEN_WITHIN_S", 0.0)
+    assert make_shards(Faster().start, [want], 4, Progress("quiet")) == []
 
 
 def test_a_sweep_wants_each_collection_once(tmp_path: Path) -> None:

@@ -59,6 +59,25 @@ def test_an_environment_of_ones_own_is_named_with_the_file_that_defines_it(tmp_p
         del gymnasium.registry["Mine-v3"]
 
 
+def test_so_is_one_that_its_package_hands_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import gymnasium
+
+    (tmp_path / "handed_on").mkdir()
+    (tmp_path / "handed_on" / "__init__.py").write_text("from handed_on.grid import Grid\n")
+    (tmp_path / "handed_on" / "grid.py").write_text("class Grid:\n    gain = 1\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    gymnasium.register("Grid-v0", "handed_on:Grid")
+    try:
+        first = simulator_fingerprint.gym_fingerprint("Grid-v0")
+        assert "file __init__.py " in first and "file grid.py " in first
+        (tmp_path / "handed_on" / "grid.py").write_text("class Grid:\n    gain = 2\n")
+        assert simulator_fingerprint.gym_fingerprint("Grid-v0") != first
+    finally:
+        del gymnasium.registry["Grid-v0"]
+        for name in ("handed_on", "handed_on.grid"):
+            sys.modules.pop(name, None)
+
+
 def test_any_changed_model_or_line_of_code_changes_the_digests(tmp_path: Path) -> None:
     (tmp_path / "assets" / "meshes").mkdir(parents=True)
     (tmp_path / "assets" / "a.xml").write_text("<a/>")

@@ -25,6 +25,10 @@ from reconverge.policy.learner import Learner
 from reconverge.replay.trajectory_generator import TrajectoryGenerator
 
 
+def test_a_closed_terminal_is_a_wish_too() -> None:
+    assert set(SIGNALS) == {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1}
+
+
 @pytest.mark.parametrize("number", SIGNALS)
 def test_what_is_held_is_finished_first(number: int) -> None:
     done = []

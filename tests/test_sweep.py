@@ -276,7 +276,7 @@ def test_a_copy_that_is_killed_leaves_the_old_or_the_new_tables(tmp_path: Path, 
     assert look(target, toy_job(method="ewc")).state == "result"
     assert [folder.path for folder in runs_within([tmp_path / "results"])] == [target]  # not the draft
 
-    monkeypatch.setattr(sweep, "ABANDONED_S", 0.0)
+    monkeypatch.setattr(artifact, "ABANDONED_S", 0.0)
     copy_tables(run, target)
     assert look(target, toy_job()).state == "result" and list(target.parent.iterdir()) == [target]
 

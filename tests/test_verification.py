@@ -220,6 +220,15 @@ def test_what_changed_while_a_live_run_was_read_is_read_again(unsealed: Path, mo
     assert [check.outcome for check in verify(unsealed)] == ["DIFFERS"]
 
 
+def test_findings_ahead_of_an_error_stay(unsealed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def breaks(run: VerifiedRun) -> Iterator[Check]:
+        yield Check("stage-01", "DIFFERS", "a byte")
+        raise PermissionError("stage-02")
+
+    monkeypatch.setattr(verification, "CHECKS", {"checkpoints": breaks})
+    assert [check.detail for check in verify(unsealed)] == ["a byte", "stage-02"]
+
+
 def test_other_demonstrations_are_named(copied: Path, made: Path) -> None:
     (store, *_) = sorted((made.parent / "demonstrations").glob("point-reach-0-*"))
     path = store / "episodes.safetensors"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import tyro
 
+from reconverge.envs.artifact import write_file
 from reconverge.envs.curriculum import load_curriculum
 from reconverge.envs.errors import ConfigError, ReconvergeError
 from reconverge.envs.experts import check_expert
@@ -122,7 +123,9 @@ class Train(Command):
 
             note = (lambda words: None) if self.quiet else partial(print, file=sys.stderr)
             return extend(self.extend, self.config, self._path, command_line, self.overwrite, note)
-        return RunFolder.create(self._path, self.config, command_line, self.overwrite)
+        folder = RunFolder.create(self._path, self.config, command_line, self.overwrite)
+        write_file(folder.curriculum_yaml, load_curriculum(self.config.curriculum).to_yaml())  # at once: a resumed run has no other
+        return folder
 
     @property
     def _path(self) -> Path:
