@@ -120,13 +120,22 @@ def _tasks(experiment: Experiment) -> Lines:
 
 
 def _experts(experiment: Experiment) -> list[tuple[str, dict[str, float]]]:
-    """How often the expert itself succeeds: one row, or one per group where they were shown different experts."""
-    found = {group.label: expert_rates(group) for group in experiment.groups}
-    shown = {label: rates for label, rates in found.items() if rates}
-    together = {task: rate for rates in shown.values() for task, rate in rates.items()}
-    if shown and all(together[task] == rate for rates in shown.values() for task, rate in rates.items()):
-        return [("the expert itself", together)]
-    return [(f"the expert of {escaped(label)}", rates) for label, rates in shown.items()]
+    """How often the expert itself succeeds: one row, or one for all groups that were shown the same where they were shown different experts."""
+    alike: list[tuple[list[str], dict[str, float]]] = []
+    for group in experiment.groups:
+        rates = expert_rates(group)
+        labels, together = next((row for row in alike if all(row[1].get(task, rate) == rate for task, rate in rates.items())), ([], {}))
+        if rates and not labels:
+            alike.append((labels, together))
+        labels.append(escaped(group.label))
+        together.update(rates)
+    if len(alike) == 1:
+        return [("the expert itself", alike[0][1])]
+    return [(f"the expert of {_and_others(labels)}", rates) for labels, rates in alike]
+
+
+def _and_others(labels: Sequence[str]) -> str:
+    return labels[0] if len(labels) == 1 else f"{labels[0]} and {len(labels) - 1} other{'s' if len(labels) > 2 else ''}"
 
 
 def _paired(rows: Sequence[PairedRow]) -> Lines:

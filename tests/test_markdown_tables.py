@@ -78,12 +78,12 @@ def test_the_figures_are_those_of_the_experiment_with_seeds_and_intervals(experi
 
 
 def test_different_experts_have_a_row_each(tmp_path: Path) -> None:
-    folders = [write_run(tmp_path / name, method=name) for name in ("replay", "finetune")]
+    folders = [write_run(tmp_path / name, method=name) for name in ("replay", "finetune", "ewc")]
     runs = [read_run(folder) for folder in folders]
     assert [row[0] for row in tables_of(markdown_tables(summarise(runs)))["Tasks"]][-1] == "the expert itself"
     runs[1] = replace(runs[1], ceilings=tuple(replace(ceiling, rate=0.5) for ceiling in runs[1].ceilings))
     experts = tables_of(markdown_tables(summarise(runs)))["Tasks"][-2:]
-    assert [row[0] for row in experts] == ["the expert of replay", "the expert of finetune"] and set(experts[1][1:]) == {"50"}
+    assert [row[0] for row in experts] == ["the expert of replay and 1 other", "the expert of finetune"] and set(experts[1][1:]) == {"50"}
 
 
 def test_pairs_that_were_never_learned_are_counted_apart(experiment: Experiment) -> None:
