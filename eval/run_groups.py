@@ -149,11 +149,11 @@ def _labels(firsts: Sequence[RunResults]) -> list[tuple[str, list[str]]]:
 
 
 def _usual_settings(alike: Sequence[RunResults]) -> dict[str, Any]:
-    """What needs no name in the labels of one method: the settings of the run from which all others differ in one setting each; of several,
+    """What needs no name in the labels of one method: the settings of the run from which the others differ least, all together; of several,
     as where there are two, of the one below whose folder the others lie, as in a sweep. Where that does not tell, the defaults."""
     settings = [settings_of(run) for run in alike]
-    changes = [[sum(own.get(key) != other.get(key) for key in {**own, **other}) for other in settings] for own in settings]
-    bases = [number for number, counts in enumerate(changes) if max(counts) <= 1]
+    changes = [sum(own.get(key) != other.get(key) for other in settings for key in {**own, **other}) for own in settings]
+    bases = [number for number, count in enumerate(changes) if count == min(changes)]
     if len(bases) > 1:
         bases = [number for number in bases if all(run.folder.is_relative_to(alike[number].folder.parent) for run in alike)]
     return settings[bases[0]] if len(bases) == 1 else default_settings()

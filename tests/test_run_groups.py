@@ -28,14 +28,15 @@ def test_seeds_are_one_group_and_settings_that_matter_are_named(tmp_path: Path) 
     ]
 
 
-@pytest.mark.parametrize("ablated", [1, 3])
+@pytest.mark.parametrize("ablated", [1, 3, 4])
 def test_what_an_ablation_changes_is_named_and_not_what_its_base_has(ablated: int, tmp_path: Path) -> None:
-    """Also where the base is not at the default, which is 1, and an ablation is."""
+    """Also where the base is not at the default, which is 1, and an ablation is; and where one changes two settings."""
     folders = [with_settings(write_run(tmp_path / "replay" / "seed-0", method="replay"), train={"replay_weight": 10.0})]
-    for change in [{"replay_weight": 1.0}, {"replay_weight": 10.0, "replay_ratio": 2.0}, {"replay_weight": 3.0}][:ablated]:
+    single = [{"replay_weight": 1.0}, {"replay_weight": 10.0, "replay_ratio": 2.0}, {"replay_weight": 3.0}]
+    for change in [*single, {"replay_weight": 5.0, "replay_ratio": 3.0}][:ablated]:
         folders += [with_settings(write_run(tmp_path / "replay" / str(change) / "seed-0", method="replay"), train=change)]
     found = summarise([read_run(folder) for folder in folders])
-    changed = ["replay_weight=1.0", "replay_ratio=2.0", "replay_weight=3.0"][:ablated]
+    changed = ["replay_weight=1.0", "replay_ratio=2.0", "replay_weight=3.0", "replay_ratio=3.0, replay_weight=5.0"][:ablated]
     assert found.reference == "replay" and [row.label for row in found.methods] == ["replay", *(f"replay, {each}" for each in changed)]
     assert [row.reference for row in found.paired] == ["replay"] * ablated
 
