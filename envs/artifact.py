@@ -21,7 +21,6 @@ import os
 import re
 import secrets
 import shutil
-import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -140,8 +139,18 @@ def sweep_abandoned(folder: Path) -> None:
     """The same where others may be writing: what has been so for `ABANDONED_S`. Failing is nobody's concern: another one may be sweeping too."""
     for draft in folder.glob(".*.writing-*"):
         with contextlib.suppress(OSError):
-            if time.time() - draft.lstat().st_ctime >= ABANDONED_S:
+            if file_system_now_s(folder) - draft.lstat().st_ctime >= ABANDONED_S:
                 _sweep(draft)
+
+
+def file_system_now_s(folder: Path) -> float:
+    """The file system's own clock, which is what the age of a file must be compared with."""
+    probe = folder / f".clock-{secrets.token_hex(16)}"
+    probe.touch()
+    try:
+        return probe.stat().st_mtime
+    finally:
+        probe.unlink()
 
 
 def _sweep(draft: Path) -> None:

@@ -24,6 +24,7 @@ import uuid
 from pathlib import Path
 from typing import Any
 
+from reconverge.envs.artifact import file_system_now_s
 from reconverge.envs.errors import DamagedFile, RunFolderError
 from reconverge.envs.plain_json import read_json
 
@@ -151,7 +152,7 @@ def _live_owner(lock: Path, now_s: float | None = None) -> dict[str, Any] | None
     """
     try:
         owner = read_json(lock / "owner.json")
-        age_s = (_now_s(lock.parent) if now_s is None else now_s) - (lock / "owner.json").stat().st_mtime
+        age_s = (file_system_now_s(lock.parent) if now_s is None else now_s) - (lock / "owner.json").stat().st_mtime
     except (FileNotFoundError, NotADirectoryError, DamagedFile):
         return None
     if not isinstance(owner, dict) or not isinstance(owner.get("host"), str) or not isinstance(owner.get("pid"), int):
@@ -181,16 +182,6 @@ def _process_start(pid: int) -> str | None:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
     except (OSError, IndexError):
         return None
-
-
-def _now_s(folder: Path) -> float:
-    """The file system's own clock, which is what the age of a file must be compared with."""
-    probe = folder / f".clock-{uuid.uuid4().hex}"
-    probe.touch()
-    try:
-        return probe.stat().st_mtime
-    finally:
-        probe.unlink()
 
 
 def _vanish(lock: Path) -> None:

@@ -78,6 +78,8 @@ class WindowPools(Mapping[int, WindowTable]):
     def put(self, pools: Mapping[int, WindowTable]) -> None:
         """Take the pools of these tasks, in place of those that they had."""
         held = {**self._pools, **pools}
+        if not held:
+            return
         self._all = WindowTable.union(list(held.values()))
         ends = list(accumulate(map(len, held.values())))
         self._pools = {task: self._all.part(slice(end - len(pool), end)) for (task, pool), end in zip(held.items(), ends, strict=True)}
@@ -104,8 +106,7 @@ class WindowPools(Mapping[int, WindowTable]):
     def of(cls, arrays: dict[str, np.ndarray], policy: DiffusionPolicy) -> WindowPools:
         """The pools that `arrays` gave. Raises DamagedFile where they are not windows of the policy's tasks."""
         pools = cls()
-        if arrays:
-            pools.put({task: _pool(arrays, task, policy) for task in sorted({_task_of(name) for name in arrays})})
+        pools.put({task: _pool(arrays, task, policy) for task in sorted({_task_of(name) for name in arrays})})
         return pools
 
 
