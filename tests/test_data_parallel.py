@@ -303,8 +303,8 @@ def assert_equal_to_round_off(found: Path, expected: Path) -> None:
 @pytest.mark.slow
 def test_two_processes_give_the_run_of_one(tmp_path: Path) -> None:
     assert not said(start(tmp_path, *SHORT, "--output-dir", "alone", processes=1))
-    said(process := start(tmp_path, *SHORT, "--output-dir", "shared"))
-    assert process.returncode == 0
+    words = said(process := start(tmp_path, *SHORT, "--output-dir", "shared"))
+    assert process.returncode == 0, words
     assert_equal_to_round_off(tmp_path / "shared", tmp_path / "alone")
     shared, alone = everything(tmp_path / "shared"), everything(tmp_path / "alone")
     assert set(shared) == set(alone) and shared["ledger.csv"] == alone["ledger.csv"]

@@ -362,20 +362,8 @@ def test_no_more_than_jobs_run_at_once(backend: Scripted) -> None:
     assert max(most) == 3 and len(most) == 7
 
 
-def test_a_job_waits_while_another_collects_its_demonstrations(backend: Scripted) -> None:
-    starts: list[tuple[str, bool]] = []
-
-    def behave(order: Order) -> Finished:
-        first = Path("runs/sweep/smoke-point-reach-2/replay/seed-0/ceilings.csv")
-        starts.append((order.folder.name, first.exists()))
-        return Finished(0, polls=4, ended=lambda: Scripted.train(order))
-
-    backend.behave = behave
-    assert run("--methods replay --seeds 0..1 --jobs 2") == 0
-    assert starts == [("seed-0", False), ("seed-1", True)]
-
-
-def test_a_job_does_not_wait_for_demonstrations_that_are_there(backend: Scripted) -> None:
+@pytest.mark.parametrize("there", [False, True], ids=["to be collected", "there"])
+def test_a_job_waits_while_another_collects_its_demonstrations(there: bool, backend: Scripted) -> None:
     starts: list[tuple[str, bool]] = []
 
     def behave(order: Order) -> Finished:
@@ -385,9 +373,10 @@ def test_a_job_does_not_wait_for_demonstrations_that_are_there(backend: Scripted
 
     backend.behave = behave
     for wanted in wanted_by([toy_job(method="replay")]):
-        wanted.collection.mkdir(parents=True)
+        if there:
+            wanted.collection.mkdir(parents=True)
     assert run("--methods replay --seeds 0..1 --jobs 2") == 0
-    assert starts == [("seed-0", False), ("seed-1", False)]
+    assert starts == [("seed-0", False), ("seed-1", not there)]
 
 
 def test_what_cannot_be_read_is_never_deleted(backend: Scripted, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
