@@ -203,8 +203,7 @@ def _read_manifest(folder: Path) -> dict[str, tuple[int, str]]:
     try:
         return listed_files(read_json(folder / MANIFEST))
     except (OSError, ValueError, DamagedFile) as error:
-        if isinstance(error, OSError) and error.errno not in NOT_THERE:
-            raise
+        _raise_unless_damage(error)
         raise DamagedFile(f"{folder} has no readable {MANIFEST} ({error}); delete the folder and redo it") from error
 
 
@@ -237,8 +236,7 @@ def _read_listed(folder: Path, name: str, size: int, digest: str) -> bytes:
             raise DamagedFile(f"{folder / name} does not match its hash: it has {found} bytes instead of {size}; delete {folder} and redo it")
         content = read_bounded(folder / name, size)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        if isinstance(error, OSError) and error.errno not in NOT_THERE:
-            raise
+        _raise_unless_damage(error)
         raise DamagedFile(f"{folder / name} is missing; delete {folder} and redo it") from error
     if _sha256(content) != digest:
         raise DamagedFile(f"{folder / name} does not match its hash; delete {folder} and redo it")
@@ -250,11 +248,16 @@ def _refuse_link(folder: Path, name: str) -> None:
     try:
         leads_out = (folder / name).is_symlink() and (folder / name).resolve().parent != folder.resolve()
     except (OSError, ValueError, RuntimeError) as error:  # ValueError: a NUL in the name; RuntimeError: a link to itself
-        if isinstance(error, OSError) and error.errno not in NOT_THERE:
-            raise
+        _raise_unless_damage(error)
         raise DamagedFile(f"{folder} holds a file that cannot be found ({error}); delete the folder and redo it") from error
     if leads_out:
         raise DamagedFile(f"{folder / name} is a link that leads out of its folder; put the file itself there")
+
+
+def _raise_unless_damage(error: Exception) -> None:
+    """Raise the system's refusal of a file again, unless it says that the file is missing."""
+    if isinstance(error, OSError) and error.errno not in NOT_THERE:
+        raise error
 
 
 def _manifest(entries: Mapping[str, dict[str, Any]]) -> bytes:

@@ -123,9 +123,10 @@ def _experts(experiment: Experiment) -> list[tuple[str, dict[str, float]]]:
     """How often the expert itself succeeds: one row, or one for all groups that were shown the same where they were shown different experts."""
     alike: list[tuple[list[str], dict[str, float]]] = []
     for group in experiment.groups:
-        rates = expert_rates(group)
+        if not (rates := expert_rates(group)):
+            continue
         labels, together = next((row for row in alike if all(row[1].get(task, rate) == rate for task, rate in rates.items())), ([], {}))
-        if rates and not labels:
+        if not labels:
             alike.append((labels, together))
         labels.append(escaped(group.label))
         together.update(rates)

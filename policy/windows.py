@@ -40,9 +40,6 @@ class WindowBatch:
     def __getitem__(self, rows: slice | Tensor) -> WindowBatch:
         return WindowBatch(self.observations[rows], self.actions[rows], self.task[rows])
 
-    def clone(self) -> WindowBatch:
-        return WindowBatch(self.observations.clone(), self.actions.clone(), self.task.clone())
-
     def to(self, device: torch.device) -> WindowBatch:
         return WindowBatch(self.observations.to(device), self.actions.to(device), self.task.to(device))
 

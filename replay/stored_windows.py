@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import torch
+
 from reconverge.policy.diffusion_policy import DiffusionPolicy
 from reconverge.policy.random_streams import RandomStreams
 from reconverge.policy.windows import WindowTable
@@ -18,7 +20,8 @@ class StoredWindows(PooledSource):
 
     def _shrink(self, bytes_per_task: float) -> None:
         bytes_of_one = self.pools.bytes / sum(len(pool) for pool in self.pools.values())
-        self.pools.put({task: pool.part(slice(max(1, int(bytes_per_task / bytes_of_one)))) for task, pool in self.pools.items()})
+        share = torch.arange(max(1, int(bytes_per_task / bytes_of_one)))
+        self.pools.put({task: pool.subset(share[: len(pool)]) for task, pool in self.pools.items()})  # copies: parts would keep all alive
 
     def ledger(self) -> list[KeptItem]:
         return [KeptItem("stored windows", self.pools.bytes, past_task_data=bool(self.pools))]

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import tyro
 
 from reconverge.envs.artifact import write_file
-from reconverge.envs.curriculum import load_curriculum
+from reconverge.envs.curriculum import Curriculum, load_curriculum
 from reconverge.envs.errors import ConfigError, ReconvergeError
 from reconverge.envs.experts import check_expert
 from reconverge.launch.commands.command import Command, MaybePath, check_device
@@ -81,7 +81,7 @@ class Train(Command):
             print(config_text(self.config), end="")
             return 0
         if self.resume is None:  # a resumed run has its curriculum in its folder
-            for task in load_curriculum(self.config.curriculum).tasks:
+            for task in self._curriculum.tasks:
                 check_expert(task)
         check_device(self.config.device)
         place = process_rank()
@@ -104,6 +104,8 @@ class Train(Command):
     def _run(self, command_line: str, lead: Lead | None = None) -> int:
         Path(self.config.demonstrations.folder).mkdir(parents=True, exist_ok=True)  # fails here rather than with a run begun
         with self._folder(command_line) as folder, Progress.in_terminal(self.quiet, panel=True) as progress, LiveStatus(folder, progress):
+            if self.resume is None and self.extend is None:  # ahead of what takes long: a resumed run has no other
+                write_file(folder.curriculum_yaml, self._curriculum.to_yaml())
             try:
                 with StopRequest(progress.say_at_once):
                     self._train(folder, progress, lead)
@@ -123,9 +125,12 @@ class Train(Command):
 
             note = (lambda words: None) if self.quiet else partial(print, file=sys.stderr)
             return extend(self.extend, self.config, self._path, command_line, self.overwrite, note)
-        folder = RunFolder.create(self._path, self.config, command_line, self.overwrite)
-        write_file(folder.curriculum_yaml, load_curriculum(self.config.curriculum).to_yaml())  # at once: a resumed run has no other
-        return folder
+        return RunFolder.create(self._path, self.config, command_line, self.overwrite)
+
+    @cached_property
+    def _curriculum(self) -> Curriculum:
+        """As the user's own word has it, also on what archives are trusted."""
+        return load_curriculum(self.config.curriculum)
 
     @property
     def _path(self) -> Path:
@@ -149,8 +154,9 @@ class Train(Command):
             from reconverge.launch.extension import longer_curriculum
             from reconverge.launch.run_cost import write_cost
 
-        own_word = load_curriculum(self.config.curriculum) if self.resume is None else None  # on what archives are trusted
-        curriculum = own_word if self.extend is None else longer_curriculum(RunFolder.open(self.extend), self.config)
+        curriculum = self._curriculum if self.resume is None else None
+        if self.extend is not None:
+            curriculum = longer_curriculum(RunFolder.open(self.extend), self.config)
         train(self.config, folder, progress, lead, curriculum)
         if self.config.video.render and self.config.video.episodes:
             try:
