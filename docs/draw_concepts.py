@@ -203,14 +203,14 @@ def _read_curve(axes: Axes) -> None:
         level, first, after = threshold * reference, recovery_updates(TRACE, reference, threshold), updates_after_dip(TRACE, reference, threshold)
         axes.axhline(level, color=MUTED, linewidth=0.8, dashes=(4, 3))
         if threshold < 99:
-            axes.text(0.6, level - 1, f"{threshold} % of 80 = {level:.0f}", ha="left", va="top", color=MUTED, fontsize=7.5)
+            axes.text(101, level - 1, f"{threshold} % of 80 = {level:.0f}", ha="right", va="top", color=MUTED, fontsize=7.5)
         axes.plot(after, np.interp(after, updates, rates), marker="o", markersize=9, markerfacecolor="none", markeredgecolor=WARM)
         words = f"back at {threshold} % after {after}" + (f" (first time: {first})" if first != after else "")
         axes.text(101, {99: 52, 90: 45, 80: 38}[threshold], words, ha="right", va="center", fontsize=8.5, color=WARM)
     bottom = int(np.argmin(rates))
     arrow = {"arrowstyle": "<->", "color": INK, "linewidth": 0.9}
     axes.annotate("", (updates[bottom], rates[bottom]), (updates[bottom], 100 * reference), arrowprops=arrow)
-    axes.text(updates[bottom] + 1.5, 68, f"dip {100 * dip(TRACE, reference):.0f} points", fontsize=8.5, va="center")
+    axes.text(updates[bottom] + 5, 30, f"dip {100 * dip(TRACE, reference):.0f} points", fontsize=8.5, va="center")
     axes.set(xlabel="updates on the next task", ylabel="success on the earlier task, %", ylim=(0, 92), xlim=(-2, 103))
     axes.set_title("Recovery: an earlier task, while the next one is learned")
 

@@ -161,7 +161,7 @@ def _dot_legend(figure: Figure, axes: Axes, rows: Sequence[MethodRow]) -> None:
     if min(counts) == 1:
         entries.append((axes.plot([], [], "o-", markerfacecolor=PAPER, **own)[0], "only one seed, interval of its episodes"))
     if any(row.published for row in rows):
-        entries.append((axes.plot([], [], "D-", color=WARM, markersize=4.5, markerfacecolor=PAPER, linewidth=1)[0], "published ± s.e."))
+        entries.append((axes.plot([], [], "D-", color=WARM, markersize=4.5, markerfacecolor=PAPER, linewidth=1)[0], "published ± standard error (a 95 % interval is about twice as wide)"))
     figure.legend(*zip(*entries, strict=True), loc="outside lower left", ncols=4)
 
 

@@ -5,7 +5,6 @@ Nothing is written here but the two folders, by `Places.make`.
 
 from __future__ import annotations
 
-import hashlib
 import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -34,10 +33,10 @@ class Places:
         return folder.with_name(f"{folder.name}.log")
 
     def config_file(self, job: Job) -> Path:
-        return self.output / ".sweep" / f"{_file_name(job)}.yaml"
+        return self.output / ".sweep" / f"{job.address[:16]}.yaml"
 
     def curriculum_file(self, job: Job) -> Path:
-        return self.output / ".sweep" / f"{_file_name(job)}.curriculum.yaml"
+        return self.output / ".sweep" / f"{job.address[:16]}.curriculum.yaml"
 
     def published(self, job: Job) -> Path | None:
         return None if self.results is None else self.results / job.path
@@ -56,11 +55,6 @@ class Places:
                     tempfile.TemporaryFile(dir=folder).close()
             except OSError as error:
                 raise RunFolderError(f"{flag} {folder} cannot be written ({error.strerror}); choose another") from error
-
-
-def _file_name(job: Job) -> str:
-    """Of a job's own files. Its address alone would not do: variations of what a method does not read share it, each in a folder of its own."""
-    return hashlib.sha256(f"{job.address} {job.path}".encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)

@@ -35,10 +35,10 @@ def _anchors(document: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
 
 
-def test_measured_tables_are_those_of_the_results() -> None:
+def test_measured_tables_and_pictures_are_those_of_the_results() -> None:
     tables = load("measured_tables")
     stale = [path.name for path in tables.DOCUMENTS if tables.filled(path.read_text(), path.parent) != path.read_text()]
-    assert stale == [], "python docs/measured_tables.py"
+    assert [*stale, *tables.stale_pictures()] == [], "python docs/measured_tables.py"
 
 
 def test_the_page_of_settings_is_that_of_the_code() -> None:
@@ -73,5 +73,8 @@ def test_a_measured_table_is_copied_in_between_its_comments(tmp_path: Path) -> N
     place = "before\n<!-- table: tables.md#just-learned -->\n{}<!-- end of table -->\nafter\n"
     filled = load("measured_tables").filled
     assert filled(place.format("| old |\n"), tmp_path) == filled(place.format(""), tmp_path) == place.format("| b |\n| --- |\n")
+    (tmp_path / "tables.md").write_text("## Just learned\n\n| b |\n| --- |\n| x, y |\n| z |\n")
+    assert filled(place.replace("learned", 'learned without ", "').format(""), tmp_path).splitlines()[2:-2] == ["| b |", "| --- |", "| z |"]
+    assert filled(place.replace("learned", 'learned with ", "').format(""), tmp_path).splitlines()[2:-2] == ["| b |", "| --- |", "| x, y |"]
     with pytest.raises(KeyError, match="lost"):
         filled(place.format("").replace("just-learned", "lost"), tmp_path)

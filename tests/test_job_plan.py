@@ -74,9 +74,12 @@ def test_ablations_that_are_none(words: list[str], hint: str) -> None:
         parse_changes(words, RunConfig(), ["train.updates"])
 
 
-def test_an_ablation_that_no_method_reads_is_refused() -> None:
-    with pytest.raises(ConfigError, match=re.escape("--ablate train.meta.momentum: no result of replay or ewc depends on it")):
-        plan_jobs(find_preset("smoke"), "smoke", ["replay", "ewc"], [0], changes=[{"train.meta.momentum": 0.5}])
+@pytest.mark.parametrize("flag", ["--vary", "--ablate"])
+def test_settings_that_no_method_reads_are_refused(flag: str) -> None:
+    settings = [{"train.meta.momentum": 0.5}]
+    given = {"variations": settings} if flag == "--vary" else {"changes": settings}
+    with pytest.raises(ConfigError, match=re.escape(f"{flag} train.meta.momentum: no result of replay or ewc depends on it")):
+        plan_jobs(find_preset("smoke"), "smoke", ["replay", "ewc"], [0], **given)
 
 
 @pytest.mark.parametrize(

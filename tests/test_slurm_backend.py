@@ -87,15 +87,6 @@ def test_a_job_that_is_in_the_queue_is_not_submitted_again(slurm: Path, monkeypa
     assert third.number == 2
 
 
-def test_variations_of_what_a_method_does_not_read_are_jobs_of_their_own(slurm: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.chdir(tmp_path)
-    collects = 'mkdir -p "$0" && touch "$0/ceilings.csv" && sleep 1; exit 3'
-    monkeypatch.setattr(Order, "words", property(lambda self: ["bash", "-c", collects, str(self.folder)]))
-    words = ["--methods", "finetune", "--vary", "replay.source=stored,generator", "--backend", "slurm", "--jobs", "2"]
-    assert main(["sweep", *TOY.split(), *words]) == 1
-    assert len(calls(slurm, "sbatch")) == 2
-
-
 @pytest.mark.parametrize("busy", ["child=$!", "sleep 0.3; child=$!"])
 def test_a_job_that_is_told_to_save_before_it_trains_is_requeued_too(
     slurm: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, busy: str

@@ -120,12 +120,13 @@ def test_all_jobs_are_run_once_and_tabulated(backend: Scripted, capsys: pytest.C
     assert backend.started[4:] == ["finetune/seed-2", "replay/seed-2"]
 
 
-def test_variations_of_what_a_method_does_not_read_keep_files_of_their_own(backend: Scripted) -> None:
-    """Their results have the same address; their tables are looked for in both folders."""
-    for _ in range(2):  # the second time all are done
-        assert run("--methods finetune --vary replay.source=stored,generator") == 0
-        assert [read_config(order.config_file).replay.source for order in backend.orders] == ["stored", "generator"]
-        assert len({order.curriculum_file for order in backend.orders}) == 2
+def test_variations_of_what_a_method_does_not_read_are_one_run(backend: Scripted) -> None:
+    assert run("--methods finetune replay --vary replay.source=stored,generator --vary train.updates=5") == 0
+    assert [order.folder.parent.as_posix().removeprefix("runs/sweep/smoke-point-reach-2/") for order in backend.orders] == [
+        "finetune/train.updates=5",
+        "replay/replay.source=stored,train.updates=5",
+        "replay/replay.source=generator,train.updates=5",
+    ]
 
 
 def test_published_results_alone_suffice_elsewhere(backend: Scripted, capsys: pytest.CaptureFixture[str]) -> None:

@@ -28,7 +28,7 @@ class Cluster:
     cpus_per_job: MaybeFloat = None
     """Processors that a part asks of Ray, also a fraction; its threads when left out."""
     gpus_per_job: MaybeFloat = None
-    """GPUs that a part asks of Ray; 0.25 lets four parts share one. 1 with a policy on cuda when left out, else 0."""
+    """GPUs that a part asks of Ray; 0.25 lets four parts share one. When left out 1 for a policy on cuda, else 0."""
     ray_address: RayAddress = "auto"
     """The Ray cluster: HOST:PORT; `auto`: that of $RAY_ADDRESS or of this machine; `local`: a new one of this machine, for this command alone."""
 

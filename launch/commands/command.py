@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, TypeVar
 
 import tyro
 
@@ -12,11 +12,13 @@ from reconverge.envs.errors import ConfigError
 from reconverge.launch.config_checks import check_device_name
 
 Run = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
-# What may be left out; without a name of its own, help would show it as {None}|PATH.
-MaybePath = Annotated[Path | None, tyro.conf.arg(metavar="PATH")]
-MaybeInt = Annotated[int | None, tyro.conf.arg(metavar="INT")]
-MaybeFloat = Annotated[float | None, tyro.conf.arg(metavar="FLOAT")]
-MaybeName = Annotated[str | None, tyro.conf.arg(metavar="NAME")]
+# What may be left out. Its help says what is taken then, in place of "(default: None)" and "(default: )".
+MaybePath = Annotated[Path | None, tyro.conf.arg(metavar="PATH", help_behavior_hint="")]
+MaybeInt = Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="")]
+MaybeFloat = Annotated[float | None, tyro.conf.arg(metavar="FLOAT", help_behavior_hint="")]
+MaybeName = Annotated[str | None, tyro.conf.arg(metavar="NAME", help_behavior_hint="")]
+Value = TypeVar("Value")
+Several = Annotated[tuple[Value, ...], tyro.conf.arg(help_behavior_hint="")]
 
 
 @dataclass(frozen=True)

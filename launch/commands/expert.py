@@ -11,7 +11,7 @@ from reconverge.envs.gym_name import GymName, gym_name, read_gym_name
 from reconverge.envs.success_rule import RETURN, SuccessRule, parse_rule
 from reconverge.envs.task import Task
 from reconverge.envs.tasks import find_task
-from reconverge.launch.commands.command import Command, at_least
+from reconverge.launch.commands.command import Command, Several, at_least
 from reconverge.launch.progress import Progress
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class TrainExpert(Command):
     """Algorithm of stable-baselines3."""
     steps: int = 100_000
     """Environment steps."""
-    options: tuple[str, ...] = ()
+    options: Several[str] = ()
     """Options of the environment, KEY=VALUE with the value in JSON."""
     success: str = ""
     """What counts as success where the environment does not say: `is_solved`, `reward_dist>=-0.05` or `return>=90`. Only scored, not trained on."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+
+import tyro
 
 from reconverge.launch.commands.command import Command, MaybeFloat, MaybeInt, MaybePath, Run, at_least
 from reconverge.launch.run_folder import RunFolder
@@ -36,7 +38,7 @@ class Export(Command):
     """`policy` for `DiffusionPolicy.load`, `onnx` for any runtime of that format."""
     output_dir: MaybePath = None
     """Folder to write; runs/exports/NAME when left out. An earlier export there is replaced, anything else is refused."""
-    sampler: SamplerName | None = None
+    sampler: Annotated[SamplerName | None, tyro.conf.arg(help_behavior_hint="")] = None
     """Sampler that the policy acts with from now on; its own when left out. Another one needs a policy trained with
     `--policy.trained-timesteps all`, which `cw10` and `quickstart` do not do."""
     sampling_steps: MaybeInt = None

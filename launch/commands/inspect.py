@@ -30,7 +30,7 @@ class Inspect(Command):
 
     summary: ClassVar[str] = "what demonstrations hold, as a table and as a page"
 
-    folders: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER...")]
+    folders: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER...", help_behavior_hint="")]
     """Collections, folders that hold them, or runs."""
     page: MaybePath = None
     """HTML file for a page with pictures; none when left out."""

@@ -12,7 +12,7 @@ import tyro
 from reconverge.envs.tasks import find_task
 from reconverge.eval.config import DiagnosisConfig, Split
 from reconverge.launch.commands.cluster import Cluster, check_owners
-from reconverge.launch.commands.command import Command, MaybeInt, MaybeName, MaybePath, Run, at_least, check_device
+from reconverge.launch.commands.command import Command, MaybeInt, MaybeName, MaybePath, Run, Several, at_least, check_device
 from reconverge.launch.commands.pages import report_on
 from reconverge.launch.commands.tables import Columns, expert_percent, interval_percent, print_table, success_percent, with_interval
 from reconverge.launch.progress import Progress
@@ -45,18 +45,18 @@ class Evaluate(Command):
     """Run folder."""
     stage: MaybeInt = None
     """Checkpoint of this stage; the last one when left out."""
-    tasks: tuple[str, ...] = ()
+    tasks: Several[str] = ()
     """Tasks; all of the run's when left out (of a `single` run, whose policies know one task each, the stage's own)."""
     episodes: MaybeInt = None
     """Episodes per task; as in the run's configuration when left out."""
-    split: Annotated[Split | None, tyro.conf.arg(metavar="{test,validation}")] = None
+    split: Annotated[Split | None, tyro.conf.arg(metavar="{test,validation}", help_behavior_hint="")] = None
     """List of episodes: `test`, or `validation`, on which settings are chosen; the run's own when left out."""
-    samplers: tuple[SamplerName, ...] = ()
+    samplers: Several[SamplerName] = ()
     """Samplers to act with, each in turn; the run's own when left out. Others need a policy trained with
     `--policy.trained-timesteps all`, which `cw10` and `quickstart` do not do."""
-    sampling_steps: tuple[int, ...] = ()
+    sampling_steps: Several[int] = ()
     """Denoising steps to act with, each in turn; the run's own when left out. Others need the same."""
-    temperatures: tuple[float, ...] = ()
+    temperatures: Several[float] = ()
     """Temperatures to act with, 0 to 1, each in turn; the run's own when left out."""
     output: MaybePath = None
     """Also write the rows to this CSV file: success per task and way of acting."""
@@ -140,9 +140,9 @@ class Recover(Command):
     """Run folder."""
     updates: MaybeInt = None
     """Longest probe in updates; as in the run's configuration when left out. Probes of another length are replaced."""
-    stages: tuple[int, ...] = ()
+    stages: Several[int] = ()
     """Only from these stages' checkpoints."""
-    tasks: tuple[str, ...] = ()
+    tasks: Several[str] = ()
     """Only these tasks."""
     episodes: MaybeInt = None
     """Episodes per point of a curve; as in the run's configuration when left out."""
@@ -183,7 +183,7 @@ class Diagnose(Command):
 
     path: Run
     """Run folder."""
-    stages: tuple[int, ...] = ()
+    stages: Several[int] = ()
     """Only these stages' checkpoints."""
     device: MaybeName = None
     """Torch device; the run's own when left out."""

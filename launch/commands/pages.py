@@ -12,7 +12,7 @@ import tyro
 
 from reconverge.envs.errors import ConfigError
 from reconverge.envs.tasks import find_task
-from reconverge.launch.commands.command import Command, MaybeName, MaybePath, Run
+from reconverge.launch.commands.command import Command, MaybeName, MaybePath, Run, Several
 from reconverge.launch.progress import Progress
 from reconverge.launch.run_catalogue import in_numbers
 from reconverge.launch.run_folder import RunFolder, holds_run
@@ -32,9 +32,9 @@ class Render(Command):
 
     path: Run
     """Run folder."""
-    tasks: tuple[str, ...] = ()
+    tasks: Several[str] = ()
     """Only these tasks."""
-    stages: tuple[int, ...] = ()
+    stages: Several[int] = ()
     """Only these stages."""
     quiet: bool = False
     """Show no progress."""
@@ -61,7 +61,7 @@ class Report(Command):
 
     summary: ClassVar[str] = "one self-contained HTML page; several runs are compared"
 
-    runs: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER...")]
+    runs: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER...", help_behavior_hint="")]
     """Run folders, or folders that hold them."""
     output: MaybePath = None
     """The page; RUN/report.html, beside a new RUN/summary.png, for one run, runs/comparison.html for a folder of runs, when left out."""

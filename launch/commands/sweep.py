@@ -14,7 +14,7 @@ import tyro
 
 from reconverge.envs.errors import ConfigError
 from reconverge.launch.commands.cluster import RayAddress, check_needs, check_owners
-from reconverge.launch.commands.command import Command, MaybeFloat, MaybeInt, MaybeName, MaybePath, at_least, check_device
+from reconverge.launch.commands.command import Command, MaybeFloat, MaybeInt, MaybeName, MaybePath, Several, at_least, check_device
 from reconverge.launch.commands.tables import Columns, print_table
 from reconverge.launch.config import METHOD_CHOICES, RunConfig
 from reconverge.launch.presets import find_preset, runs_folder
@@ -58,12 +58,13 @@ class Sweep(Command):
 
     preset: str = "quickstart"
     """Configuration to start from; `reconverge list presets` shows them."""
-    methods: Annotated[tuple[str, ...], tyro.conf.arg(metavar=f"[{METHOD_CHOICES} ...]")] = ()
+    methods: Annotated[tuple[str, ...], tyro.conf.arg(metavar=f"[{METHOD_CHOICES} ...]", help_behavior_hint="")] = ()
     """Methods; that of the configuration when left out."""
-    seeds: tuple[str, ...] = ()
+    seeds: Several[str] = ()
     """Seeds: numbers and ranges such as `0..4 7`, both ends meant; that of the configuration when left out."""
     vary: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="KEY=VALUE,...")] = ()
-    """Values of a setting, each a set of runs of its own, such as `train.updates=1000,2000`; several of these are combined."""
+    """Values of a setting, each a set of runs of its own, such as `train.updates=1000,2000`; several of these are combined.
+    A method that does not read it has the same run for all values."""
     ablate: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="KEY=VALUE,...")] = ()
     """Changes of a setting that are made one at a time, beside the runs without any, such as `policy.window=1`; of methods that read it."""
     jobs: MaybeInt = None
@@ -80,7 +81,7 @@ class Sweep(Command):
     """Partition of the Slurm jobs; the queue's default when left out."""
     slurm_minutes: MaybeInt = None
     """Time limit of a Slurm job; two minutes ahead of it the run is saved and requeued. That of the partition when left out."""
-    slurm_options: tuple[str, ...] = ()
+    slurm_options: Several[str] = ()
     """Further options for sbatch, without their dashes: `mem=8G account=robots`."""
     output_dir: MaybePath = None
     """Folder of the runs; runs/sweep/PRESET when left out, or runs/sweep/PRESET-CURRICULUM with another curriculum than the preset's."""
@@ -92,7 +93,7 @@ class Sweep(Command):
     """Show what is done, what would run and what it would cost, and do nothing."""
     quiet: bool = False
     """Show no progress."""
-    track: tuple[TrackerName, ...] = ()
+    track: Several[TrackerName] = ()
     """Also send losses, success and seconds of every run to these trackers. Changes no result; files come first."""
     track_online: bool = False
     """Let wandb and trackio send to their servers; without it everything stays on this machine, in runs/tracking."""

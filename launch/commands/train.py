@@ -14,7 +14,7 @@ from reconverge.envs.artifact import write_file
 from reconverge.envs.curriculum import Curriculum, load_curriculum
 from reconverge.envs.errors import ConfigError, ReconvergeError
 from reconverge.envs.experts import check_expert
-from reconverge.launch.commands.command import Command, MaybePath, check_device
+from reconverge.launch.commands.command import Command, MaybePath, Several, check_device
 from reconverge.launch.commands.pages import render_run, report_on
 from reconverge.launch.commands.tables import Columns, expert_percent, interval_percent, print_table, success_percent, with_interval
 from reconverge.launch.config import RunConfig
@@ -67,7 +67,7 @@ class Train(Command):
     """Print the resolved configuration and do nothing."""
     quiet: bool = False
     """Show no progress: neither the panel of a terminal nor the lines of a file."""
-    track: tuple[TrackerName, ...] = ()
+    track: Several[TrackerName] = ()
     """Also send losses, success and seconds to these trackers. Changes no result; files come first."""
     track_online: bool = False
     """Let wandb and trackio send to their servers; without it everything stays on this machine, in runs/tracking."""

@@ -28,7 +28,7 @@ class Verify(Command):
 
     summary: ClassVar[str] = "hashes of a run's files, and its tables made anew from its episodes"
 
-    runs: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER...")]
+    runs: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER...", help_behavior_hint="")]
     """Run folders, folders with the tables of one, or folders that hold them."""
 
     def run(self, command_line: str) -> int:
