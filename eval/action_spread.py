@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from reconverge.policy.config import SamplerName
 from reconverge.policy.diffusion_policy import DiffusionPolicy
 from reconverge.policy.windows import WindowBatch
 
@@ -43,8 +44,9 @@ def action_spread(policy: DiffusionPolicy, windows: WindowBatch, samples: int, s
     count = len(windows)
     noise = [torch.Generator().manual_seed(seed) for seed in torch.randint(2**31, (count * samples,), generator=stream).tolist()]
     observations, tasks = (each.repeat_interleave(samples, 0) for each in (windows.observations, windows.task))
+    sampler: SamplerName = "ddim" if policy.config.sampler == "ddpm" else policy.config.sampler  # ddpm has no temperature 0
     sampled = policy.acting_with(temperature=1.0).sample_chunk(observations, tasks, noise).unflatten(0, (count, samples))
-    centre = policy.acting_with(temperature=0.0).sample_chunk(windows.observations, windows.task, noise[:count])
+    centre = policy.acting_with(sampler=sampler, temperature=0.0).sample_chunk(windows.observations, windows.task, noise[:count])
     mean, done = sampled.mean(1), windows.actions
     return ActionSpread(
         windows=count,

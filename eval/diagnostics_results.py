@@ -283,7 +283,7 @@ def _executed_texts(row: ExecutedRow) -> dict[str, str]:
         "starts": "first step" if row.first_step_only else "any step",
         "success\nreplayed, %": _rate(row.successes, row.executed, row.starts, row.wilson_low, row.wilson_high),
         "success\nreal, %": _rate(row.successes_real, row.executed_real, row.starts_real, row.wilson_low_real, row.wilson_high_real),
-        "set, but\noff by": _beside(row.off or 0.0, row.off_real, "{:.3f}"),
+        "set, but\noff by": _beside(row.off, row.off_real, "{:.3f}"),
     }
 
 
@@ -294,8 +294,9 @@ def _rate(successes: int, executed: int, starts: int, low: float, high: float) -
     return f"{100 * successes / executed:.0f} ({100 * low:.0f} to {100 * high:.0f}; {count})"
 
 
-def _beside(value: float, control: float | None, form: str) -> str:
-    return f"{form.format(value)} ({'-' if control is None else form.format(control)})"
+def _beside(value: float | None, control: float | None, form: str) -> str:
+    own, real = ("-" if number is None else form.format(number) for number in (value, control))
+    return f"{own} ({real})"
 
 
 def _hundredfold(share: float | None) -> float | None:

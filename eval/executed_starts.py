@@ -84,8 +84,10 @@ def _act(policy: DiffusionPolicy, task: Task, envs: list[TaskEnv], first: list[n
     for _ in range(task.horizon):
         actions = policy.select_action(observations, task, seed)
         for row in np.flatnonzero(running):
-            observations[row], _, _, _, info = envs[row].step(actions[row])
+            seen, _, _, _, info = envs[row].step(actions[row])
             success[row], invalid[row] = info["success"], info["invalid"]
+            if not invalid[row]:  # else it may be NaN, on which the policy refuses to act, and with it in all the others
+                observations[row] = seen
         running = ~(success | invalid)
         if not running.any():
             break

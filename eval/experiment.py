@@ -58,7 +58,7 @@ FURTHER: dict[str, Callable[[RunResults], Interval]] = {
 
 @dataclass(frozen=True)
 class MethodRow:
-    """Rates in [0, 1]; `episodes` is how many stand behind `success`, all seeds together.
+    """Rates in [0, 1]; `episodes` is how many stand behind `success`, all `seeds` that count in it together.
 
     `success_iqm` is the interquartile mean over seeds x tasks, with its bootstrap interval over whole runs; `further` are the figures of `FURTHER`.
     """
@@ -147,10 +147,11 @@ def summarise(runs: Sequence[RunResults], reference: str | None = None) -> Exper
     others = [group for group in groups if group is not base]
     alone = {id(group): single_beside(group, groups) for group in groups}
     as_published = all(same_tasks_in_order(run.stages) for run in used)
+    methods = tuple(method_row(group) for group in groups)
     return Experiment(
         reference=base.label,
         groups=tuple(groups),
-        methods=tuple(method_row(group) for group in groups),
+        methods=methods,
         tasks=tuple(row for group in groups for row in task_rows(group)),
         stages=tuple(row for group in groups for row in stage_rows(group)),
         paired=tuple(row for group in others if (row := paired_row(group, base)) is not None),
@@ -163,7 +164,7 @@ def summarise(runs: Sequence[RunResults], reference: str | None = None) -> Exper
         costs=tuple(cost_row(group) for group in groups),
         warnings=tuple(unlike(used)),
         failures=tuple(f"{run_name(run, groups)}: {sentence}" for run in runs for sentence in failure_sentences(run)),
-        notes=tuple(_notes(runs, used, groups, base)),
+        notes=tuple(_notes(runs, used, groups, methods, base)),
     )
 
 
@@ -192,16 +193,16 @@ def single_beside(group: RunGroup, groups: Sequence[RunGroup]) -> RunGroup | Non
 
 
 def method_row(group: RunGroup) -> MethodRow:
-    whole_cw10 = all(run.stages == CW10 and run.finished for run in group.runs)
+    success, whole_cw10 = estimate(group, headlines.final_success), all(run.stages == CW10 and run.finished for run in group.runs)
     return MethodRow(
         label=group.label,
-        seeds=tuple(run.seed for run in group.runs if not math.isnan(headlines.final_success(run).mean)),
-        success=estimate(group, headlines.final_success),
+        seeds=success.seeds,
+        success=success,
         forgetting=estimate(group, headlines.forgetting),
         just_learned=estimate(group, headlines.just_learned),
         success_iqm=bootstrap_interval(final_table(group)),
         further={name: estimate(group, figure) for name, figure in FURTHER.items()},
-        episodes=sum(headlines.final_success(run).size for run in group.runs),
+        episodes=sum(headlines.final_success(run).size for run in group.runs if run.seed in success.seeds),
         published=published_success().get(group.published_as) if whole_cw10 else None,
     )
 
@@ -214,15 +215,15 @@ def best_first(rows: Sequence[MethodRow]) -> list[MethodRow]:
 def task_rows(group: RunGroup) -> list[SuccessRow]:
     """One per task that was measured at the end, in the order in which they are learned."""
     experts = expert_rates(group)
-    found = [(task, *_over_seeds(group, partial(headlines.task_success, task=task))) for task in group.runs[0].tasks]
-    return [SuccessRow(group.label, None, task, seeds, success, experts.get(task, math.nan)) for task, seeds, success in found if seeds]
+    found = [(task, estimate(group, partial(headlines.task_success, task=task))) for task in group.runs[0].tasks]
+    return [SuccessRow(group.label, None, task, len(rate.seeds), rate, experts.get(task, math.nan)) for task, rate in found if rate.seeds]
 
 
 def stage_rows(group: RunGroup) -> list[SuccessRow]:
     """One per stage after which any task was measured; `task` is the one that it learned."""
     stages = enumerate(group.stages, start=1)
-    found = [(stage, task, *_over_seeds(group, partial(headlines.success_after, stage=stage))) for stage, task in stages]
-    return [SuccessRow(group.label, stage, task, seeds, success) for stage, task, seeds, success in found if seeds]
+    found = [(stage, task, estimate(group, partial(headlines.success_after, stage=stage))) for stage, task in stages]
+    return [SuccessRow(group.label, stage, task, len(rate.seeds), rate) for stage, task, rate in found if rate.seeds]
 
 
 def expert_rates(group: RunGroup) -> dict[str, float]:
@@ -275,7 +276,14 @@ def caveats(experiment: Experiment) -> list[str]:
     return [*unlike_runs, *failed, *experiment.notes]
 
 
-def _notes(runs: Sequence[RunResults], used: Sequence[RunResults], groups: Sequence[RunGroup], base: RunGroup) -> list[str]:
+def _is_partial(run: RunResults, row: MethodRow) -> bool:
+    """Whether a run measured some tasks at the end, and other seeds of its method more."""
+    return run.seed not in row.seeds and not math.isnan(headlines.final_success(run).mean)
+
+
+def _notes(
+    runs: Sequence[RunResults], used: Sequence[RunResults], groups: Sequence[RunGroup], rows: Sequence[MethodRow], base: RunGroup
+) -> list[str]:
     notes = []
     if len(used) < len(runs):
         names = ", ".join(f"{run.name} ({run.stages_done} of {len(run.stages)} stages)" for run in runs if not run.finished)
@@ -286,6 +294,9 @@ def _notes(runs: Sequence[RunResults], used: Sequence[RunResults], groups: Seque
     elsewhere = [group.label for group in groups if group.stages != base.stages]
     if elsewhere:
         notes.append(f"Other stages than those of {base.label}, so not compared with it: {', '.join(elsewhere)}.")
+    fewer = [f"{row.label}, seed {run.seed}" for group, row in zip(groups, rows, strict=True) for run in group.runs if _is_partial(run, row)]
+    if fewer:
+        notes.append(f"Fewer tasks were measured at the end than with another seed, so left out of the means over tasks: {'; '.join(fewer)}.")
     if len({run.stages_done for run in used}) > 1:
         notes.append("Runs have got to different stages: only pairs that got equally far are compared, and with published values finished runs.")
     lacking = sum(headlines.recovery_headline(run).without_curve for group in groups for run in group.runs)
@@ -296,11 +307,6 @@ def _notes(runs: Sequence[RunResults], used: Sequence[RunResults], groups: Seque
         listed = "; ".join(f"{key} ({', '.join(map(worded, values))})" for key, values in settings.items())
         notes.append(f"Settings that are not the same in all groups: {listed}.")
     return notes
-
-
-def _over_seeds(group: RunGroup, figure: Callable[[RunResults], Interval]) -> tuple[int, Estimate]:
-    """How many seeds measured a figure, and the figure."""
-    return sum(not math.isnan(figure(run).mean) for run in group.runs), estimate(group, figure)
 
 
 def _mean(values: Sequence[float] | np.ndarray) -> float:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import matplotlib as mpl
@@ -18,7 +19,8 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
 from reconverge.envs.gym_name import short_name
-from reconverge.eval import headlines, metrics
+from reconverge.eval import headlines
+from reconverge.eval.estimate import Estimate, estimate
 from reconverge.eval.experiment import Experiment, MethodRow, best_first, final_rates
 from reconverge.eval.intervals import Interval
 from reconverge.eval.method_looks import Look, method_looks
@@ -49,9 +51,9 @@ def method_dots(experiment: Experiment) -> Figure:
         published, look, runs = row.published, looks[row.label], groups[row.label].runs
         seeds = [headlines.final_success(run).mean for run in runs]
         for axes in success if ends[place] >= HIGH else success[:1]:
-            _dot(axes, place, look, _cut(row.success.interval), seeds, (published.success, published.success_se) if published else None)
-        seeds, lost = [headlines.forgetting(run).mean for run in runs], _cut(row.forgetting.interval, signed=True)
-        _dot(right, place, look, lost, seeds, (published.forgetting, published.forgetting_se) if published else None)
+            _dot(axes, place, look, row.success, seeds, (published.success, published.success_se) if published else None)
+        seeds = [headlines.forgetting(run).mean for run in runs]
+        _dot(right, place, look, row.forgetting, seeds, (published.forgetting, published.forgetting_se) if published else None, signed=True)
     success[0].set_yticks(range(len(rows)), labels)
     success[0].set(ylim=(len(rows) - 0.45, -0.55), xlim=(-2, 102), title="Success at the end, %")
     if enlarged:
@@ -75,14 +77,20 @@ def _lowest(row: MethodRow, group: RunGroup) -> float:
 
 @mpl.rc_context(STYLE)
 def average_over_stages(groups: Sequence[RunGroup]) -> Figure:
-    """Average success on the tasks learned so far, over stages: mean of a group's seeds in a band from its lowest to its highest."""
+    """Average success on the tasks learned so far, over stages: mean of the seeds that count, in a band from its lowest to its highest."""
     looks, lines = looks_of(groups), []
     for group in groups:
-        curves = [metrics.average_success_over_stages(run.matrix, run.own_stage) for run in group.runs]
-        shared = 100 * np.array([curve[: min(map(len, curves))] for curve in curves])
-        band = (shared.min(axis=0), shared.max(axis=0))
-        lines.append(_Line(f"{_wrapped(group.label)} ({len(curves)})", looks[group.label], shared.mean(axis=0), band))
+        stages = range(1, max(run.stages_done for run in group.runs) + 1)
+        values, lowest, highest = 100 * np.array([_after_stage(group, stage) for stage in stages]).reshape(-1, 3).T
+        lines.append(_Line(f"{_wrapped(group.label)} ({len(group.runs)})", looks[group.label], values, (lowest, highest)))
     return _over_stages(lines, "after stage", "Average success on the tasks learned so far, %")
+
+
+def _after_stage(group: RunGroup, stage: int) -> tuple[float, float, float]:
+    """Average success after a stage, as the tables have it, with the lowest and the highest of its seeds; NaN without any."""
+    found = estimate(group, partial(headlines.success_after, stage=stage))
+    rates = [headlines.success_after(run, stage).mean for run in group.runs if run.seed in found.seeds]
+    return found.interval.mean, min(rates, default=np.nan), max(rates, default=np.nan)
 
 
 @mpl.rc_context(STYLE)
@@ -127,7 +135,10 @@ def looks_of(groups: Sequence[RunGroup]) -> dict[str, Look]:
 # Dots --------------------------------------------------------------------------------------------------------------------------
 
 
-def _dot(axes: Axes, place: float, look: Look, interval: Interval, seeds: Sequence[float], published: tuple[float, float] | None) -> None:
+def _dot(
+    axes: Axes, place: float, look: Look, found: Estimate, seeds: Sequence[float], published: tuple[float, float] | None, signed: bool = False
+) -> None:
+    interval = _cut(found.interval, signed)
     if published:
         value, error = published
         axes.plot([100 * (value - error), 100 * (value + error)], [place + 0.2] * 2, "|-", color=WARM, markersize=5, linewidth=1)
@@ -137,7 +148,7 @@ def _dot(axes: Axes, place: float, look: Look, interval: Interval, seeds: Sequen
         return
     if len(seeds) > 1:
         axes.plot([100 * seed for seed in seeds], [place - 0.28] * len(seeds), "|", color=look.colour, markersize=4, alpha=0.8)
-    filling = PAPER if len(seeds) == 1 else look.colour
+    filling = PAPER if found.over == "episodes" else look.colour
     if not np.isnan(interval.low):
         bounds = [100 * interval.low, 100 * interval.high]
         axes.plot(bounds, [place - 0.04] * 2, "|-", color=look.colour, markersize=8, markeredgewidth=1.2, linewidth=1.2, clip_on=False)
@@ -161,7 +172,8 @@ def _dot_legend(figure: Figure, axes: Axes, rows: Sequence[MethodRow]) -> None:
     if min(counts) == 1:
         entries.append((axes.plot([], [], "o-", markerfacecolor=PAPER, **own)[0], "only one seed, interval of its episodes"))
     if any(row.published for row in rows):
-        entries.append((axes.plot([], [], "D-", color=WARM, markersize=4.5, markerfacecolor=PAPER, linewidth=1)[0], "published ± standard error (a 95 % interval is about twice as wide)"))
+        hollow = axes.plot([], [], "D-", color=WARM, markersize=4.5, markerfacecolor=PAPER, linewidth=1)[0]
+        entries.append((hollow, "published ± standard error (a 95 % interval is about twice as wide)"))
     figure.legend(*zip(*entries, strict=True), loc="outside lower left", ncols=4)
 
 
@@ -170,17 +182,24 @@ def _dot_legend(figure: Figure, axes: Axes, rows: Sequence[MethodRow]) -> None:
 
 @dataclass(frozen=True)
 class _Line:
-    """Percent per stage from the first on, and a band around them; the label holds its line breaks."""
+    """Percent per stage from the first on, NaN where nothing was measured, and a band around them; the label holds its line breaks."""
 
     label: str
     look: Look
     values: np.ndarray
     band: tuple[np.ndarray, np.ndarray] | None = None
 
+    @property
+    def end(self) -> tuple[int, float]:
+        """The last stage that was measured, counted from 1, and its value."""
+        last = int(np.flatnonzero(~np.isnan(self.values))[-1])
+        return last + 1, float(self.values[last])
+
 
 def _over_stages(lines: Sequence[_Line], xlabel: str, title: str) -> Figure:
     """All lines from 0 to 100 %, and beside them the upper end enlarged where several end there; a line is named where it ends."""
-    high = [line for line in lines if line.values[-1] >= HIGH]
+    lines = [line for line in lines if not np.isnan(line.values).all()]
+    high = [line for line in lines if line.end[1] >= HIGH]
     lowest = 5 * int(min((np.nanmin(line.values) for line in high), default=0) // 5)
     enlarged = len(high) > 1 and LOWEST_ENLARGED <= lowest < 100
     names = sum(1 + line.label.count("\n") for line in lines)
@@ -211,13 +230,13 @@ def _end_labels(axes: Axes, lines: Sequence[_Line], inches: float) -> None:
     """Names to the right of axes of this height, in the order in which the lines end, each with its marker and a thin line to its end."""
     low, high = axes.get_ylim()
     line_height = 0.16 / inches
-    ordered = sorted(lines, key=lambda line: -line.values[-1])
+    ordered = sorted(lines, key=lambda line: -line.end[1])
     heights = [line_height * (1 + line.label.count("\n")) for line in ordered]
-    places = _apart([(line.values[-1] - low) / (high - low) for line in ordered], heights)
+    places = _apart([(line.end[1] - low) / (high - low) for line in ordered], heights)
     for line, place in zip(ordered, places, strict=True):
-        end, colour = (len(line.values), line.values[-1]), line.look.colour
+        colour = line.look.colour
         thin: dict[str, Any] = {"arrowstyle": "-", "color": colour, "linewidth": 0.7, "shrinkA": 0, "shrinkB": 0}
-        axes.annotate("", end, (1.06, place), textcoords="axes fraction", arrowprops=thin, annotation_clip=False)
+        axes.annotate("", line.end, (1.06, place), textcoords="axes fraction", arrowprops=thin, annotation_clip=False)
         axes.plot(1.06, place, line.look.marker, color=colour, markersize=4.5, transform=axes.transAxes, clip_on=False)
         axes.annotate(line.label, (1.06, place), (6, 0), xycoords="axes fraction", textcoords="offset points", va="center", fontsize=8)
 

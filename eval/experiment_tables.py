@@ -48,7 +48,7 @@ from reconverge.eval.task_orders import OrdersRow
 Entries = Mapping[str, Any]
 OPTIONAL = ("orders", "learning")
 """Tables that are left out where they would have no rows."""
-OURS = re.compile(rf"recovery-.+\.(png|svg)|({'|'.join(OPTIONAL)})\.csv")
+OURS = re.compile(rf"(recovery-.+|methods|stages|tasks|plasticity)\.(png|svg)|({'|'.join(OPTIONAL)})\.csv")
 """Names of files that depend on what an experiment holds."""
 
 
@@ -91,12 +91,13 @@ def experiment_rows(experiment: Experiment) -> dict[str, list[Entries]]:
 
 
 def csv_text(rows: Sequence[Entries]) -> str:
-    """Rows as CSV with the columns of the first; floats to six digits, None and NaN empty."""
+    """Rows as CSV with the columns of all; floats to six digits, None, NaN and what a row lacks empty."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
+    columns = list(dict.fromkeys(column for row in rows for column in row))
     if rows:
-        writer.writerow(rows[0])
-        writer.writerows([_entry(value) for value in row.values()] for row in rows)
+        writer.writerow(columns)
+        writer.writerows([_entry(row.get(column)) for column in columns] for row in rows)
     return stream.getvalue()
 
 

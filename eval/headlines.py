@@ -12,6 +12,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from reconverge.eval import metrics, recovery
 from reconverge.eval.intervals import Interval, combined_rates
 from reconverge.eval.run_results import Recovery, RunResults
@@ -74,7 +76,8 @@ def backward_transfer(run: RunResults) -> Interval:
 
 def peak_forgetting(run: RunResults) -> Interval:
     """`metrics.forgetting_peak`, without bounds: that of a maximum over noisy rates has no closed form."""
-    return Interval(metrics.forgetting_peak(run.by_stage), math.nan, math.nan, 0)
+    lost = metrics.forgetting_peak_per_task(run.by_stage)
+    return Interval(metrics.mean_measured(lost), math.nan, math.nan, 0, of=int((~np.isnan(lost)).sum()))
 
 
 def forward_transfer(run: RunResults) -> Interval:
@@ -107,34 +110,37 @@ def recovery_headline(run: RunResults, threshold: int = 90) -> RecoveryHeadline:
 
 
 def has_curve(run: RunResults, row: Recovery) -> bool:
-    """Whether a recovery's curve is in the folder; without it nobody knows when a "never" was last looked for."""
-    return (row.kind, row.stage, row.task) in run.curves
+    """Whether a recovery's curve, from the switch on, is in the folder; without it nobody knows when a "never" was last looked for."""
+    curve = run.curves.get((row.kind, row.stage, row.task))
+    return curve is not None and curve.updates[0] == 0
 
 
 def points_of(run: RunResults, row: Recovery) -> tuple[int, ...]:
     """The updates at which a recovery that has its curve was looked for."""
-    return tuple(map(int, run.curves[row.kind, row.stage, row.task].updates))
+    return tuple(map(int, _curve(run, row).updates))
 
 
 def after_dip_of(run: RunResults, row: Recovery) -> int | None:
     """Updates to recovery after the bottom of the dip; the row's own count where its curve is not in the folder."""
-    curve = run.curves.get((row.kind, row.stage, row.task))
-    if curve is None or curve.updates[0] != 0:
+    if not has_curve(run, row):
         return row.updates
-    return recovery.updates_after_dip(curve, row.reference_rate, row.threshold)
+    return recovery.updates_after_dip(_curve(run, row), row.reference_rate, row.threshold)
 
 
 def is_steady(run: RunResults, row: Recovery) -> bool:
     """Whether the task never fell below the threshold, so that its `updates` is the floor of the grid and not a recovery."""
-    curve = run.curves.get((row.kind, row.stage, row.task))
-    if curve is None or curve.updates[0] != 0:
-        return row.dip <= (1 - row.threshold / 100) * row.reference_rate
-    return recovery.no_dip(curve, row.reference_rate, row.threshold)
+    if not has_curve(run, row):
+        return row.dip <= (1 - row.threshold / 100) * row.reference_rate + recovery.TOLERANCE
+    return recovery.no_dip(_curve(run, row), row.reference_rate, row.threshold)
 
 
 def ends_below(run: RunResults, row: Recovery) -> tuple[bool, bool]:
     """Whether the first and the last point of a recovery that has its curve lie below the threshold."""
-    return recovery.ends_below(run.curves[row.kind, row.stage, row.task], row.reference_rate, row.threshold)
+    return recovery.ends_below(_curve(run, row), row.reference_rate, row.threshold)
+
+
+def _curve(run: RunResults, row: Recovery) -> recovery.Curve:
+    return run.curves[row.kind, row.stage, row.task]
 
 
 def _learned(run: RunResults) -> list[tuple[int, str]]:
@@ -157,7 +163,8 @@ def _linear(run: RunResults, contributions: Iterable[list[Term]]) -> Interval:
         for weight, stage, task in terms:
             weights[stage, task] += weight / len(measured)  # a cell that is subtracted from itself, or from a copy, cancels
     cells = [run.cell_at[place] for place in weights]
-    return combined_rates(list(weights.values()), [cell.successes for cell in cells], [cell.episodes for cell in cells])
+    figure = combined_rates(list(weights.values()), [cell.successes for cell in cells], [cell.episodes for cell in cells])
+    return figure._replace(of=len(measured))
 
 
 def _has(run: RunResults, stage: int, task: str) -> bool:

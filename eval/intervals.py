@@ -23,12 +23,18 @@ SAME = 1e-12
 
 
 class Interval(NamedTuple):
-    """A mean with its confidence bounds, all in the unit of the values; `size` values went into it."""
+    """A mean with its confidence bounds, all in the unit of the values.
+
+    Attributes:
+        size: how many runs, or episodes, stand behind it.
+        of: of a run's figure that is a mean over its tasks, or stages, over how many; 0 of another one.
+    """
 
     mean: float
     low: float
     high: float
     size: int
+    of: int = 0
 
 
 def wilson(successes: int, episodes: int, confidence: float = 0.95) -> tuple[float, float]:

@@ -62,9 +62,9 @@ def method_looks(methods: Mapping[str, str]) -> dict[str, Look]:
 
 
 def _varied(colour: str, marker: str, variation: int) -> Look:
-    """The look of variation number `variation` of a method, 0 being the method itself; after a dozen the markers change too."""
-    other, share = SHADES[variation % len(SHADES)]
+    """The look of variation number `variation` of a method, 0 being the method itself; once the shades are used up the markers change too."""
+    rounds, shade = divmod(variation, len(SHADES))
+    other, share = SHADES[shade]
     red, green, blue = ((1 - share) * own + share * added for own, added in zip(to_rgb(colour), to_rgb(other), strict=True))
-    rounds = variation // (len(SHADES) * len(LINES))
     own = marker if not rounds else MARKERS[(MARKERS.find(marker) + rounds) % len(MARKERS)]
     return Look(to_hex((red, green, blue)), own, LINES[variation % len(LINES)])

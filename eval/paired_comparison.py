@@ -18,7 +18,7 @@ from reconverge.eval.run_results import RunResults
 
 @dataclass(frozen=True)
 class PairedRow:
-    """label - reference over the seeds that both have, rates in [-1, 1]; no seeds: NaN."""
+    """label - reference over the `seeds` in which both measured success at the end of a task, rates in [-1, 1]; no seeds: NaN."""
 
     label: str
     reference: str
@@ -43,7 +43,8 @@ def paired_row(group: RunGroup, reference: RunGroup) -> PairedRow | None:
         for figure in (success_per_task, _forgetting_per_stage, _peak_per_stage, _backward_per_stage)
     )
     further = {"peak forgetting": peak, "backward transfer": backward}
-    return PairedRow(group.label, reference.label, tuple(run.seed for run, _ in pairs), success, lost, further)
+    compared = tuple(one.seed for one, two in pairs if not np.isnan(success_per_task(one) - success_per_task(two)).all())
+    return PairedRow(group.label, reference.label, compared, success, lost, further)
 
 
 def success_per_task(run: RunResults) -> np.ndarray:

@@ -116,4 +116,4 @@ def _weighted(run: RunResults, signs: dict[int, float]) -> Interval:
     counts = {sign: list(measured.values()).count(sign) for sign in measured.values()}
     cells = [run.cell_at[place] for task in measured if (place := places[task]) is not None]
     weights = [sign / counts[sign] for sign in measured.values()]
-    return combined_rates(weights, [cell.successes for cell in cells], [cell.episodes for cell in cells])
+    return combined_rates(weights, [cell.successes for cell in cells], [cell.episodes for cell in cells])._replace(of=len(measured))

@@ -79,7 +79,7 @@ def _shown(cell: RecoveryCell, count: str) -> _Shown:
         return _waited(cell.published) if cell.is_published else _Shown("", UNPUBLISHED)
     if count == "first":
         return _waited(cell.first.median)
-    return _Shown("·", NO_DIP) if 2 * cell.steady_seeds > cell.seeds else _waited(cell.after_dip.median)
+    return _Shown("·", NO_DIP) if 2 * cell.steady_seeds >= cell.seeds else _waited(cell.after_dip.median)
 
 
 def _waited(updates: float | None) -> _Shown:

@@ -11,7 +11,8 @@ An episode does not depend on its company either. Row b of a matrix product depe
 rounds differently when there are only a few rows, so a batch never has fewer than `SMALLEST_BATCH`: short ones are
 filled up with copies of the first row. Evaluating one task again gives the figures that it had among ten.
 
-An episode whose physics break is invalid, and a task that its simulators give up has failed: neither is ever a result.
+An episode whose physics break is invalid, and a task that its simulators give up, or of which all episodes are invalid, has failed: neither is
+ever a result.
 """
 
 from __future__ import annotations
@@ -76,7 +77,7 @@ class Recording:
 class Rollouts:
     """Results in the order of the starts, and what was asked for: recordings to be drawn, traces to be learned from.
 
-    `failures` are the tasks that the simulators gave up: none of their episodes is among the rest.
+    `failures` are the tasks that the simulators gave up, or whose physics broke in every episode: none of their episodes is among the rest.
     """
 
     results: list[EpisodeResult]
@@ -143,6 +144,7 @@ def rollout(
         done.traces.extend(group.traces())
         done.recordings.update(group.recordings() if record else {})
         done.failures.extend(simulators.failures)
+    done.failures.extend(_broken(done))
     return _without_failed(done)
 
 
@@ -251,6 +253,18 @@ class _Group:
 def _readable(observations: np.ndarray) -> np.ndarray:
     """Whether a policy can act on each row's observations, (m, ..., Do) -> (m,) bool."""
     return np.asarray((np.abs(observations) <= LARGEST_SEEN).all(axis=tuple(range(1, observations.ndim))))
+
+
+def _broken(done: Rollouts) -> list[TaskFailure]:
+    """The tasks that have not failed and whose physics broke in every episode: nothing is known of them."""
+    of_task: dict[str, list[EpisodeResult]] = {}
+    for result in done.results:
+        of_task.setdefault(result.task, []).append(result)
+    return [
+        TaskFailure(task, results[-1].episode_seed, len(results), "the physics broke in every episode")
+        for task, results in of_task.items()
+        if all(result.invalid for result in results) and not any(failure.task == task for failure in done.failures)
+    ]
 
 
 def _without_failed(done: Rollouts) -> Rollouts:

@@ -25,7 +25,8 @@ from reconverge.policy.config import PolicyConfig, TrainConfig
 from reconverge.policy.method_settings import is_read
 from reconverge.replay.config import ReplayConfig
 
-WITHOUT_EFFECT = frozenset((*INERT, "threads", "device", "train.log_every", "evaluation.later_tasks", "evaluation.learning_grid"))
+MEASURED_BESIDES = ("evaluation.next_task", "evaluation.later_tasks", "evaluation.learning_grid")
+WITHOUT_EFFECT = frozenset((*INERT, "threads", "device", "train.log_every", *MEASURED_BESIDES))
 """Settings that change nothing, or with `threads` and `device` the last digits only; how often training is logged; what is measured besides."""
 OTHER_METHOD = ("train.trust_region.form", "train.trust_region.fisher", "train.distillation", "replay.source")
 """Settings by which a method becomes another one than was published under its name."""

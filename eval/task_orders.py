@@ -15,8 +15,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from reconverge.eval import headlines
+from reconverge.eval.estimate import estimate
 from reconverge.eval.intervals import Interval, mean_interval
-from reconverge.eval.metrics import mean_measured
 from reconverge.eval.paired_comparison import PairedRow, paired_row
 from reconverge.eval.recovery_comparison import compare_recovery, recovery_summaries
 from reconverge.eval.run_groups import RunGroup, kind_of
@@ -53,20 +53,20 @@ def orders_rows(groups: Sequence[RunGroup], reference: RunGroup) -> list[OrdersR
     """A row for every method, with its settings, that has learned the same tasks in several orders. The reference is that of the same tasks."""
     families: dict[str, list[RunGroup]] = {}
     for group in groups:
-        families.setdefault(kind_of(group.runs[0], curriculum=sorted(group.stages)), []).append(group)
+        families.setdefault(_kind_but_the_order(group), []).append(group)
     several = [members for members in families.values() if len({group.stages for group in members}) > 1]
     return [_row(members, _references(members, several, reference)) for members in several]
 
 
 def _row(members: Sequence[RunGroup], references: Sequence[RunGroup]) -> OrdersRow:
-    success = [mean_measured([headlines.final_success(run).mean for run in group.runs]) for group in members]
-    forgetting = [mean_measured([headlines.forgetting(run).mean for run in group.runs]) for group in members]
+    success = [estimate(group, headlines.final_success).interval.mean for group in members]
+    forgetting = [estimate(group, headlines.forgetting).interval.mean for group in members]
     measured = [rate for rate in success if not math.isnan(rate)]
     pairs = [pair for group in members for other in references if (pair := _pair(group, other)) is not None]
     summaries = [found[0] for group in members if (found := recovery_summaries(group, published=False))]
     wins = [rows[0] for group in members for other in references if (rows := compare_recovery(group, other, published=False))]
     return OrdersRow(
-        label=label_but_the_order(members[0]),
+        label=_label(members),
         orders=tuple(group.runs[0].curriculum for group in members),
         seeds=tuple(len(group.runs) for group in members),
         success=mean_interval(success),
@@ -75,7 +75,7 @@ def _row(members: Sequence[RunGroup], references: Sequence[RunGroup]) -> OrdersR
         forgetting=mean_interval(forgetting),
         threshold=summaries[0].threshold if summaries else 0,
         no_dip=mean_interval([summary.steady.mean for summary in summaries]),
-        reference=label_but_the_order(references[0]) if references else "",
+        reference=_label(references) if references else "",
         compared=len(pairs),
         success_difference=mean_interval([pair.success.mean for pair in pairs]),
         forgetting_difference=mean_interval([pair.forgetting.mean for pair in pairs]),
@@ -83,15 +83,24 @@ def _row(members: Sequence[RunGroup], references: Sequence[RunGroup]) -> OrdersR
     )
 
 
-def label_but_the_order(group: RunGroup) -> str:
-    """Its label without the name of the curriculum."""
-    return ", ".join([group.method, *(words for words in group.variation if not words.startswith("curriculum="))])
+def _label(members: Sequence[RunGroup]) -> str:
+    """What the labels of all members have in common: not the name of the curriculum, nor budgets of tasks in the order of each."""
+    common = [words for words in members[0].variation if all(words in group.variation for group in members)]
+    return ", ".join([members[0].method, *(words for words in common if not words.startswith("curriculum="))])
+
+
+def _kind_but_the_order(group: RunGroup) -> str:
+    """The same for groups with the same settings whose tasks, each with its budgets, are the same."""
+    run = group.runs[0]
+    stages = sorted(zip(run.stages, run.stage_updates, map(str, run.stage_demonstrations), strict=True))
+    return kind_of(run, **{"curriculum": stages, "train.updates": None, "demonstrations.episodes": None})
 
 
 def _references(members: Sequence[RunGroup], families: Sequence[Sequence[RunGroup]], reference: RunGroup) -> Sequence[RunGroup]:
     """The family of the reference's method and variation that has learned the tasks of `members`; none for itself."""
-    tasks, label = sorted(members[0].stages), label_but_the_order(reference)
-    found = [family for family in families if label_but_the_order(family[0]) == label and sorted(family[0].stages) == tasks]
+    tasks = sorted(members[0].stages)
+    label = _label(next((family for family in families if any(group is reference for group in family)), [reference]))
+    found = [family for family in families if _label(family) == label and sorted(family[0].stages) == tasks]
     return found[0] if found and found[0] is not members else ()
 
 

@@ -131,7 +131,7 @@ class _Probe:
             self.learner.update()
             if update in grid:
                 rows.append(self._measure(update, episodes, reference))
-                curve = Curve([row["update"] for row in rows], [row["successes"] / max(row["episodes"], 1) for row in rows])
+                curve = Curve([row["update"] for row in rows], [row["successes"] / row["episodes"] for row in rows])
                 if recovery_updates(curve, reference, max(self.config.recovery.thresholds)) is not None:
                     break
         return rows

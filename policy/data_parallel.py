@@ -84,6 +84,8 @@ class Ranks:
 
     def add_up_losses(self, losses: Losses) -> Losses:
         """The losses of the whole batch from those of this rank's rows."""
+        if all(loss is None for loss in losses):
+            return losses
         together = torch.stack([loss.detach() for loss in losses if loss is not None])
         self.add_up(together)
         parts = iter(together)

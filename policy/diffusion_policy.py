@@ -200,10 +200,7 @@ class DiffusionPolicy(nn.Module):
 
     def clone(self) -> DiffusionPolicy:
         """A frozen copy: the teacher, or the averaged weights to act with."""
-        twin = copy.deepcopy(self).requires_grad_(False)
-        for parameter in twin.parameters():
-            parameter.grad = None
-        return twin
+        return copy.deepcopy(self).requires_grad_(False)
 
     def untrained(self, seed: int) -> DiffusionPolicy:
         """The same policy with the initial weights of a seed."""

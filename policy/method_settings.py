@@ -14,7 +14,7 @@ READS: dict[str, tuple[str, ...]] = {
     "mas": ("train.mas.",),
     "si": ("train.si.",),
     "trust-region": (*REPLAY, "train.trust_region."),
-    "ftml": (*REHEARSED, "train.meta."),
+    "ftml": (*REHEARSED, "train.meta.inner_learning_rate"),
     "vr-mcl": (*REHEARSED, "train.replay_weight", "train.meta."),
     "t-dgr": (*REHEARSED, "train.replay_ratio"),
     "adaptive": ("train.update_budget.",),

@@ -14,7 +14,6 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from reconverge.envs.episodes import Episode, episode_seed
-from reconverge.envs.errors import UnsupportedEnvironment
 from reconverge.envs.simulators import EpisodeStart
 from reconverge.envs.task import Task
 from reconverge.policy.diffusion_policy import DiffusionPolicy
@@ -44,8 +43,6 @@ class TeacherRollouts(PooledSource):
         name = self.all_tasks[task].name
         seeds = [episode_seed("teacher rollout", streams.seed, streams.stage, name, number) for number in range(self.config.rollouts_per_task)]
         episodes = self.act(teacher, [EpisodeStart(self.all_tasks[task], seed) for seed in seeds])
-        if not episodes:
-            raise UnsupportedEnvironment(f"the physics of '{name}' broke in all {len(seeds)} episodes that the teacher acted; it cannot be rehearsed")
         if self.config.successes_only:
             episodes = [episode for episode in episodes if episode.success.any()] or episodes
         table = self.make_windows([_until_held(episode, self.hold_steps) for episode in episodes], self.all_tasks[task])

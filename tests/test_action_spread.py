@@ -38,3 +38,11 @@ def test_a_policy_whose_samples_are_the_experts_actions_has_neither() -> None:
 def test_it_does_not_matter_at_what_temperature_the_policy_acts() -> None:
     windows = random_windows(5).all()
     assert action_spread(small_policy(temperature=0.0), windows, 3, stream()) == action_spread(small_policy(), windows, 3, stream())
+
+
+def test_a_policy_that_acts_by_ddpm_is_measured_too() -> None:
+    """Which has no temperature 0: its centre is denoised by DDIM, at the same timesteps."""
+    policy, windows = small_policy(sampler="ddpm"), random_windows(5).all()
+    found = action_spread(policy, windows, 3, stream())
+    assert found.spread > 0.01
+    assert found.centre_error == action_spread(policy.acting_with(sampler="ddim"), windows, 3, stream()).centre_error

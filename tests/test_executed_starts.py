@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
 import torch
 
 from reconverge.envs.errors import NoSuchStart
-from reconverge.envs.point_reach import PointReachExpert
+from reconverge.envs.point_reach import PointReachEnv, PointReachExpert
 from reconverge.envs.task import Task
 from reconverge.envs.tasks import find_task, make_env
+from reconverge.eval import executed_starts
 from reconverge.eval.executed_starts import Executed, executable, execute, nearest_in_time
 from reconverge.eval.plots import png, svg
 from reconverge.eval.window_picture import strokes, window_picture
@@ -46,6 +47,26 @@ def test_the_right_policy_succeeds_from_every_start_and_the_wrong_one_from_few()
     assert execute(right, REACH, shown(20), 0) == Executed(20, 20, 20, 0.0)
     assert execute(wrong, REACH, shown(20), 0).successes <= 4
     assert execute(right, REACH, shown(0), 0) == Executed(0, 0, 0, None)
+
+
+def test_an_episode_that_breaks_ends_without_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a broken simulator shows may be NaN, on which no policy can act."""
+
+    class Breaking(PointReachEnv):
+        def step(self, action: Any) -> Any:
+            observation, *rest, info = super().step(action)
+            return (observation, *rest, info) if self._goal[0] > 0 else (observation * np.nan, *rest, {"success": False, "invalid": True})
+
+    class Picky(Acting):
+        def select_action(self, observations: np.ndarray, task: Task, seed: int) -> np.ndarray:
+            assert np.isfinite(observations).all()
+            return super().select_action(observations, task, seed)
+
+    monkeypatch.setattr(executed_starts, "make_env", Breaking)
+    starts, picky = shown(20), Picky(REACH)
+    sound = int((starts[:, 2] > 0).sum())
+    found = execute(cast("Any", picky), REACH, starts, 0)
+    assert (found.executed, found.successes) == (sound, sound) and 0 < sound < 20
 
 
 def test_point_reach_starts_exactly_where_it_is_told() -> None:

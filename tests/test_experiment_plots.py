@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hand_run import hand_run
+from edited_run import keep_lines
+from hand_run import B, hand_run
 from matplotlib.axes import Axes
 from synthetic_run import write_run
 
@@ -16,6 +17,7 @@ from reconverge.eval.experiment_figures import recovery_names
 from reconverge.eval.experiment_plots import _apart, _Line, _over_stages, average_over_stages, final_success, looks_of, method_dots
 from reconverge.eval.markdown_tables import markdown_tables
 from reconverge.eval.method_looks import METHODS, method_looks
+from reconverge.eval.plots import PAPER
 from reconverge.eval.recovery_plots import recovery_triangles
 from reconverge.eval.run_results import read_run
 from reconverge.launch.own_methods import METHODS as OF_THIS_PACKAGE
@@ -48,6 +50,7 @@ def test_variations_are_shades_of_their_method_and_all_differ() -> None:
     looks = method_looks({label: "replay" for label in labels})
     assert looks["replay"] == ("#0072b2", "o", "-")  # the method itself, though it comes last
     assert len(set(looks.values())) == len(labels)
+    assert len({(look.colour, look.marker) for look in list(looks.values())[:24]}) == 24  # of a figure of dots, which has no lines
     assert looks[labels[0]].marker == "o" and looks[labels[0]].colour != "#0072b2"
 
 
@@ -79,6 +82,31 @@ def test_where_nothing_was_ever_lost_there_is_nothing_to_enlarge() -> None:
     looks = method_looks({"replay": "replay", "ewc": "ewc"})
     (whole,) = _over_stages([_Line(name, look, np.array([100.0, 100.0])) for name, look in looks.items()], "after stage", "Success").axes
     assert sorted(texts(whole)) == ["ewc", "replay"] and whole.get_ylim() == (-2.5, 102.5)
+
+
+def test_a_line_is_named_where_its_last_measured_point_is() -> None:
+    looks = method_looks({"replay": "replay", "ewc": "ewc", "mas": "mas"})
+    values = {"replay": [90.0, 95.0, np.nan], "ewc": [90.0, 92.0, 91.0], "mas": [np.nan] * 3}
+    _, upper = _over_stages([_Line(name, looks[name], np.array(found)) for name, found in values.items()], "after stage", "Success").axes
+    assert texts(upper) == ["replay", "ewc"]
+    ends = [text.xy for text in upper.texts if not text.get_text()]
+    assert ends == [(2, 95.0), (3, 91.0)]
+
+
+def test_a_stage_that_one_seed_did_not_measure_is_drawn_as_the_tables_have_it(tmp_path: Path) -> None:
+    folders = [hand_run(tmp_path / str(seed), "replay", seed, (6, 9, 10)).folder for seed in (0, 1)]
+    keep_lines(folders[1] / "success_matrix.csv", lambda line: not line.startswith(f"3,{B},"))
+    experiment = summarise([read_run(folder) for folder in folders])
+    (line,) = [line for line in average_over_stages(experiment.groups).axes[0].lines if len(line.get_xdata()) > 1]
+    assert line.get_ydata() == pytest.approx([80, 85, 100 * 25 / 30])
+
+
+def test_a_method_of_which_one_seed_was_measured_is_drawn_hollow(tmp_path: Path) -> None:
+    folders = [hand_run(tmp_path / str(seed), "replay", seed, (6, 9, 10)).folder for seed in (0, 1)]
+    keep_lines(folders[1] / "success_matrix.csv", lambda line: not line.startswith(f"3,{B},"))
+    for which, hollow in ((folders[:1], True), (folders, True)):
+        dots = [line for line in method_dots(summarise([read_run(folder) for folder in which])).axes[0].lines if line.get_marker() == "o"]
+        assert {line.get_markerfacecolor() == PAPER for line in dots} == {hollow}
 
 
 def test_bounds_end_where_a_rate_can_be(tmp_path: Path) -> None:
@@ -123,6 +151,13 @@ def test_recovery_compares_equal_counts_and_says_for_how_long_one_looked(tmp_pat
     assert figure.get_suptitle().startswith("replay: updates until an earlier task is back, median over 2 seeds")
     hatched = [axes.get_title("left") for axes in figure.axes for patch in axes.patches if patch.get_hatch()]
     assert hatched == ["published, first time at 90 %, within 50,000 updates"] * 7  # task 3 was published at 70 % there
+
+
+def test_a_cell_in_which_half_of_the_seeds_dipped_waited_for_nothing_as_the_tables_say(tmp_path: Path) -> None:
+    lost = ((8, 2, 2, 8), (8, 8, 8, 8), (9, 9, 9, 9))
+    experiment = summarise([hand_run(tmp_path / "0", "mas", 0, (8, 9, 10)), hand_run(tmp_path / "1", "mas", 1, (8, 9, 10), lost)])
+    after_dip = recovery_triangles(experiment.cells).axes[0]
+    assert texts(after_dip).count("·") == 3
 
 
 def test_recovery_of_a_method_that_was_not_published_has_the_own_counts_only(tmp_path: Path) -> None:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
-from edited_run import add_lines
-from hand_run import B, hand_run
+from edited_run import add_lines, keep_lines
+from hand_run import A, B, hand_run
 from synthetic_run import POINT_REACH, write_csv, write_run
 
 from reconverge.eval import headlines, metrics
 from reconverge.eval.experiment import summarise
-from reconverge.eval.headlines import played_at, recovery_headline
-from reconverge.eval.recovery_comparison import recovery_summaries
+from reconverge.eval.headlines import is_steady, played_at, recovery_headline
+from reconverge.eval.recovery_comparison import observations, recovery_summaries
 from reconverge.eval.report import write_report
 from reconverge.eval.run_groups import RunGroup
 from reconverge.eval.run_results import read_run
@@ -77,3 +78,13 @@ def test_the_headline_is_of_the_nearest_threshold(tmp_path: Path) -> None:
     path.write_text(path.read_text().replace(",90,", ",80,"))
     add_lines(path, *(row.replace(",90,", ",99,") for row in rows))
     assert [recovery_headline(read_run(folder), asked).threshold for asked in (85, 95)] == [80, 99]
+
+
+def test_a_curve_without_its_first_point_is_none(tmp_path: Path) -> None:
+    """At 90 % of 0.8 lies 0.72: a task that was never lower has no dip, told from the curve or from the row alone."""
+    folder = hand_run(tmp_path / "0", "replay", 0, (8, 9, 10), ((8, 8, 8, 8), (8, 3, 8, 8), (9, 4, 4, 4))).folder
+    keep_lines(folder / "recovery_curves.csv", lambda line: not line.startswith(f"online,2,{A},0,"))
+    run = read_run(folder)
+    assert recovery_headline(run).without_curve == 1 and len(observations(run)) == 2
+    (row,) = [row for row in run.recoveries if (row.stage, row.task) == (2, A)]
+    assert is_steady(run, dataclasses.replace(row, dip=0.8 - 0.72))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from reconverge.eval.paired_comparison import paired_row
 from reconverge.eval.recovery_comparison import compare_recovery
 from reconverge.eval.report import write_report
 from reconverge.eval.run_groups import RunGroup, group_runs
-from reconverge.eval.run_results import read_run
+from reconverge.eval.run_results import FailureRow, read_run
 
 
 def test_pairs_share_seeds(tmp_path: Path) -> None:
@@ -55,3 +56,12 @@ def test_pairs_are_of_the_same_tasks_and_stages(tmp_path: Path) -> None:
     assert behind is not None and behind.seeds == (0,)
     experiment = summarise([*reference.runs[:1], read_run(runs[1].folder)])
     assert any("Not finished" in note for note in experiment.notes)
+
+
+def test_a_pair_that_measured_nothing_at_the_end_is_none(tmp_path: Path) -> None:
+    sure, other = (hand_run(tmp_path / f"e{seed}", "ewc", seed, (7, 9, 10)) for seed in (0, 1))
+    reference = tuple(hand_run(tmp_path / f"r{seed}", "replay", seed, (8, 9, 10)) for seed in (0, 1))
+    failures = tuple(FailureRow(3, "matrix", 50, task, 1, 3, "it hangs") for task in other.tasks)
+    lacking = dataclasses.replace(other, cells=tuple(cell for cell in other.cells if cell.stage < 3), failures=failures)
+    row = paired_row(RunGroup("ewc", "ewc", (sure, lacking)), RunGroup("replay", "replay", reference))
+    assert row is not None and row.seeds == (0,) and row.success.size == 1

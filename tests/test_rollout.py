@@ -1,12 +1,14 @@
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from reconverge.envs.episodes import episode_seed
+from reconverge.envs.point_reach import PointReachEnv
 from reconverge.envs.simulators import Simulators
 from reconverge.envs.tasks import find_task
 from reconverge.eval.rollout import SMALLEST_BATCH, evaluation_seeds, evaluation_starts, planned_steps, rollout
@@ -107,3 +109,20 @@ def test_what_settings_are_chosen_on_is_not_what_is_reported() -> None:
     test, validation = evaluation_starts([TASK], 100), evaluation_starts([TASK], 100, "validation")
     assert test == evaluation_starts([TASK], 100, "test") and not set(test) & set(validation)
     assert test[0].seed == episode_seed("evaluation", TASK.name, 0)  # as in all runs from before there were two
+
+
+def test_a_task_whose_physics_break_in_every_episode_has_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of another one the sound episodes count."""
+
+    def breaking(self: PointReachEnv, action: np.ndarray) -> tuple[Any, ...]:
+        observation, *rest, info = sound_step(self, action)
+        return observation, *rest, {**info, "invalid": self.task == TASK or self._goal[0] > 0}
+
+    sound_step = PointReachEnv.step
+    monkeypatch.setattr(PointReachEnv, "step", breaking)
+    starts = evaluation_starts([TASK, OTHER], 8)
+    with Simulators(0) as simulators:
+        done = rollout(policy_of(DiffusionPolicy), starts, simulators)
+    (failure,) = done.failures
+    assert (failure.task, failure.episode_seed, failure.attempts) == (TASK.name, starts[7].seed, 8) and "broke in every episode" in failure.error
+    assert not done.of(TASK) and 0 < sum(result.invalid for result in done.of(OTHER)) < 8

@@ -118,3 +118,14 @@ def test_the_orders_stand_in_tables_and_page(folders: list[Path], tmp_path: Path
     assert "Over several orders of the tasks" in page and "success − that of replay, points" in page
     write_tables(folders[:2], tmp_path / "tables")
     assert not (tmp_path / "tables" / "orders.csv").exists()
+
+
+def test_budgets_go_with_their_tasks_into_another_order(folders: list[Path]) -> None:
+    """A task with more updates than the others has them wherever it stands."""
+    for folder in folders:
+        curriculum = yaml.safe_load((folder / "curriculum.yaml").read_text())
+        for stage in curriculum["tasks"]:
+            stage["updates"] = UPDATES if stage["task"] != C else 2 * UPDATES
+        (folder / "curriculum.yaml").write_text(yaml.safe_dump(curriculum))
+    found = summarise([read_run(folder) for folder in folders])
+    assert [(row.label, row.orders, row.compared) for row in found.orders] == [("replay", ("forth", "back"), 0), ("ewc", ("forth", "back"), 2)]
