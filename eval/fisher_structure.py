@@ -27,9 +27,8 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor
-from torch.func import grad, vmap
 
-from reconverge.policy.fisher import DrawLosses, Draws
+from reconverge.policy.fisher import DrawLosses, Draws, draw_gradients
 
 HELD_BYTES = 400_000_000  # gradients held at once, twice; bounds the memory, not the result
 DRAWS_AT_ONCE = 8  # draws per pass
@@ -90,7 +89,7 @@ def gradient_products(losses: DrawLosses, theta: Tensor, draws: Draws, held_byte
     gram = torch.zeros(len(draws[0]), len(draws[0]), dtype=torch.float64)
     squares, fourth = torch.zeros_like(theta), 0.0
     for row, block in enumerate(blocks):
-        left = draw_gradients(losses, theta, block)
+        left = _gradients(losses, theta, block)
         for gradient in left:
             square = gradient.square()
             squares += square
@@ -99,22 +98,18 @@ def gradient_products(losses: DrawLosses, theta: Tensor, draws: Draws, held_byte
         gram[here, here] = (left @ left.T).double().cpu()
         for column, other in enumerate(blocks[:row]):
             there = slice(column * rows, column * rows + rows)
-            gram[here, there] = (left @ draw_gradients(losses, theta, other).T).double().cpu()
+            gram[here, there] = (left @ _gradients(losses, theta, other).T).double().cpu()
             gram[there, here] = gram[here, there].T
     diagonal = (squares / len(gram)).double().square().sum()
     return GradientProducts(gram, float(diagonal), fourth)
 
 
-def draw_gradients(losses: DrawLosses, theta: Tensor, draws: Draws) -> Tensor:
-    """(n, P) gradient of every draw's loss at `theta`."""
-
-    def loss(point: Tensor, draw: Draws) -> Tensor:
-        return losses(point, tuple(part[None] for part in draw))[0]
-
+def _gradients(losses: DrawLosses, theta: Tensor, draws: Draws) -> Tensor:
+    """(n, P) gradient of every draw's loss at `theta`, `DRAWS_AT_ONCE` at a time."""
     gradients = theta.new_empty(len(draws[0]), len(theta))
     for start in range(0, len(gradients), DRAWS_AT_ONCE):
         rows = slice(start, start + DRAWS_AT_ONCE)
-        gradients[rows] = vmap(grad(loss), in_dims=(None, 0))(theta.detach(), tuple(part[rows] for part in draws))
+        gradients[rows] = draw_gradients(losses, theta.detach(), tuple(part[rows] for part in draws))
     return gradients
 
 

@@ -16,10 +16,9 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.func import functional_call
 
 from reconverge.policy.diffusion_policy import DiffusionPolicy
-from reconverge.policy.fisher import CHUNK, DrawLosses, Draws, mean_gradient
+from reconverge.policy.fisher import CHUNK, DrawLosses, Draws, mean_gradient, predicted_noise
 from reconverge.policy.flat_parameters import FlatParameters
 
 Pair = tuple[Tensor | None, Tensor | None]  # two independent estimates of one direction
@@ -48,13 +47,13 @@ def distillation_losses(policy: DiffusionPolicy, parameters: FlatParameters, tea
     Draws are (clean actions, condition, timestep, noise). At the student's own theta it is the gap to its teacher.
     """
 
+    predict = predicted_noise(policy, parameters)
+
     def losses(theta: Tensor, draws: Draws) -> Tensor:
         clean, condition, timestep, noise = draws
-        noisy = policy.diffusion.add_noise(clean, noise, timestep)
         with torch.no_grad():
-            target = teacher.predict_noise(noisy, timestep, condition)
-        predicted = functional_call(policy.denoiser, parameters.unflatten(theta), (noisy, timestep, condition))
-        return (predicted - target).square().flatten(1).mean(1)
+            target = teacher.predict_noise(policy.diffusion.add_noise(clean, noise, timestep), timestep, condition)
+        return (predict(theta, draws) - target).square().flatten(1).mean(1)
 
     return losses
 

@@ -110,8 +110,8 @@ def learn_classes(config: RunConfig, stages: Sequence[Sequence[int]], classes: I
         learner.end_stage()
         for label in new if source else ():
             source.refill(label, windows, learner.teacher, RandomStreams(config.seed, stage))
-        for fisher in method.fishers():
-            penalty = {"penalty_draws": fisher.draws, "penalty_split_half_cosine": fisher.split_half_cosine}
+        for figures in method.fisher_figures():
+            penalty = {"penalty_draws": figures["draws"], "penalty_split_half_cosine": figures["split_half_cosine"]}
             run.fisher.append({"stage": stage, **penalty, **_structure(learner)})
         for label in seen:
             images = generate(learner.teacher, label, generated, config.seed)

@@ -41,7 +41,6 @@ from reconverge.launch.run_demonstrations import collect_all
 from reconverge.launch.run_folder import RunFolder
 from reconverge.launch.run_tables import (
     CEILING_COLUMNS,
-    FISHER_COLUMNS,
     StageRecord,
     ceiling_row,
     read_probes,
@@ -165,8 +164,7 @@ class CurriculumRun:
         learner, source = self.assembly.learner, self.assembly.source
         with self.progress.phase("fisher"):
             learner.end_stage()
-        for fisher in learner.method.fishers():
-            figures = {name: getattr(fisher, name) for name in FISHER_COLUMNS if name not in ("stage", "task")}
+        for figures in learner.method.fisher_figures():
             record.fisher.append({"stage": plan.number, "task": plan.title, **figures})
         if source is not None:
             assert learner.teacher is not None

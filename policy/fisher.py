@@ -61,9 +61,12 @@ class Rank1Fisher:
     collinearity: float
     spectral_ratio: float
 
-    @property
-    def mu_norm(self) -> float:
-        return float(self.mu.norm())
+    def figures(self) -> dict[str, float]:
+        """All but mu, of which the norm."""
+        return {
+            "draws": self.draws, "mu_norm": float(self.mu.norm()), "curvature": self.curvature, "split_half_cosine": self.split_half_cosine,
+            "collinearity": self.collinearity, "spectral_ratio": self.spectral_ratio,
+        }  # fmt: skip
 
 
 @large_products()
@@ -105,13 +108,18 @@ def diagonal_fisher(losses: DrawLosses, theta: Tensor, draws: Draws) -> Tensor:
 
 def mean_over_gradients(of: Callable[[Tensor], Tensor], losses: DrawLosses, theta: Tensor, draws: Draws) -> Tensor:
     """(P,) mean of `of` every draw's gradient, (n, P) -> (n, P), which may change its argument. Draws without a finite one are left out."""
-    per_draw = vmap(grad(lambda point, one: losses(point, tuple(part[None] for part in one)).sum()), in_dims=(None, 0))
     total = torch.zeros_like(theta)
     for part in _split(draws, max(1, GRADIENT_NUMBERS // len(theta))):
-        total += of(per_draw(theta, part)).sum(0)
+        total += of(draw_gradients(losses, theta, part)).sum(0)
     if not bool(total.isfinite().all()):
         return mean_over_gradients(of, losses, theta, finite_draws(losses, theta, draws))
     return total / len(draws[0])
+
+
+def draw_gradients(losses: DrawLosses, theta: Tensor, draws: Draws) -> Tensor:
+    """(n, P) gradient of every draw's loss at `theta` (P,), all together."""
+    gradients: Tensor = vmap(grad(lambda point, one: losses(point, tuple(part[None] for part in one)).sum()), in_dims=(None, 0))(theta, draws)
+    return gradients
 
 
 def finite_draws(losses: DrawLosses, theta: Tensor, draws: Draws) -> Draws:

@@ -22,7 +22,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from reconverge.policy.fisher import Rank1Fisher
 from reconverge.policy.windows import WindowBatch
 
 if TYPE_CHECKING:
@@ -43,7 +42,6 @@ class Hook:
     """Does nothing; the base of every hook."""
 
     name = "hook"
-    last_fisher: Rank1Fisher | None = None
 
     def on_stage_start(self, learner: Learner) -> None:
         """The new stage's windows are in place, the optimizer is fresh."""
@@ -72,6 +70,10 @@ class Hook:
     def figures(self) -> dict[str, float]:
         """What the log should say about the last update, by name."""
         return {}
+
+    def fisher_figures(self) -> dict[str, float] | None:
+        """What the log should say about the Fisher that was estimated at the end of the last stage; None without one."""
+        return None
 
     def kept(self) -> dict[str, int]:
         """What the hook keeps after a stage: item -> bytes."""
@@ -113,6 +115,6 @@ class Method:
         """What the hooks say of the last update, for the log."""
         return {name: value for hook in self.hooks for name, value in hook.figures().items()}
 
-    def fishers(self) -> list[Rank1Fisher]:
-        """Estimates made at the end of the last stage, for the log."""
-        return [hook.last_fisher for hook in self.hooks if hook.last_fisher is not None]
+    def fisher_figures(self) -> list[dict[str, float]]:
+        """What the hooks say of the Fishers that were estimated at the end of the last stage, for the log."""
+        return [figures for hook in self.hooks if (figures := hook.fisher_figures()) is not None]

@@ -14,7 +14,7 @@ from reconverge.envs.demonstrations_config import DemonstrationConfig
 from reconverge.envs.errors import ConfigError, RunFolderError
 from reconverge.eval.config import DiagnosisConfig, EvaluationConfig, RecoveryConfig
 from reconverge.eval.diagnostics_results import read_diagnostics, summary_tables
-from reconverge.eval.fisher_structure import GradientProducts, draw_gradients, fisher_structure, gradient_products, timestep_bands
+from reconverge.eval.fisher_structure import GradientProducts, fisher_structure, gradient_products, timestep_bands
 from reconverge.eval.meta_gradient import cosine, distillation_losses, meta_gradient, noise_free_cosine
 from reconverge.eval.optima_distance import optima_distances
 from reconverge.eval.replay_fidelity import balanced, fidelity, nearest, outside_share
@@ -25,7 +25,7 @@ from reconverge.launch.diagnosis import COLUMNS, diagnose
 from reconverge.launch.presets import find_preset
 from reconverge.launch.progress import Progress
 from reconverge.launch.run_folder import RunFolder
-from reconverge.policy.fisher import Draws, denoising_losses
+from reconverge.policy.fisher import Draws, denoising_losses, draw_gradients
 from reconverge.policy.flat_parameters import FlatParameters
 from reconverge.policy.random_streams import torch_stream
 from tests.small_policy import random_windows, small_policy

@@ -86,7 +86,7 @@ def test_exact_where_the_fisher_has_rank_one() -> None:
 
 def test_a_constant_loss_gives_no_penalty_and_no_division_by_zero() -> None:
     fisher = rank1_fisher(lambda point, draws: 0 * point.sum() + draws[0] * 0, torch.ones(3), (torch.ones(10),))
-    assert fisher.curvature == 0 and fisher.mu_norm == 0
+    assert fisher.curvature == 0 and fisher.figures()["mu_norm"] == 0
     assert (fisher.collinearity, fisher.spectral_ratio) == (0, 0)
 
 

@@ -464,7 +464,8 @@ def test_the_dual_ascent_of_the_functional_form_by_hand() -> None:
 def test_the_fisher_rests_on_as_many_draws_as_asked() -> None:
     config = replace(SMALL, trust_region=TrustRegionConfig(draws=48))
     learner = train(learner_of(ewc(config.trust_region, SIZE), config), stages=1)
-    assert learner.method.hooks[0].last_fisher.draws == 48  # type: ignore[attr-defined]
+    (figures,) = learner.method.fisher_figures()
+    assert figures["draws"] == 48
 
 
 def test_a_diagonal_region_keeps_every_optimum() -> None:

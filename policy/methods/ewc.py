@@ -27,12 +27,17 @@ class Rank1Penalty(QuadraticPenalty):
     def __init__(self, config: TrustRegionConfig, size: int, device: torch.device | str = "cpu") -> None:
         self.config = config
         self.region = TrustRegion(config.strength, size, device)
+        self.last_figures: dict[str, float] | None = None
 
     def on_stage_end(self, learner: Learner) -> None:
         """Estimate the Fisher at the optimum just reached, on the windows that led there."""
         losses, draws = fisher_draws(learner, self.config)
-        self.last_fisher = rank1_fisher(losses, learner.parameters.values, draws)
-        self.region.add(self.last_fisher, learner.parameters.values)
+        fisher = rank1_fisher(losses, learner.parameters.values, draws)
+        self.last_figures = fisher.figures()
+        self.region.add(fisher, learner.parameters.values)
+
+    def fisher_figures(self) -> dict[str, float] | None:
+        return self.last_figures
 
 
 class RadiusConstraint(Rank1Penalty):

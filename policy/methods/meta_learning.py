@@ -23,7 +23,7 @@ from torch import Tensor
 from reconverge.policy.config import TrainConfig
 from reconverge.policy.hooks import Hook, Losses, Method
 from reconverge.policy.learner import Learner
-from reconverge.policy.methods.replay import WindowSource
+from reconverge.policy.methods.replay import WindowSource, draw_of
 from reconverge.policy.saved_arrays import take
 from reconverge.policy.windows import WindowBatch
 
@@ -52,10 +52,7 @@ class FollowTheMetaLeader(Hook):
         half = self.config.batch_size // 2
         if task in learner.current_tasks:
             return batch_loss(learner, learner.windows.draw(half, learner.stream(purpose)), None, purpose)
-        others = set(range(len(learner.policy.tasks))) - {task}
-        replayed = self.source.draw(half, learner.stream(purpose), without=others)
-        assert replayed is not None
-        return batch_loss(learner, None, replayed, purpose)
+        return batch_loss(learner, None, draw_of(self.source, task, half, learner.stream(purpose)), purpose)
 
 
 class VarianceReducedMeta(Hook):
@@ -65,10 +62,11 @@ class VarianceReducedMeta(Hook):
 
     def __init__(self, source: WindowSource, config: TrainConfig) -> None:
         self.source, self.config = source, config
+        self.before: tuple[Tensor, Tensor] | None = None  # theta_{k-1}, d_{k-1}
 
     def on_stage_start(self, learner: Learner) -> None:
         """The optimizer is fresh and the objective another one: the momentum starts anew."""
-        self.before: tuple[Tensor, Tensor] | None = None  # theta_{k-1}, d_{k-1}
+        self.before = None
 
     def objective_gradient(self, learner: Learner) -> Losses:
         half, rate, parameters = self.config.batch_size // 2, self.config.meta.inner_learning_rate, learner.parameters

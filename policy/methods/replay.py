@@ -44,6 +44,13 @@ class WindowSource(Protocol):
         """
 
 
+def draw_of(source: WindowSource, task: int, count: int, generator: torch.Generator) -> WindowBatch:
+    """`count` windows of one of the source's tasks."""
+    batch = source.draw(count, generator, without=[other for other in source.tasks if other != task])
+    assert batch is not None  # the source says that it has windows of the task
+    return batch
+
+
 class Rehearse(Hook):
     """Rehearse the earlier tasks with windows from `source`.
 
@@ -58,6 +65,7 @@ class Rehearse(Hook):
     def __init__(self, source: WindowSource, weighting: Weighting = "fixed", priority: float = 0.0) -> None:
         self.source, self.weighting, self.priority = source, weighting, priority
         self.shares: dict[int, float] = {}
+        self.names: tuple[str, ...] = ()
 
     def on_stage_start(self, learner: Learner) -> None:
         self.shares, self.names = {}, learner.policy.tasks
@@ -74,7 +82,7 @@ class Rehearse(Hook):
             return self.source.draw(count, generator, without=learner.current_tasks)
         chosen = torch.multinomial(torch.tensor(list(self.shares.values())), count, replacement=True, generator=generator)
         counts = chosen.bincount(minlength=len(self.shares)).tolist()
-        drawn = [self._draw_of(task, of_task, generator) for task, of_task in zip(self.shares, counts, strict=True) if of_task]
+        drawn = [draw_of(self.source, task, of_task, generator) for task, of_task in zip(self.shares, counts, strict=True) if of_task]
         return WindowBatch.concatenate(drawn)
 
     def _measure_shares(self, learner: Learner) -> None:
@@ -86,16 +94,11 @@ class Rehearse(Hook):
     @torch.no_grad()
     def _replay_loss(self, learner: Learner, task: int) -> Tensor:
         """(): at the present parameters, on windows of one task."""
-        batch = self._draw_of(task, MEASURED_ON, learner.stream(f"priority windows {task}"))
+        batch = draw_of(self.source, task, MEASURED_ON, learner.stream(f"priority windows {task}"))
         losses = learner.losses(None, batch, learner.stream(f"priority noise {task}"))
         loss = learner.of_all_rows(losses).replay
         assert loss is not None  # there are windows
         return loss
-
-    def _draw_of(self, task: int, count: int, generator: torch.Generator) -> WindowBatch:
-        batch = self.source.draw(count, generator, without=[other for other in self.source.tasks if other != task])
-        assert batch is not None  # the source says that it has windows of the task
-        return batch
 
     def figures(self) -> dict[str, float]:
         return {f"replay_share.{self.names[task]}": share for task, share in self.shares.items()}
