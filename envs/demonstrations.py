@@ -153,12 +153,13 @@ def collection_name(task: Task, config: DemonstrationConfig, episodes: int) -> s
     depends = [FORMAT, task.name, task.horizon, episodes, config.hold_steps, config.seed, simulator_version(task)]
     depends += [] if task.expert is None else [task.expert.identity]
     depends += [] if config.action_noise == 0 else [f"action noise {config.action_noise!r}"]
-    depends += [] if (paces := _paces(task, config)) == (1.0,) else [f"paces {paces!r}"]
+    depends += [] if (paces := paces_of(task, config)) == (1.0,) else [f"paces {paces!r}"]
     digest = hashlib.sha256(json.dumps(depends).encode()).hexdigest()[:12]
     return f"{task_file(task.name)}-{episodes}-{digest}"
 
 
-def _paces(task: Task, config: DemonstrationConfig) -> tuple[float, ...]:
+def paces_of(task: Task, config: DemonstrationConfig) -> tuple[float, ...]:
+    """The paces at which the task's expert is tried on a start, in turn."""
     if task.expert is not None:
         return (1.0,)
     return config.paces if config.hasty else unhurried(task.name, config.paces)
@@ -181,7 +182,7 @@ def _batch(task: Task, config: DemonstrationConfig, store: EpisodeStore | None, 
     if found is not None:
         succeeded = {episode.seed: episode for episode in found[0]}
         return [succeeded.get(seed) for seed in seeds]
-    runs = simulators.run_expert(task, seeds, config.hold_steps, config.action_noise, _paces(task, config))
+    runs = simulators.run_expert(task, seeds, config.hold_steps, config.action_noise, paces_of(task, config))
     if shard is not None:
         with contextlib.suppress(FileNotFoundError):  # another process has just finished the same collection and removed the shards
             shard.write([run for run in runs if run is not None], _facts(task, len(runs)))

@@ -9,6 +9,7 @@ from typing import Annotated, Any, ClassVar
 
 import tyro
 
+from reconverge.envs.errors import ConfigError
 from reconverge.envs.tasks import find_task
 from reconverge.eval.config import DiagnosisConfig, Split
 from reconverge.launch.commands.cluster import Cluster, check_owners
@@ -34,6 +35,7 @@ class Evaluate(Command):
       reconverge evaluate runs/cw10/replay/seed-0 --stage 3 --tasks hammer push --episodes 100 --episodes-output episodes.csv
       reconverge evaluate runs/cw10/replay/seed-0 --split validation
       reconverge evaluate runs/cw10/replay/seed-0 --temperatures 0 0.5 1
+      reconverge evaluate results/cw10/replay/seed-0 --expert
       reconverge train --preset cw10 --method replay --policy.trained-timesteps all --output-dir runs/all-timesteps
       reconverge evaluate runs/all-timesteps --samplers ddim dpm-solver++ --sampling-steps 1 2 4 8 16 --output steps.csv
       reconverge evaluate runs/cw10/replay/seed-0 --episodes 500 --backend ray --ray-address 10.0.0.7:6379
@@ -49,6 +51,8 @@ class Evaluate(Command):
     """Tasks; all of the run's when left out (of a `single` run, whose policies know one task each, the stage's own)."""
     episodes: MaybeInt = None
     """Episodes per task; as in the run's configuration when left out."""
+    expert: bool = False
+    """Let every task's expert act in place of the policy: what there is to be reached on these episodes. Needs no checkpoint."""
     split: Annotated[Split | None, tyro.conf.arg(metavar="{test,validation}", help_behavior_hint="")] = None
     """List of episodes: `test`, or `validation`, on which settings are chosen; the run's own when left out."""
     samplers: Several[SamplerName] = ()
@@ -77,6 +81,8 @@ class Evaluate(Command):
         check_owners(self.cluster.backend, {"--episodes-output": (self.episodes_output is not None, ("local",))})  # a cell keeps its counts alone
         tasks = [find_task(name).name for name in self.tasks]
         folder = RunFolder.open(self.path)
+        if self.expert:
+            return self._of_experts(folder, tasks)
         from reconverge.launch.checkpoint_evaluation import EACH_COLUMNS, pooled
         from reconverge.launch.run_tables import write_csv
 
@@ -100,6 +106,25 @@ class Evaluate(Command):
             write_csv(self.output, list(rows[0]), rows)
         if self.episodes_output is not None:
             write_csv(self.episodes_output, EACH_COLUMNS, each)
+        return 0
+
+    def _of_experts(self, folder: RunFolder, tasks: Sequence[str]) -> int:
+        """The table of the experts, in place of that of the policy."""
+        of_policies = {
+            "--stage": self.stage is not None, "--samplers": self.samplers, "--sampling-steps": self.sampling_steps, "--device": self.device,
+            "--temperatures": self.temperatures, "--episodes-output": self.episodes_output, "--backend": self.cluster.backend != "local",
+        }  # fmt: skip
+        if given := [flag for flag, is_given in of_policies.items() if is_given]:
+            raise ConfigError(f"{given[0]} is of policies, and --expert lets the experts act; leave one of them out")
+        from reconverge.launch.expert_evaluation import evaluate_experts
+        from reconverge.launch.run_tables import write_csv
+
+        with Progress.in_terminal(self.quiet) as progress:
+            rows = evaluate_experts(folder, progress, tasks, self.episodes, self.split)
+        print_table(rows, {"task": "task", "expert %": success_percent, "95 % interval": interval_percent, "episodes": "episodes"}, left=("task",))
+        if self.output is not None:
+            self.output.parent.mkdir(parents=True, exist_ok=True)
+            write_csv(self.output, list(rows[0]), rows)
         return 0
 
     def _asked(self, tasks: Sequence[str]) -> dict[str, Any]:
