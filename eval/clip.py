@@ -12,6 +12,7 @@ import imageio.v3 as iio
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from reconverge.envs.artifact import draft_of
 from reconverge.envs.errors import DamagedFile
 from reconverge.envs.task_files import task_file, task_of_file
 
@@ -58,7 +59,8 @@ def cell_picture(frame: np.ndarray, border: tuple[int, int, int], caption: str) 
 
 def write_video(path: Path, frames: Iterable[np.ndarray], frames_per_second: int) -> None:
     """Write uint8 frames, (height, width, 3) with even sizes, as an H.264 MP4 that browsers play; replaces `path` when whole."""
-    draft = path.with_name(f".{path.stem}.writing-{os.getpid()}{path.suffix}")
+    draft = draft_of(path)
+    draft = draft.with_name(f"{draft.name}{path.suffix}")  # by which the writer knows what it writes
     try:
         with iio.imopen(draft, "w", plugin="pyav") as file:
             file.init_video_stream("libx264", fps=frames_per_second, pixel_format="yuv420p")

@@ -1,8 +1,6 @@
 """`python -m reconverge.launch`."""
 
-import sys
-
-from reconverge.launch.cli import main
+from reconverge.launch.cli import enter
 
 if __name__ == "__main__":
-    sys.exit(main())
+    enter()

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Protocol
 
 from reconverge.envs.errors import ConfigError
+from reconverge.launch.bounded_check import signal_name
 
 WAIT = "--wait"
 """To a job: wait for an earlier attempt that may still hold the folder."""
@@ -200,7 +201,7 @@ def last_words(code: int, log: Path, start: int = 0) -> str:
     Workers and simulators write into the log too, so an error that can be mended (exit code 2) is known by how its line begins.
     """
     if code < 0:
-        return f"ended by {signal.Signals(-code).name}{'; is there enough memory?' if -code == signal.SIGKILL else ''}"
+        return f"ended by {signal_name(-code)}{'; is there enough memory?' if -code == signal.SIGKILL else ''}"
     try:
         with open(log, "rb") as file:
             file.seek(start)

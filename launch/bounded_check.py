@@ -62,7 +62,7 @@ def in_a_process(code: str, limit_s: float, environment: Mapping[str, str] | Non
     finally:
         _end(child)
     if child.returncode < 0:
-        raise NoAnswer(f"crashed ({_signal_name(-child.returncode)})")
+        raise NoAnswer(f"crashed ({signal_name(-child.returncode)})")
     if child.returncode:
         raise NoAnswer(_last_line(complained) or f"ended with code {child.returncode}")
     return said
@@ -84,7 +84,7 @@ def _end(child: subprocess.Popen[str]) -> None:
             stream.close()
 
 
-def _signal_name(number: int) -> str:
+def signal_name(number: int) -> str:
     try:
         return signal.Signals(number).name
     except ValueError:

@@ -23,7 +23,7 @@ from reconverge.envs.artifact import Artifact, write_artifact
 from reconverge.envs.errors import DamagedFile, RunFolderError
 from reconverge.envs.plain_json import LARGEST_RECORD
 from reconverge.launch.assembly import Assembly
-from reconverge.launch.run_folder import RunFolder
+from reconverge.launch.run_folder import RunFolder, resume_command
 from reconverge.launch.run_tables import StageRecord
 from reconverge.launch.stage_plan import StagePlan
 from reconverge.policy.diffusion_policy import arrays_of
@@ -66,9 +66,11 @@ def record_in(artifact: Artifact) -> tuple[StageRecord, dict[str, float]]:
     try:
         seconds = {str(phase): float(spent) for phase, spent in content["seconds"].items()}
         return StageRecord.of(content["record"]), seconds
-    except (TypeError, KeyError, ValueError, AttributeError) as error:
+    except (TypeError, KeyError, ValueError, AttributeError) as error:  # its hash is right: no damage, by which a run would go back and delete it
         place = artifact.folder / "record.json"
-        raise DamagedFile(f"{place} was written by another version of reconverge ({error}); start the run afresh") from error
+        raise RunFolderError(
+            f"{place} was written by another version of reconverge ({error}); go on with that version, or start afresh in another --output-dir"
+        ) from error
 
 
 def finished_stages(checkpoints: Path) -> list[int]:
@@ -91,7 +93,7 @@ def checkpoint_of(folder: RunFolder, stage: int | None) -> Path:
             f"{folder.path} holds the tables of a run alone, without its checkpoints; make the run again with the command in {folder.command_txt}"
         )
     if not stages:
-        raise RunFolderError(f"{folder.path} has no checkpoint yet; let it finish a stage: reconverge train --resume {folder.path}")
+        raise RunFolderError(f"{folder.path} has no checkpoint yet; let it finish a stage: {resume_command(folder.path)}")
     if stage is not None and stage not in stages:
         raise RunFolderError(f"{folder.path} has no checkpoint of stage {stage}; it has stages {', '.join(map(str, stages))}")
     return folder.checkpoint(stages[-1] if stage is None else stage)

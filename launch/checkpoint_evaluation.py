@@ -47,30 +47,33 @@ class Acting(NamedTuple):
         return trained.acting_with(sampler=self.sampler, sampling_steps=self.steps, temperature=self.temperature)
 
 
-def evaluate(
-    folder: RunFolder,
-    progress: Progress,
-    *,
-    stage: int | None = None,
-    tasks: Sequence[str] = (),
-    episodes: int | None = None,
-    split: Split | None = None,
-    samplers: Sequence[SamplerName] = (),
-    sampling_steps: Sequence[int] = (),
-    temperatures: Sequence[float] = (),
-    device: str | None = None,
-    each: Callable[[Row], None] = lambda row: None,
-) -> list[Row]:
-    """One row per (sampler, denoising steps, temperature, task): the success of a stage's policy (the last by default), and its expert's as `expert`.
+@dataclass(frozen=True)
+class Asked:
+    """What of a checkpoint shall be measured. What is left out is as in the run; of stages the last, of tasks all that the policy is there for.
 
-    What is left out is as in the run. Every combination meets the same episodes with the same initial noise. A task that fails in its
-    simulator is noted and has no episodes, its rate is NaN; SimulatorFailure where that is so of all of them. `each` is given every episode, as a
-    row with `EACH_COLUMNS`.
+    Every combination of `samplers`, `sampling_steps` (denoising steps) and `temperatures` is a way of acting.
+    """
+
+    stage: int | None = None
+    tasks: Sequence[str] = ()
+    episodes: int | None = None
+    split: Split | None = None
+    samplers: Sequence[SamplerName] = ()
+    sampling_steps: Sequence[int] = ()
+    temperatures: Sequence[float] = ()
+    device: str | None = None
+
+
+def evaluate(folder: RunFolder, progress: Progress, asked: Asked = Asked(), each: Callable[[Row], None] = lambda row: None) -> list[Row]:
+    """One row per (sampler, denoising steps, temperature, task): the success of a stage's policy, and its expert's as `expert`.
+
+    Every way of acting meets the same episodes with the same initial noise. A task that fails in its simulator is noted and has no episodes,
+    its rate is NaN; SimulatorFailure where that is so of all of them. `each` is given every episode, as a row with `EACH_COLUMNS`.
     """
     set_arithmetic(folder.config.threads)
-    checkpoint = checkpoint_of(folder, stage)
-    trained = DiffusionPolicy.load(checkpoint, device or folder.config.device)
-    plan = plan_evaluation(folder, checkpoint, trained, tasks, episodes, split, samplers, sampling_steps, temperatures)
+    checkpoint = checkpoint_of(folder, asked.stage)
+    trained = DiffusionPolicy.load(checkpoint, asked.device or folder.config.device)
+    plan = plan_evaluation(folder, checkpoint, trained, asked)
     updates = read_record(checkpoint)[0].updates
     starts, rows = evaluation_starts(plan.tasks, plan.episodes, plan.split), []
     with Simulators(folder.config.evaluation.workers) as simulators, progress.phase("evaluate", planned_steps(starts) * len(plan.settings)) as tick:
@@ -119,30 +122,24 @@ class EvaluationPlan:
         return {"stage": self.stage, **acting._asdict(), "task": task.name, "split": self.split, **rate, "expert": self.ceilings.get(task.name)}
 
 
-def plan_evaluation(
-    folder: RunFolder,
-    checkpoint: Path,
-    policy: DiffusionPolicy,
-    tasks: Sequence[str] = (),
-    episodes: int | None = None,
-    split: Split | None = None,
-    samplers: Sequence[SamplerName] = (),
-    sampling_steps: Sequence[int] = (),
-    temperatures: Sequence[float] = (),
-) -> EvaluationPlan:
-    """See `evaluate`. Raises UnknownName for a task that the policy does not know, ConfigError for steps or a temperature out of range."""
+def plan_evaluation(folder: RunFolder, checkpoint: Path, policy: DiffusionPolicy, asked: Asked) -> EvaluationPlan:
+    """Each task and way of acting once, whatever was asked twice.
+
+    Raises UnknownName for a task that the policy does not know, ConfigError for steps or a temperature out of range.
+    """
     config, own = folder.config, folder.config.policy
-    chosen = [find_task(name) for name in tasks or _learned_by(config, checkpoint, policy)]
+    chosen = list(dict.fromkeys(find_task(name) for name in asked.tasks or _learned_by(config, checkpoint, policy)))
     for task in chosen:
         policy.task_index(task)
-    ways = product(samplers or (own.sampler,), sampling_steps or (own.sampling_steps,), temperatures or (own.temperature,))
-    settings = [Acting(*way) for way in ways]
+    ways = product(asked.samplers or (own.sampler,), asked.sampling_steps or (own.sampling_steps,), asked.temperatures or (own.temperature,))
+    settings = [Acting(*way) for way in dict.fromkeys(ways)]
     for acting in settings:
         if (problem := unfit_steps(acting.sampler, acting.steps, own)) is not None:
             raise ConfigError(f"--sampling-steps {acting.steps}: {problem}")
         if (problem := unfit_temperature(acting.sampler, acting.temperature)) is not None:
             raise ConfigError(f"--temperatures {acting.temperature:g} for {acting.sampler}: {problem}")
-    return EvaluationPlan(folder, checkpoint, chosen, settings, episodes or config.evaluation.episodes, split or config.evaluation.split)
+    episodes, split = asked.episodes or config.evaluation.episodes, asked.split or config.evaluation.split
+    return EvaluationPlan(folder, checkpoint, chosen, settings, episodes, split)
 
 
 def pooled(rows: Sequence[Row]) -> list[Row]:

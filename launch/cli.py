@@ -22,6 +22,7 @@ import typing
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
+from typing import NoReturn
 
 import tyro
 
@@ -31,7 +32,7 @@ from reconverge.launch.config_file import flat
 from reconverge.launch.presets import PRESETS, find_preset
 from reconverge.launch.process_rank import process_rank
 from reconverge.launch.run_folder import RunFolder
-from reconverge.launch.stop_request import REQUEUE, Stopped
+from reconverge.launch.stop_request import REQUEUE, Stopped, leave
 
 INTERRUPTED, UNHEARD = 130, 141
 """Exit codes of who was ended by SIGINT and SIGPIPE: the latter where the reader went away, so that nobody takes it for a success."""
@@ -40,11 +41,16 @@ _ADVICE = {
     "choose another folder or file": (
         errno.ENOENT, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP,
     ),
-    f"make room, {_AGAIN}": (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO),
-    f"look whether its network file system answers, {_AGAIN}": (errno.ESTALE, errno.ETIMEDOUT),
+    f"make room, {_AGAIN}": (errno.ENOSPC, errno.EDQUOT, errno.EFBIG),
+    f"look whether its disk or network answers, {_AGAIN}": (errno.EIO, errno.ESTALE, errno.ETIMEDOUT),
     "allow more open files with `ulimit -n 4096`": (errno.EMFILE, errno.ENFILE),
 }  # fmt: skip
 """What to do about a file that the system refuses."""
+
+
+def enter() -> NoReturn:
+    """What `reconverge` on the command line calls."""
+    leave(main())
 
 
 def main(argv: Sequence[str] | None = None) -> int:

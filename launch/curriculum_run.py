@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from reconverge.envs.artifact import sweep_drafts, write_file
+from reconverge.envs.artifact import write_file
 from reconverge.envs.curriculum import Curriculum
 from reconverge.envs.demonstrations import data_digest
 from reconverge.envs.episodes import Episode
@@ -38,7 +38,7 @@ from reconverge.launch.progress import Progress, clock_text
 from reconverge.launch.remaining_time import remaining
 from reconverge.launch.run_cost import write_cost
 from reconverge.launch.run_demonstrations import collect_all
-from reconverge.launch.run_folder import RunFolder
+from reconverge.launch.run_folder import RunFolder, resume_command
 from reconverge.launch.run_tables import (
     CEILING_COLUMNS,
     StageRecord,
@@ -91,7 +91,7 @@ def device_memory_in_words(device: str, folder: Path) -> Iterator[None]:
     except torch.OutOfMemoryError as error:
         raise OutOfDeviceMemory(
             f"the memory of {device} ran out ({str(error).split('. ')[0]}); the last save is intact. Go on with "
-            f"`reconverge train --resume {folder}` where there is more memory or nobody else uses it, or start anew with "
+            f"`{resume_command(folder)}` where there is more memory or nobody else uses it, or start anew with "
             "a smaller --train.batch-size, --replay.generator.batch-size or --train.trust-region.draws"
         ) from error
 
@@ -232,8 +232,6 @@ class CurriculumRun:
 
     def _restore(self) -> None:
         """Take up the run after the last stage whose checkpoint, like those of all stages before it, is as it was written."""
-        for place in (self.folder.path, self.folder.checkpoints, *self.folder.rollouts.glob("stage-*")):
-            sweep_drafts(place)
         seconds: dict[str, float] = {}
         for stage in stages_in_order(self.folder, self.plans):
             try:
@@ -243,6 +241,8 @@ class CurriculumRun:
                 break
             self.records.append(record)
             drop_unfinished(self.folder, stage)  # a crash may have come between the checkpoint and this
+        else:
+            self._refuse_gap()
         if self.records:
             last, final = self.records[-1].stage, self.plans[-1].number
             following = next((plan.number for plan in self.plans if plan.number > last), None)
@@ -260,6 +260,17 @@ class CurriculumRun:
             if following is not None:
                 self._note_versions()
             self.progress.note("this run is finished already" if following is None else self._resumed_at(last, final))
+
+    def _refuse_gap(self) -> None:
+        """Raise RunFolderError where a checkpoint is missing ahead of others, which no crash brings about and going back would delete."""
+        done = len(self.records)
+        planned = [0, *(plan.number for plan in self.plans)]
+        later = [stage for stage in planned[done:] if self.folder.checkpoint(stage).is_dir()]
+        if later:
+            raise RunFolderError(
+                f"{self.folder.checkpoints} lacks stage {planned[done]} and has {', '.join(map(str, later))}; put it back, or, to learn again from "
+                "there on, delete those too"
+            )
 
     def _measure_added_tasks(self) -> None:
         """Of a run that was extended: the cells of the success matrix that only the longer curriculum has, after the stages that were taken over."""

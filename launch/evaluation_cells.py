@@ -10,7 +10,6 @@ the weights, the task and its simulator, how the policy acts, the episodes, the 
 
 from __future__ import annotations
 
-import hashlib
 import json
 import sys
 from collections.abc import Callable, Sequence
@@ -28,10 +27,11 @@ from reconverge.envs.task import Task
 from reconverge.eval.config import Split
 from reconverge.launch.backend import ProcessOrder, Running
 from reconverge.launch.checkpoint import checkpoint_of
-from reconverge.launch.checkpoint_evaluation import Acting, EvaluationPlan, Row, evaluate, plan_evaluation
+from reconverge.launch.checkpoint_evaluation import Acting, Asked, EvaluationPlan, Row, evaluate, plan_evaluation
 from reconverge.launch.cli import guarded
 from reconverge.launch.commands.command import check_device
 from reconverge.launch.fingerprint import package_versions
+from reconverge.launch.job import address
 from reconverge.launch.job_process import end_with_parent
 from reconverge.launch.parts import PartOrder, in_words, run_parts
 from reconverge.launch.progress import Progress
@@ -82,8 +82,7 @@ class EvaluationCell:
 
     @cached_property
     def result(self) -> Path:
-        address = hashlib.sha256(json.dumps(self.content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
-        return self.folder / f"{address[:32]}.json"
+        return self.folder / f"{address(self.content)[:32]}.json"
 
     def order(self) -> PartOrder:
         plan, result = self.plan, self.result
@@ -104,20 +103,10 @@ class EvaluationCell:
 
     def measure(self) -> CellResult:
         """Roll out its episodes here."""
-        plan = self.plan
+        sampler, steps, temperature = self.acting
+        asked = Asked(self.plan.stage, [self.task.name], self.plan.episodes, self.plan.split, [sampler], [steps], [temperature], self.device)
         try:
-            (row,) = evaluate(
-                plan.folder,
-                Progress("quiet"),
-                stage=plan.stage,
-                tasks=[self.task.name],
-                episodes=plan.episodes,
-                split=plan.split,
-                samplers=[self.acting.sampler],
-                sampling_steps=[self.acting.steps],
-                temperatures=[self.acting.temperature],
-                device=self.device,
-            )
+            (row,) = evaluate(self.plan.folder, Progress("quiet"), asked)
         except SimulatorFailure as failure:
             return CellResult(0, 0, str(failure))
         return CellResult(row["successes"], row["episodes"])
@@ -143,7 +132,8 @@ def measure_cells(start: Callable[[ProcessOrder], Running], cells: Sequence[Eval
     """
     for cell in cells:
         cell.folder.mkdir(parents=True, exist_ok=True)
-        cell.result.unlink(missing_ok=True)
+        if missing_cells([cell]):  # else the same command elsewhere has just finished it
+            cell.result.unlink(missing_ok=True)
     with progress.phase("cells", len(cells)) as tick:
         failures = run_parts(start, [cell.order() for cell in cells], limit, tick)
     if failures:
@@ -168,24 +158,11 @@ def table_rows(cells: Sequence[EvaluationCell], progress: Progress) -> list[Row]
     return rows
 
 
-def plan_cells(
-    folder: RunFolder,
-    cells_dir: Path,
-    *,
-    stage: int | None = None,
-    tasks: Sequence[str] = (),
-    episodes: int | None = None,
-    split: Split | None = None,
-    samplers: Sequence[SamplerName] = (),
-    sampling_steps: Sequence[int] = (),
-    temperatures: Sequence[float] = (),
-    device: str | None = None,
-) -> list[EvaluationCell]:
-    """The cells of an evaluation; arguments and errors are those of `evaluate`. The policy is only looked at, on the CPU."""
-    checkpoint = checkpoint_of(folder, stage)
-    policy = DiffusionPolicy.load(checkpoint)
-    plan = plan_evaluation(folder, checkpoint, policy, tasks, episodes, split, samplers, sampling_steps, temperatures)
-    return cells_of(plan, device or folder.config.device, cells_dir)
+def plan_cells(folder: RunFolder, cells_dir: Path, asked: Asked) -> list[EvaluationCell]:
+    """The cells of an evaluation, with the errors of `evaluate`. The policy is only looked at, on the CPU."""
+    checkpoint = checkpoint_of(folder, asked.stage)
+    plan = plan_evaluation(folder, checkpoint, DiffusionPolicy.load(checkpoint), asked)
+    return cells_of(plan, asked.device or folder.config.device, cells_dir)
 
 
 def _digests(checkpoint: Path) -> list[str]:
@@ -201,18 +178,9 @@ def main(words: Sequence[str]) -> int:
     def work() -> int:
         check_device(device)
         folder = RunFolder.open(Path(path))
-        (cell,) = plan_cells(
-            folder,
-            Path(result).parent,
-            stage=int(stage),
-            tasks=[task],
-            episodes=int(episodes),
-            split=cast(Split, split),
-            samplers=[cast(SamplerName, sampler)],
-            sampling_steps=[int(steps)],
-            temperatures=[float(temperature)],
-            device=device,
-        )
+        how = [cast(SamplerName, sampler)], [int(steps)], [float(temperature)]
+        asked = Asked(int(stage), [task], int(episodes), cast(Split, split), *how, device)
+        (cell,) = plan_cells(folder, Path(result).parent, asked)
         if cell.result != Path(result):
             here = ", ".join(f"{name} {version}" for name, version in cell.content["versions"].items())
             raise PartFailed(f"{path} is not the same here as where the command was started, or the packages are not; here are {here}")

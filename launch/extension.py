@@ -30,7 +30,7 @@ from reconverge.launch.assembly import Assembly, assemble
 from reconverge.launch.checkpoint import checkpoint_of, finished_stages, read_record, save_checkpoint
 from reconverge.launch.config import RunConfig
 from reconverge.launch.restored_learner import restore_learner
-from reconverge.launch.run_folder import FREE_ON_RESUME, RunFolder, nested
+from reconverge.launch.run_folder import FREE_ON_RESUME, RunFolder, nested, resume_command
 from reconverge.launch.run_tables import StageRecord
 from reconverge.launch.stage_plan import StagePlan, demonstration_budgets, plan_stages, run_curriculum
 from reconverge.policy.more_tasks import laid_out, places_of
@@ -147,7 +147,7 @@ def _check_run(earlier: RunFolder, config: RunConfig) -> None:
     checkpoint_of(earlier, None)
     planned = [plan.number for plan in plan_stages(earlier.config, run_curriculum(earlier, earlier.config))]
     if finished_stages(earlier.checkpoints) != [0, *planned]:
-        raise RunFolderError(f"{earlier.path} is not finished; finish it first: reconverge train --resume {earlier.path}")
+        raise RunFolderError(f"{earlier.path} is not finished; finish it first: {resume_command(earlier.path)}")
 
 
 def _in_what_it_differs(old: Stage, new: Stage, run: Path) -> str:

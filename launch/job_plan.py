@@ -18,7 +18,6 @@ import itertools
 import re
 import shlex
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from reconverge.envs.curriculum import load_curriculum
@@ -49,7 +48,8 @@ def plan_jobs(
 ) -> list[Job]:
     """All jobs, checked: every variation as it is and with every one of the `changes` that the method reads.
 
-    Variations of what a method does not read are one job. Raises ConfigError, CurriculumError or UnknownName for the first that cannot be run.
+    Variations of what a method does not read are one job, and so are those that come to the same.
+    Raises ConfigError, CurriculumError or UnknownName for the first that cannot be run.
     """
     count = len(variations) * (1 + len(changes))
     if len(methods) * len(seeds) * count > MOST_JOBS:
@@ -58,12 +58,12 @@ def plan_jobs(
         for key in itertools.chain.from_iterable(given):
             if not any(is_read(key, method) for method in methods):
                 raise ConfigError(f"{flag} {key}: no result of {' or '.join(methods)} depends on it; leave it out, or name a method that reads it")
-    jobs: dict[Path, Job] = {}
+    jobs: dict[str, Job] = {}
     for seed, variation, change, method in itertools.product(seeds, variations, [{}, *changes], methods):
         if all(is_read(key, method) for key in change):
             settings = {key: value for key, value in {**variation, **change}.items() if is_read(key, method)}
             job = make_job(with_settings(base, {**settings, "method": method, "seed": seed}), preset, label(settings))
-            jobs.setdefault(job.path, job)
+            jobs.setdefault(job.address, job)
     return list(jobs.values())
 
 

@@ -25,6 +25,7 @@ from reconverge.launch.job import Job, difference_in_words, look
 from reconverge.launch.job_plan import with_settings
 from reconverge.launch.run_folder import FREE_ON_RESUME, RunFolder
 from reconverge.launch.run_lock import wait_until_free
+from reconverge.launch.stop_request import leave
 
 
 def main(words: Sequence[str]) -> int:
@@ -73,4 +74,4 @@ def end_with_parent() -> None:
 
 if __name__ == "__main__":
     end_with_parent()
-    sys.exit(main(sys.argv[1:]))
+    leave(main(sys.argv[1:]))

@@ -26,7 +26,7 @@ from reconverge.launch.config import RunConfig
 from reconverge.launch.progress import Progress
 from reconverge.launch.restored_learner import restore_learner
 from reconverge.launch.run_demonstrations import collect_task
-from reconverge.launch.run_folder import RunFolder
+from reconverge.launch.run_folder import RunFolder, resume_command
 from reconverge.launch.run_tables import PROBES, StageRecord, probe_curve_row, read_probes, recoveries, reference_rates, write_tables
 from reconverge.launch.stage_plan import demonstration_budgets, plan_stages, run_curriculum
 from reconverge.launch.stop_request import StopRequest, interruptions_held
@@ -160,7 +160,7 @@ def _refuse_nothing_to_probe(folder: RunFolder, records: list[StageRecord], refe
     last_planned = plan_stages(folder.config, run_curriculum(folder, folder.config))[-1].number
     if records[-1].stage >= last_planned:
         raise RunFolderError(f"{folder.path} is finished and no stage of it has an earlier task that was learned at all; there is nothing to recover")
-    raise RunFolderError(f"{folder.path} has finished no stage with an earlier task yet; go on with: reconverge train --resume {folder.path}")
+    raise RunFolderError(f"{folder.path} has finished no stage with an earlier task yet; go on with: {resume_command(folder.path)}")
 
 
 def _asked(references: dict[tuple[int, str], float], stages: Sequence[int], tasks: Sequence[str]) -> dict[tuple[int, str], float]:

@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shlex
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from reconverge.envs.artifact import write_file
+from reconverge.envs.artifact import sweep_drafts, write_file
 from reconverge.envs.errors import DamagedFile, RunFolderError, shown
 from reconverge.envs.plain_json import read_json_object
 from reconverge.launch.config import RunConfig
@@ -61,7 +62,8 @@ class RunFolder:
         refuse_foreign(path)
         if holds_run(path) and not overwrite:
             raise RunFolderError(
-                f"{path} already holds a run; continue it with --resume {path}, replace it with --overwrite, or choose another --output-dir"
+                f"{path} already holds a run; continue it with --resume {shlex.quote(str(path))}, replace it with --overwrite, or choose another "
+                "--output-dir"
             )
         path.mkdir(parents=True, exist_ok=True)
         _check_room(path)
@@ -79,8 +81,14 @@ class RunFolder:
         found = cls.open(path)
         found.refuse_other_settings(config or found.config, FREE_ON_RESUME, "leave these out to resume, or start afresh in another --output-dir")
         _check_room(path)
-        folder = cls(path, RunLock(path))
-        folder._sealed = unseal(path)
+        lock = RunLock(path)
+        folder = cls(path, lock)
+        try:
+            folder._sweep_drafts()
+            folder._sealed = unseal(path)
+        except BaseException:
+            lock.release()
+            raise
         return folder
 
     @classmethod
@@ -125,15 +133,16 @@ class RunFolder:
 
     def describe_policy(self, parameters: int, denoiser: str) -> None:
         """Add what is known of the policy once it is built to the fingerprint."""
-        self._write_json(self.fingerprint_json, {**self.read_fingerprint(), "parameters": parameters, "denoiser": denoiser})
+        self._add_to_fingerprint(parameters=parameters, denoiser=denoiser)
 
     def keep_facts(self, name: str, facts: dict[str, str]) -> None:
         """Add facts that must stay the same for the whole run to the fingerprint: digests of the data, the simulators.
 
         Raises RunFolderError when the run began with other ones; it names them.
         """
-        fingerprint = self.read_fingerprint()
-        begun = fingerprint.get(name, {})
+        begun = self.read_fingerprint().get(name, {})
+        if not isinstance(begun, dict):
+            raise DamagedFile(f"{self.fingerprint_json}: '{name}' must be a mapping, not {shown(begun)}; start the run afresh")
         changed = [key for key, fact in facts.items() if begun.get(key, fact) != fact]
         if changed:
             raise RunFolderError(
@@ -141,22 +150,22 @@ class RunFolder:
                 "Put back what it began with, or start afresh in another --output-dir"
             )
         if facts.keys() - begun.keys():
-            self._write_json(self.fingerprint_json, {**fingerprint, name: {**begun, **facts}})
+            self._add_to_fingerprint(**{name: {**begun, **facts}})
 
     def note_in_fingerprint(self, name: str, lines: list[str]) -> None:
-        """Add to what is told of the run: `resumed_with` other versions, so that it is no longer exact; a stage that was `begun_again`."""
-        self._write_json(self.fingerprint_json, {**self.read_fingerprint(), name: [*self.lines_of(name), *lines]})
+        """Add to what is told of the run, each line once: `resumed_with` other versions, so that it is no longer exact; a stage that was
+        `begun_again`."""
+        self._add_to_fingerprint(**{name: list(dict.fromkeys([*self.lines_of(name), *lines]))})
 
     def keep_processes(self, now: int) -> list[str]:
         """Write down how many processes share the updates from here on; what that changes, such as `processes 2 -> 1`.
 
         Another number adds up gradients in another order, which shows in the last digits.
         """
-        fingerprint = self.read_fingerprint()
-        before = fingerprint.get("processes", 1)
+        before = self.read_fingerprint().get("processes", 1)
         if now == before:
             return []
-        self._write_json(self.fingerprint_json, {**fingerprint, "processes": now})
+        self._add_to_fingerprint(processes=now)
         return [f"processes {before} -> {now}"]
 
     def version_changes(self) -> list[str]:
@@ -197,7 +206,7 @@ class RunFolder:
         if not self.is_held:
             raise RunFolderError(
                 f"{self.path} is no longer held by this process: another one has taken it over, or its lock was deleted. Nothing more is written "
-                f"there; once nobody works in it, go on from its last save with --resume {self.path}"
+                f"there; once nobody works in it, go on from its last save with: {resume_command(self.path)}"
             )
 
     def close(self) -> None:
@@ -226,14 +235,23 @@ class RunFolder:
             if not overwrite:
                 raise RunFolderError(f"{self.path} was taken by another run just now; choose another --output-dir")
             _empty(self.path)
+        self._sweep_drafts()
         unseal(self.path)
         write_file(self.command_txt, command.strip() + "\n")
-        self._write_json(self.fingerprint_json, {**fingerprint(method_package(config.method)), **told})
+        self._write_fingerprint({**fingerprint(method_package(config.method)), **told})
         write_file(self.config_yaml, config_text(config))
 
-    def _write_json(self, path: Path, content: dict[str, Any]) -> None:
+    def _sweep_drafts(self) -> None:
+        """Remove what interrupted writes left behind; a checkpoint that stepped aside for one that never came is back."""
+        for place in (self.path, self.checkpoints, self.videos, *self.rollouts.glob("stage-*")):
+            sweep_drafts(place)
+
+    def _add_to_fingerprint(self, **facts: Any) -> None:
+        self._write_fingerprint({**self.read_fingerprint(), **facts})
+
+    def _write_fingerprint(self, content: dict[str, Any]) -> None:
         self.check_held()
-        write_file(path, json.dumps(content, indent=1) + "\n")
+        write_file(self.fingerprint_json, json.dumps(content, indent=1) + "\n")
 
     @property
     def config_yaml(self) -> Path:
@@ -286,6 +304,11 @@ class RunFolder:
     @property
     def report_html(self) -> Path:
         return self.path / "report.html"
+
+
+def resume_command(path: Path) -> str:
+    """The line with which a run goes on."""
+    return shlex.join(["reconverge", "train", "--resume", str(path)])
 
 
 def nested(one: Path, other: Path) -> bool:

@@ -1,13 +1,14 @@
 """One process at a time in a run folder, also on network file systems, also after a crash.
 
-    .lock-1/owner.json      {"pid": 812, "host": "a", "process_start": "83422", "token": ...}
+    .lock-1/owner.json      {"pid": 812, "host": "a", "process_start": "83422", "process_numbers": "pid:[4026531836]", "token": ...}
 
 A lock is a folder that appears with its content by one rename; renaming onto a folder that holds
 something fails, so only one process can win. A lock is stale when its process is gone on this host, or
-when another host has not refreshed it for `STALE_AFTER_S`. A stale lock is not removed but *outbid*: the
-next number up is taken in the same way, so two processes that reclaim at once cannot both succeed, and
-neither can remove the other's fresh lock. The highest number holds. A process that was silent for so long
-without being dead finds itself outbid, and writes nothing more.
+when another host, or a container whose processes have numbers of their own, has not refreshed it for
+`STALE_AFTER_S`. A stale lock is not removed but *outbid*: the next number up is taken in the same way, so
+two processes that reclaim at once cannot both succeed, and neither can remove the other's fresh lock. The
+highest number holds. A process that was silent for so long without being dead finds itself outbid, and
+writes nothing more.
 """
 
 from __future__ import annotations
@@ -39,7 +40,10 @@ class RunLock:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._owner = {"pid": os.getpid(), "host": socket.gethostname(), "process_start": _process_start(os.getpid()), "token": uuid.uuid4().hex}
+        self._owner = {
+            "pid": os.getpid(), "host": socket.gethostname(), "process_start": _process_start(os.getpid()),
+            "process_numbers": _process_numbers(), "token": uuid.uuid4().hex,
+        }  # fmt: skip
         self._lost = False
         self.path = self._acquire()
         self._released = threading.Event()
@@ -157,7 +161,7 @@ def _live_owner(lock: Path, now_s: float | None = None) -> dict[str, Any] | None
         return None
     if not isinstance(owner, dict) or not isinstance(owner.get("host"), str) or not isinstance(owner.get("pid"), int):
         return None
-    if owner["host"] != socket.gethostname():
+    if owner["host"] != socket.gethostname() or owner.get("process_numbers", _process_numbers()) != _process_numbers():
         return owner if age_s < STALE_AFTER_S else None
     return owner if _is_running(owner) else None
 
@@ -181,6 +185,14 @@ def _process_start(pid: int) -> str | None:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
     except (OSError, IndexError):
+        return None
+
+
+def _process_numbers() -> str | None:
+    """Whose numbers of processes count here, where Linux tells: containers of one host name may each have their own."""
+    try:
+        return os.readlink("/proc/self/ns/pid")
+    except OSError:
         return None
 
 

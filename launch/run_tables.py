@@ -83,9 +83,12 @@ def read_probes(run: Path) -> list[Row]:
     """Curve rows that `recover` measured, kept as JSON; none where it has not been run. Raises DamagedFile."""
     path = run / PROBES
     try:
-        return list(read_json(path, LARGEST_RECORD)) if path.exists() else []
-    except (TypeError, DamagedFile) as error:
-        raise DamagedFile(f"{path} cannot be read; delete it and run `reconverge recover {run}` again") from error
+        rows = list(read_json(path, LARGEST_RECORD)) if path.exists() else []
+        if all(isinstance(row, dict) and row.keys() >= {*CURVE_COLUMNS, "reference_rate", "settings"} for row in rows):
+            return rows
+    except (TypeError, DamagedFile):
+        pass
+    raise DamagedFile(f"{path} cannot be read; delete it and run `reconverge recover {run}` again")
 
 
 def success_rates(episodes: Iterable[Mapping[str, Any]]) -> list[Row]:

@@ -15,6 +15,7 @@ is ever unpickled. What a job needs is in plain files already, and the script ca
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import re
 import shlex
@@ -22,13 +23,14 @@ import shutil
 import signal
 import subprocess
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from reconverge.envs.artifact import write_file
 from reconverge.envs.bounded_file import KIB, read_bounded
 from reconverge.envs.errors import BackendUnavailable, ConfigError, DamagedFile
-from reconverge.launch.backend import Need, Order, fail, need_of
+from reconverge.launch.backend import Need, Order, Running, fail, need_of
 from reconverge.launch.stop_request import REQUEUE
 
 WARNING_S = 120
@@ -123,20 +125,19 @@ class SlurmBackend:
         self.options = options
         self._queue = Queue()
 
-    def start(self, order: Order) -> SlurmJob:
-        """Submit the job, or take up the one that an earlier sweep has left in the queue.
+    def start(self, order: Order) -> Running:
+        """Submit the job, or take up the one that an earlier sweep has left in the queue; one that was told to stop is submitted anew once it has.
 
-        One that was told to stop, by a sweep that was itself stopped just now, is first waited for: at most `WARNING_S`.
         One that the queue refuses has ended at once, with the reason in its log: it may be the last of many that a user may have there.
         """
         files = JobFiles(order)
         number = files.number()
         if number is not None and files.exit_code() is None and self._queue.surely_holds(number):
-            if not files.stop.exists():
-                return SlurmJob(number, files, self._queue)
-            if not self._has_left(number, files):  # told to stop by a sweep that was itself stopped just now
-                SlurmJob(number, files, self._queue).ask_to_end()  # again: the queue may have lost it
-                return SlurmJob(0, files, self._queue, code=fail(order.log, f"Slurm job {number} is still saving; give the same command again"))
+            found = SlurmJob(number, files, self._queue)
+            return LeavingJob(found, lambda: self._new_job(order, files)) if files.stop.exists() else found
+        return self._new_job(order, files)
+
+    def _new_job(self, order: Order, files: JobFiles) -> SlurmJob:
         files.prepare()
         try:
             number = self._submit(order, files)
@@ -145,15 +146,6 @@ class SlurmBackend:
         write_file(files.job, f"{number}\n")
         self._queue.joined(number)
         return SlurmJob(number, files, self._queue)
-
-    def _has_left(self, number: int, files: JobFiles) -> bool:
-        """Wait for a job that is about to end."""
-        deadline_s = time.monotonic() + WARNING_S
-        while files.exit_code() is None and self._queue.holds(number):
-            if time.monotonic() > deadline_s:
-                return False
-            time.sleep(POLL_S)
-        return True
 
     def _submit(self, order: Order, files: JobFiles) -> int:
         name = f"--job-name=reconverge {order.folder.parent.name} {order.folder.name}"
@@ -181,8 +173,12 @@ class SlurmJob:
             self._code = self._look()
         return self._code
 
-    def ask_to_end(self) -> None:
+    def is_leaving(self) -> None:
+        """It was asked to end: when it has left the queue it has saved, whether it wrote its code or not."""
         self._asked = True
+
+    def ask_to_end(self) -> None:
+        self.is_leaving()
         self._files.stop.touch()
         self._signal("--state=PENDING")  # one that waits has nothing to save
         self._signal("--batch", "--signal=TERM")
@@ -211,6 +207,43 @@ class SlurmJob:
     def _signal(self, *how: str) -> None:
         with contextlib.suppress(BackendUnavailable):  # it has ended meanwhile
             _ask("scancel", *how, str(self.number))
+
+
+class LeavingJob:
+    """See `Running`: a job that is about to end, as an earlier sweep has told it to; `again` starts the one that takes its place.
+
+    One that is still there after `WARNING_S` is told once more, since the queue may have lost the signal; sooner that would be a second one, by
+    which it leaves without saving.
+    """
+
+    def __init__(self, job: SlurmJob, again: Callable[[], SlurmJob]) -> None:
+        job.is_leaving()
+        self._job, self._again = job, again
+        self._taken_up = False
+        self._remind_s = time.monotonic() + WARNING_S
+
+    @property
+    def number(self) -> int:
+        return self._job.number
+
+    def exit_code(self) -> int | None:
+        code = self._job.exit_code()
+        if self._taken_up:
+            return code
+        if code is not None:
+            self._job, self._taken_up = self._again(), True
+        elif time.monotonic() > self._remind_s:
+            self._job.ask_to_end()
+            self._remind_s = math.inf
+        return None
+
+    def ask_to_end(self) -> None:
+        if self._taken_up:
+            self._job.ask_to_end()
+        self._taken_up = True  # it was told already, and nothing takes its place
+
+    def kill(self) -> None:
+        self._job.kill()
 
 
 class JobFiles:

@@ -15,12 +15,13 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 REQUEUE = 75
 STOPPING = "reconverge: stopping; what there is is saved first, a second signal leaves at once"
@@ -106,6 +107,14 @@ class StopRequest:
         self._say(STOPPING)
         if not self._holds:
             raise Stopped
+
+
+def leave(code: int) -> NoReturn:
+    """End the process. Who asked it to stop may ask again, by another way, while the interpreter winds up: that must not change the code."""
+    if code == REQUEUE:
+        for number in SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
+    sys.exit(code)
 
 
 def listening() -> StopRequest | None:

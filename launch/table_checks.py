@@ -99,7 +99,7 @@ def check_episodes(run: VerifiedRun) -> Iterator[Check]:
     played: dict[tuple[str, str, str, str], list[int]] = {}
     for row in run.rows("episodes.csv"):
         played.setdefault((row["purpose"], row["stage"], row["update"], row["task"]), []).append(int(row["episode_seed"]))
-    given_up, wrong = run.text("failures.csv") if run.has("failures.csv") else "", []
+    given_up, wrong = {row["task"] for row in run.rows("failures.csv")} if run.has("failures.csv") else set(), []
     split = "test" if run.config is None else run.config.evaluation.split
     anyone = find_task("point-reach-0")  # a seed depends on the task's name alone, and a gym: task may not be installed here
     for (purpose, stage, update, task), seeds in played.items():

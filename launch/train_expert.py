@@ -19,6 +19,7 @@ import numpy as np
 from gymnasium.wrappers import RescaleAction, TimeLimit
 from stable_baselines3 import PPO, SAC, TD3
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.noise import NormalActionNoise
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize
 from torch import nn
@@ -66,6 +67,7 @@ class ExpertTraining:
         learned: list[ActorNetwork] = []
         try:
             model = self._model(env)
+            model.set_logger(Logger(None, []))  # else it makes a folder for its log, which nobody reads
             with contextlib.suppress(Stopped), StopRequest() as stop, stop.held():
                 model.learn(self.steps, callback=_Watch(lambda: keep(self._actor(model)), lambda: stop.wanted, tick))
                 learned.append(self._actor(model))

@@ -355,9 +355,17 @@ def test_evaluate_makes_the_folder_of_its_output_and_shows_its_table_whatever_be
     assert main(["evaluate", "out", "--output", "new/deep/x.csv"]) == 0
     assert Path("new/deep/x.csv").read_text().startswith("stage,task,")
     capsys.readouterr()
-    assert main(["evaluate", "out", "--output", "new"]) == 2
+    for flag in ("--output", "--episodes-output"):  # known ahead of what takes long
+        assert main(["evaluate", "out", flag, "new"]) == 2
+        assert capsys.readouterr() == ("", "reconverge: new is a folder; give the name of a file\n")
+
+    def full(*given: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "new/x.csv")
+
+    monkeypatch.setattr("reconverge.launch.run_tables.write_csv", full)
+    assert main(["evaluate", "out", "--output", "new/x.csv"]) == 2
     said = capsys.readouterr()
-    assert "point-reach-0" in said.out and "cannot be used" in said.err
+    assert "point-reach-0" in said.out and "new/x.csv cannot be used" in said.err
     assert said.out.endswith("mean success 75.0 % (40.9 to 92.9); 8 episodes, one policy\n")
 
 

@@ -26,7 +26,7 @@ from reconverge.eval.rollout import EpisodeResult, Rollouts, evaluation_seeds, r
 from reconverge.eval.run_results import read_run
 from reconverge.launch import curriculum_run, stage_evaluation
 from reconverge.launch.assembly import Assembly, assemble
-from reconverge.launch.checkpoint_evaluation import evaluate, pooled
+from reconverge.launch.checkpoint_evaluation import Asked, evaluate, pooled
 from reconverge.launch.cli import main
 from reconverge.launch.config import RunConfig
 from reconverge.launch.curriculum_run import train
@@ -195,7 +195,7 @@ def test_every_sampler_gives_the_same_run_twice(tmp_path: Path) -> None:
 def test_a_missing_stage_is_answered_with_those_there_are(tmp_path: Path) -> None:
     folder = RunFolder.open(run(tmp_path / "run", tiny(tmp_path, curriculum="point-reach:1")))
     with pytest.raises(RunFolderError, match="has no checkpoint of stage 7; it has stages 0, 1"):
-        evaluate(folder, Progress("quiet"), stage=7)
+        evaluate(folder, Progress("quiet"), Asked(stage=7))
     with pytest.raises(RunFolderError, match="there is nothing to recover"):
         recover(folder, Progress("quiet"))
 
@@ -209,7 +209,7 @@ def test_a_run_on_validation_episodes_meets_those_alone(tmp_path: Path) -> None:
     for task in ("point-reach-0", "point-reach-1"):
         assert {seed for _, name, seed in played if name == task} == set(evaluation_seeds(find_task(task), 3, "validation"))
     assert {check.outcome for check in verify(path) if check.subject == "episodes.csv"} == {"ok"}
-    (of_run, of_test) = (evaluate(RunFolder.open(path), Progress("quiet"), split=split) for split in (None, "test"))
+    (of_run, of_test) = (evaluate(RunFolder.open(path), Progress("quiet"), Asked(split=split)) for split in (None, "test"))
     assert [row["split"] for row in [*of_run, *of_test]] == ["validation", "validation", "test", "test"]
     matrix = read_run(path).cell_at
     assert [row["rate"] for row in of_run] == [matrix[2, row["task"]].rate for row in of_run]
@@ -217,17 +217,17 @@ def test_a_run_on_validation_episodes_meets_those_alone(tmp_path: Path) -> None:
 
 def test_a_checkpoint_is_evaluated_again_with_other_samplers(tmp_path: Path) -> None:
     path = run(tmp_path / "run", tiny(tmp_path, curriculum="point-reach:2"))
-    rows = evaluate(RunFolder.open(path), Progress("quiet"), samplers=("ddim", "dpm-solver++"), sampling_steps=(1, 5), tasks=["point-reach-1"])
+    rows = evaluate(RunFolder.open(path), Progress("quiet"), Asked(samplers=("ddim", "dpm-solver++"), sampling_steps=(1, 5), tasks=["point-reach-1"]))
     assert [(row["sampler"], row["steps"]) for row in rows] == list(product(("ddim", "dpm-solver++"), (1, 5)))
     assert [row["episodes"] for row in pooled(rows)] == [3] * 4
     matrix = read_run(path).cell_at[2, "point-reach-1"]
     assert rows[1]["rate"] == matrix.rate  # the run's own sampler: alone, a task gives what it gave among others
     with pytest.raises(ConfigError, match=r"51: dpm-solver\+\+ takes 1 to 49"):
-        evaluate(RunFolder.open(path), Progress("quiet"), sampling_steps=(51,))
-    rows = evaluate(RunFolder.open(path), Progress("quiet"), temperatures=(0.0, 1.0))
+        evaluate(RunFolder.open(path), Progress("quiet"), Asked(sampling_steps=(51,)))
+    rows = evaluate(RunFolder.open(path), Progress("quiet"), Asked(temperatures=(0.0, 1.0)))
     assert [row["temperature"] for row in pooled(rows)] == [0.0, 1.0]
     with pytest.raises(ConfigError, match=r"--temperatures 1\.5 .* from 0 to 1"):
-        evaluate(RunFolder.open(path), Progress("quiet"), temperatures=(1.5,))
+        evaluate(RunFolder.open(path), Progress("quiet"), Asked(temperatures=(1.5,)))
 
 
 def test_episodes_of_an_evaluation_are_those_of_the_run_with_how_the_policy_acted(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from reconverge.envs.task import Task
 from reconverge.envs.tasks import find_task
 from reconverge.launch import demonstration_shards, evaluation_cells, parts
 from reconverge.launch.backend import LocalBackend, ProcessOrder
-from reconverge.launch.checkpoint_evaluation import Row, evaluate
+from reconverge.launch.checkpoint_evaluation import Asked, Row, evaluate
 from reconverge.launch.cli import main
 from reconverge.launch.demonstration_shards import Wanted, make_shards, wanted_by
 from reconverge.launch.evaluation_cells import EvaluationCell, measure_cells, missing_cells, plan_cells, table_rows
@@ -245,21 +245,21 @@ def in_cells(start: Callable[[ProcessOrder], Ended], cells: list[EvaluationCell]
 
 def test_cells_give_the_rows_of_an_evaluation_in_one_piece_and_none_is_measured_twice(trained: RunFolder, tmp_path: Path) -> None:
     here, before = Here(), contents(trained.path)
-    cells = plan_cells(trained, tmp_path, episodes=12, samplers=("ddim", "dpm-solver++"), sampling_steps=(1, 5))
+    cells = plan_cells(trained, tmp_path, Asked(episodes=12, samplers=("ddim", "dpm-solver++"), sampling_steps=(1, 5)))
     rows = in_cells(here.start, cells)
-    assert rows == evaluate(trained, Progress("quiet"), episodes=12, samplers=("ddim", "dpm-solver++"), sampling_steps=(1, 5))
+    assert rows == evaluate(trained, Progress("quiet"), Asked(episodes=12, samplers=("ddim", "dpm-solver++"), sampling_steps=(1, 5)))
     assert len({row["successes"] for row in rows}) > 2, rows
     assert len(here.names) == 8 and sorted(path.suffix for path in tmp_path.iterdir()) == [".json"] * 8
     assert contents(trained.path) == before
 
-    fewer = plan_cells(trained, tmp_path, episodes=12, samplers=("ddim",), sampling_steps=(5,), tasks=["point-reach-1"])
+    fewer = plan_cells(trained, tmp_path, Asked(episodes=12, samplers=("ddim",), sampling_steps=(5,), tasks=["point-reach-1"]))
     assert missing_cells(fewer) == []
-    for cells in (plan_cells(trained, tmp_path, episodes=2), plan_cells(trained, tmp_path, stage=1)):
+    for cells in (plan_cells(trained, tmp_path, Asked(episodes=2)), plan_cells(trained, tmp_path, Asked(stage=1))):
         assert missing_cells(cells) == cells, "other episodes, other weights: other cells"
 
 
 def test_a_damaged_cell_is_measured_again(trained: RunFolder, tmp_path: Path) -> None:
-    cells = plan_cells(trained, tmp_path)
+    cells = plan_cells(trained, tmp_path, Asked())
     rows = in_cells(Here().start, cells)
     whole = cells[0].result.read_text()
     for damaged in (whole[:20], json.dumps({**json.loads(whole), "successes": 10**6}), json.dumps({**json.loads(whole), "cell": {}}), "[]"):
@@ -272,18 +272,18 @@ def test_a_task_whose_simulators_fail_has_no_episodes_and_is_tried_again(trained
     whole = EvaluationCell.measure
     fall_apart = lambda cell: evaluation_cells.CellResult(0, 0, "it fell apart") if cell.task == TASK else whole(cell)  # noqa: E731
     monkeypatch.setattr(EvaluationCell, "measure", fall_apart)
-    cells = plan_cells(trained, tmp_path)
+    cells = plan_cells(trained, tmp_path, Asked())
     first, second = in_cells(Here().start, cells)
     assert first["episodes"] == 3 and second["episodes"] == 0 and math.isnan(second["rate"])
     with pytest.raises(SimulatorFailure, match="it fell apart"):
-        in_cells(Here().start, plan_cells(trained, tmp_path, tasks=["point-reach-1"]))
+        in_cells(Here().start, plan_cells(trained, tmp_path, Asked(tasks=["point-reach-1"])))
     monkeypatch.setattr(EvaluationCell, "measure", whole)
     assert [cell.task for cell in missing_cells(cells)] == [TASK]
     assert in_cells(Here().start, cells) == evaluate(trained, Progress("quiet"))
 
 
 def test_a_machine_with_other_packages_measures_nothing(trained: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    cells = plan_cells(trained, tmp_path)
+    cells = plan_cells(trained, tmp_path, Asked())
     assert [cell.result.parent for cell in cells] == [tmp_path] * 2  # worked out here, before the other machine's packages are
     monkeypatch.setattr(evaluation_cells, "package_versions", lambda: {"torch": "1.0"})
     with pytest.raises(PartFailed, match="2 of 2 cells were not measured; the same command goes on with them: point-reach-0 with "):

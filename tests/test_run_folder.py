@@ -18,7 +18,8 @@ from pathlib import Path
 
 import pytest
 
-from reconverge.envs.errors import RunFolderError
+from reconverge.envs.artifact import write_file
+from reconverge.envs.errors import DamagedFile, RunFolderError
 from reconverge.envs.plain_json import read_json
 from reconverge.launch import run_lock
 from reconverge.launch.config import RunConfig
@@ -155,6 +156,17 @@ def test_a_process_number_that_was_given_away_again_does_not_hold_the_lock(run: 
 def test_another_host_holds_the_lock_while_its_heart_beats(run: Path) -> None:
     lock = leave_lock(run, owner(1, "elsewhere"))
     with pytest.raises(RunFolderError, match="process 1 on elsewhere"):
+        RunFolder.resume(run)
+    silent_since = time.time() - run_lock.STALE_AFTER_S - 60
+    os.utime(lock / "owner.json", (silent_since, silent_since))
+    RunFolder.resume(run).close()
+
+
+def test_a_container_of_the_same_host_name_has_processes_of_its_own(run: Path) -> None:
+    """What has this number here is another process, or none."""
+    inside = json.dumps({**json.loads(owner(1, HERE)), "process_numbers": "pid:[1]"})
+    lock = leave_lock(run, inside)
+    with pytest.raises(RunFolderError, match=f"process 1 on {HERE}"):
         RunFolder.resume(run)
     silent_since = time.time() - run_lock.STALE_AFTER_S - 60
     os.utime(lock / "owner.json", (silent_since, silent_since))
@@ -308,6 +320,16 @@ def test_facts_of_a_run_are_kept_and_other_ones_refused_by_name(run: Path) -> No
         with pytest.raises(RunFolderError, match=r"began with other demonstrations than are here now \(b\)"):
             folder.keep_facts("demonstrations", {"a": "1", "b": "3"})
     assert read_json(run / "fingerprint.json")["demonstrations"] == {"a": "1", "b": "2", "c": "3"}
+
+
+def test_what_is_told_of_a_run_is_told_once(run: Path) -> None:
+    with RunFolder.resume(run) as folder:
+        for _ in range(2):
+            folder.note_in_fingerprint("resumed_with", ["torch 2.12.0 -> 2.13.0"])
+        assert folder.lines_of("resumed_with") == ["torch 2.12.0 -> 2.13.0"]
+        write_file(run / "fingerprint.json", json.dumps({**read_json(run / "fingerprint.json"), "simulators": ["a"]}))
+        with pytest.raises(DamagedFile, match="'simulators' must be a mapping"):
+            folder.keep_facts("simulators", {"a": "1"})
 
 
 def test_a_deleted_folder_ends_the_heartbeat_quietly(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -145,9 +145,39 @@ def test_a_job_that_was_told_to_stop_is_waited_for_and_submitted_anew(slurm: Pat
     first = SlurmBackend(SlurmOptions()).start(order(tmp_path))
     wait_for((tmp_path / "began").exists, 20)
     first.ask_to_end()
-    second = SlurmBackend(SlurmOptions()).start(order(tmp_path))  # of a sweep that was started anew at once
-    assert second.number == 2 and (tmp_path / "saved").exists()
+    second = SlurmBackend(SlurmOptions()).start(order(tmp_path))  # of a sweep that was started anew at once, and is not held up
+    assert not (tmp_path / "saved").exists() and len(calls(slurm, "sbatch")) == 1
     wait_for(lambda: second.exit_code() == 0, 20)
+    assert second.number == 2 and (tmp_path / "saved").exists() and len(calls(slurm, "scancel")) == 2  # by the first alone
+
+
+def test_a_sweep_that_is_stopped_while_it_waits_submits_nothing(slurm: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    saves = "trap 'while [ ! -e enough ]; do sleep 0.05; done; exit 75' TERM; touch began; while :; do sleep 0.05; done"
+    with_command(monkeypatch, "bash", "-c", saves)
+    first = SlurmBackend(SlurmOptions()).start(order(tmp_path))
+    wait_for((tmp_path / "began").exists, 20)
+    first.ask_to_end()
+    second = SlurmBackend(SlurmOptions()).start(order(tmp_path))
+    assert second.exit_code() is None
+    second.ask_to_end()
+    (tmp_path / "enough").touch()
+    wait_for(lambda: second.exit_code() == 75, 20)
+    assert len(calls(slurm, "sbatch")) == 1
+
+
+def test_a_job_that_does_not_leave_is_reminded_once(slurm: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    with_command(monkeypatch, "bash", "-c", "trap '[ -e told ] && exit 75; touch told' TERM; touch began; while :; do sleep 0.05; done")
+    first = SlurmBackend(SlurmOptions()).start(order(tmp_path))
+    wait_for((tmp_path / "began").exists, 20)
+    first.ask_to_end()
+    wait_for((tmp_path / "told").exists, 20)
+    monkeypatch.setattr(slurm_backend, "WARNING_S", 0.2)
+    second = SlurmBackend(SlurmOptions()).start(order(tmp_path))
+    wait_for(lambda: second.exit_code() is not None or len(calls(slurm, "sbatch")) == 2, 20)
+    assert len(calls(slurm, "scancel")) == 4
+    second.kill()
 
 
 @pytest.mark.slow

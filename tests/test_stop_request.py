@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,11 +11,14 @@ import threading
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from forked_run import everything
-from small_run import run, tiny
+from small_run import run, tiny, toy_config
 
+from reconverge.eval.config import RecoveryConfig
+from reconverge.launch import recovery_probe, run_folder
 from reconverge.launch.cli import main
 from reconverge.launch.curriculum_run import CurriculumRun, train
 from reconverge.launch.progress import Progress
@@ -161,3 +165,54 @@ def test_a_stopped_command_says_how_to_go_on_and_leaves_with_75(
     in_process = ["--demonstrations.workers", "0", "--evaluation.workers", "0", "--threads", "1"]
     assert main(["train", "--preset", "smoke", *in_process, "--output-dir", "run", "--quiet"]) == REQUEUE
     assert capsys.readouterr().err.endswith("\nreconverge: stopped; go on with: reconverge train --resume run\n")
+
+
+@pytest.mark.parametrize("place", ["probe", "report"])
+def test_a_stopped_recover_goes_on_to_the_same_tables(
+    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    base = toy_config(tmp_path, curriculum="point-reach:2", method="finetune")
+    path = run(Path("whole"), replace(base, train=replace(base.train, updates=150), recovery=RecoveryConfig(4, (2, 10), probe_updates=20)))
+    shutil.copytree(path, "stopped")
+    assert main(["recover", "whole", "--quiet"]) == 0
+    with monkeypatch.context() as patched:
+        original, reached = recovery_probe._Probe._measure, []
+
+        def struck(*given: Any) -> Any:
+            reached.append(1)
+            if len(reached) == 2:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return original(*given)
+
+        if place == "probe":
+            patched.setattr(recovery_probe._Probe, "_measure", struck)
+        else:
+            patched.setattr("reconverge.launch.commands.measure.report_on", lambda *given: os.kill(os.getpid(), signal.SIGINT))
+        capsys.readouterr()
+        assert main(["recover", "stopped", "--quiet"]) == REQUEUE
+    assert capsys.readouterr().err.endswith("\nreconverge: stopped; go on with the same command: reconverge recover stopped --quiet\n")
+    assert main(["recover", "stopped", "--quiet"]) == 0
+    for name in ("probes.json", "recovery.csv", "recovery_curves.csv"):
+        assert Path("stopped", name).read_bytes() == Path("whole", name).read_bytes()
+
+
+def test_a_second_signal_while_the_process_winds_up_does_not_change_its_code(tmp_path: Path) -> None:
+    """The interpreter takes a while to end: what comes then, by another way, would be met as if nobody had listened."""
+    script = """
+import atexit, os, signal
+from reconverge.launch.stop_request import REQUEUE, leave
+atexit.register(lambda: os.kill(os.getpid(), signal.SIGTERM))
+leave(REQUEUE)
+"""
+    assert subprocess.run([sys.executable, "-c", script], cwd=tmp_path, check=False).returncode == REQUEUE
+
+
+def test_a_signal_while_the_folder_is_closed_does_not_change_the_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    strike_in("update", signal.SIGTERM, monkeypatch)
+    original = run_folder.seal
+    monkeypatch.setattr(run_folder, "seal", lambda *given: (os.kill(os.getpid(), signal.SIGTERM), original(*given)))
+    in_process = ["--demonstrations.workers", "0", "--evaluation.workers", "0", "--threads", "1"]
+    assert main(["train", "--preset", "smoke", *in_process, "--output-dir", "run", "--quiet"]) == REQUEUE
+    assert (tmp_path / "run" / "files.json").exists()

@@ -10,7 +10,7 @@ from small_run import run, toy_config
 
 from reconverge.envs.errors import RunFolderError
 from reconverge.eval.run_results import RunResults, read_run
-from reconverge.launch.checkpoint_evaluation import evaluate
+from reconverge.launch.checkpoint_evaluation import Asked, evaluate
 from reconverge.launch.presets import find_preset
 from reconverge.launch.progress import Progress
 from reconverge.launch.recovery_probe import recover
@@ -91,7 +91,7 @@ def test_a_policy_per_task_forgets_nothing_and_is_measured_again_where_a_task_co
     again = [row for row in results.episodes if row.stage == 3 and row.task == "point-reach-0"]
     before = [row for row in results.episodes if row.stage == 1 and row.task == "point-reach-0"]
     assert [row.first_success_step for row in again] != [row.first_success_step for row in before]  # another policy, same episodes
-    rows = evaluate(RunFolder.open(results.folder), Progress("quiet"), stage=2)
+    rows = evaluate(RunFolder.open(results.folder), Progress("quiet"), Asked(stage=2))
     assert [(row["task"], row["rate"]) for row in rows] == [("point-reach-1", results.matrix[2][1])]
     with pytest.raises(RunFolderError, match="a policy of its own"):
         recover(RunFolder.open(results.folder), Progress("quiet"))

@@ -17,7 +17,7 @@ from reconverge.envs.tasks import find_task
 from reconverge.eval.config import EvaluationConfig, RecoveryConfig
 from reconverge.eval.rollout import evaluation_seeds
 from reconverge.eval.run_results import read_run
-from reconverge.launch.checkpoint_evaluation import evaluate
+from reconverge.launch.checkpoint_evaluation import Asked, evaluate
 from reconverge.launch.presets import find_preset
 from reconverge.launch.progress import Progress
 from reconverge.launch.recovery_probe import recover
@@ -103,7 +103,7 @@ def test_online_recovery_has_a_curve_from_the_switch_to_the_end_of_the_stage(pro
 def test_a_checkpoint_is_a_policy_that_can_be_evaluated_again(protected: Path) -> None:
     policy = DiffusionPolicy.load(protected / "checkpoints" / "stage-02")
     assert policy.tasks == ("point-reach-0", "point-reach-1")
-    (row,) = evaluate(RunFolder.open(protected), Progress("quiet"), stage=2, tasks=["point-reach-1"])
+    (row,) = evaluate(RunFolder.open(protected), Progress("quiet"), Asked(stage=2, tasks=["point-reach-1"]))
     assert row["rate"] == rates(protected, 2)[1]
 
 

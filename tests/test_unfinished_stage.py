@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import shutil
 from collections.abc import Callable
@@ -267,12 +268,69 @@ def test_a_damaged_checkpoint_is_told_and_the_run_goes_on_from_the_one_before(st
     assert everything(path) == world.expected
 
 
-def test_a_missing_checkpoint_is_made_again_and_no_table_skips_its_stage(world: World) -> None:
+def test_a_missing_checkpoint_costs_none_of_those_after_it(world: World) -> None:
+    """No crash brings it about: who has put it elsewhere can put it back, and who wants to learn again from there on says so."""
     path = world.folder / "gap"
     shutil.copytree(world.folder / "golden", path)
-    shutil.rmtree(path / "checkpoints" / "stage-01")
+    shutil.move(path / "checkpoints" / "stage-01", path.with_name("kept"))
+    before = everything(path)
+    with pytest.raises(RunFolderError, match="lacks stage 1 and has 2; put it back"):
+        start_or_resume(path, world.config)
+    assert everything(path) == before
+    shutil.move(path.with_name("kept"), path / "checkpoints" / "stage-01")
     start_or_resume(path, world.config)
     assert everything(path) == world.expected
+    for stage in ("stage-01", "stage-02"):
+        shutil.rmtree(path / "checkpoints" / stage)
+    start_or_resume(path, world.config)
+    assert everything(path) == world.expected
+
+
+def test_checkpoints_of_another_version_are_no_damaged_ones(world: World) -> None:
+    path = world.folder / "another-version"
+    shutil.copytree(world.folder / "golden", path)
+    for stage in (0, 1, 2):
+        folder = path / "checkpoints" / f"stage-{stage:02d}"
+        found = Artifact(folder)
+        record = found.json("record.json")
+        record["record"]["of_a_later_version"] = []
+        arrays = {name: found.arrays(name) for name in found.names if name.endswith(".safetensors")}
+        write_artifact(folder, {**arrays, "policy.json": found.json("policy.json"), "record.json": record})
+    before = everything(path)
+    with pytest.raises(RunFolderError, match="written by another version of reconverge"):
+        start_or_resume(path, world.config)
+    assert everything(path) == before
+
+
+def test_a_checkpoint_that_stepped_aside_for_a_new_one_comes_back(world: World) -> None:
+    """As where a run that was extended was killed between the two renames by which a checkpoint is replaced."""
+    path = world.folder / "stepped-aside"
+    shutil.copytree(world.folder / "golden", path)
+    os.rename(path / "checkpoints" / "stage-01", path / "checkpoints" / ".stage-01.writing-1-0-old")
+    (path / "videos").mkdir(exist_ok=True)
+    (path / "videos" / ".grid.mp4.writing-1-0.mp4").touch()
+    fingerprint = json.loads((path / "fingerprint.json").read_text())
+    (path / "fingerprint.json").write_text(json.dumps({**fingerprint, "extended_after": [1]}))
+    start_or_resume(path, world.config)
+    assert everything(path) == world.expected and [found for found in path.rglob("*") if ".writing-" in found.name] == []
+
+
+def test_a_damaged_cost_is_no_obstacle(world: World) -> None:
+    path = world.folder / "cost"
+    shutil.copytree(world.folder / "golden", path)
+    (path / "cost.json").write_text("{")
+    start_or_resume(path, world.config)
+    assert json.loads((path / "cost.json").read_text())["episodes_evaluated"] > 0
+
+
+@pytest.mark.parametrize("content", ["{", "3", '[{"stage": 1}]', '[["stage"]]'])
+def test_damaged_probes_are_told(content: str, world: World) -> None:
+    path = world.folder / "probes"
+    if not path.exists():
+        shutil.copytree(world.folder / "golden", path)
+    (path / "probes.json").write_text(content)
+    with pytest.raises(DamagedFile, match=r"probes.json cannot be read; delete it and run `reconverge recover"):
+        start_or_resume(path, world.config)
 
 
 def test_what_went_on_from_a_stage_that_is_made_again_is_never_taken_up(world: World) -> None:

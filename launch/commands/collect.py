@@ -56,15 +56,15 @@ class Collect(Command):
         from reconverge.envs.demonstrations import collect, collection_name
         from reconverge.eval.intervals import wilson
 
-        rows = []
+        rows, made = [], {collection_name(stage.task, config, stage.demonstrations or config.episodes) for stage in curriculum.stages}
+        for name in made if self.overwrite and self.cluster.backend == "local" else ():
+            shutil.rmtree(folder / name, ignore_errors=True)
         with Progress.in_terminal(self.quiet) as progress:
             if self.cluster.backend == "ray":
                 self._collect_on_ray(curriculum, config, progress)
             for number, stage in enumerate(curriculum.stages, 1):
                 progress.stage(number, len(curriculum.stages), stage.task.name)
                 episodes = stage.demonstrations or config.episodes
-                if self.overwrite and self.cluster.backend == "local":
-                    shutil.rmtree(folder / collection_name(stage.task, config, episodes), ignore_errors=True)
                 with progress.phase("demonstrations", episodes) as tick:
                     found = collect(stage.task, config, episodes, folder, tick.at)
                 low, high = wilson(found.successes, found.attempts)

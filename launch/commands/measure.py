@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import tyro
 
@@ -16,9 +16,14 @@ from reconverge.launch.commands.cluster import Cluster, check_owners
 from reconverge.launch.commands.command import Command, MaybeInt, MaybeName, MaybePath, Run, Several, at_least, check_device
 from reconverge.launch.commands.pages import report_on
 from reconverge.launch.commands.tables import Columns, expert_percent, interval_percent, print_table, success_percent, with_interval
+from reconverge.launch.machine_limits import try_to_write
 from reconverge.launch.progress import Progress
 from reconverge.launch.run_folder import RunFolder
+from reconverge.launch.stop_request import Stopped
 from reconverge.policy.config import SamplerName
+
+if TYPE_CHECKING:
+    from reconverge.launch.checkpoint_evaluation import Asked
 
 CELLS = Path("runs", "evaluations")
 
@@ -83,15 +88,16 @@ class Evaluate(Command):
         folder = RunFolder.open(self.path)
         if self.expert:
             return self._of_experts(folder, tasks)
-        from reconverge.launch.checkpoint_evaluation import EACH_COLUMNS, pooled
+        from reconverge.launch.checkpoint_evaluation import EACH_COLUMNS, Asked, pooled
         from reconverge.launch.run_tables import write_csv
 
         for path in (self.output, self.episodes_output):
             if path is not None:
-                path.parent.mkdir(parents=True, exist_ok=True)  # fails here rather than with everything measured
-        each: list[dict[str, Any]] = []
+                _make_room_for(path)
+        how = self.samplers, self.sampling_steps, self.temperatures
+        asked, each = Asked(self.stage, tasks, self.episodes, self.split, *how, self.device), list[dict[str, Any]]()
         with Progress.in_terminal(self.quiet) as progress:
-            rows = self._rows_on_ray(folder, tasks, progress) if self.cluster.backend == "ray" else self._rows(folder, tasks, progress, each)
+            rows = self._rows_on_ray(folder, asked, progress) if self.cluster.backend == "ray" else self._rows(folder, asked, progress, each)
         success: Columns = {"success %": success_percent, "95 % interval": interval_percent}
         settings = pooled(rows)
         if len(settings) == 1:
@@ -119,35 +125,39 @@ class Evaluate(Command):
         from reconverge.launch.expert_evaluation import evaluate_experts
         from reconverge.launch.run_tables import write_csv
 
+        if self.output is not None:
+            _make_room_for(self.output)
         with Progress.in_terminal(self.quiet) as progress:
             rows = evaluate_experts(folder, progress, tasks, self.episodes, self.split)
         print_table(rows, {"task": "task", "expert %": success_percent, "95 % interval": interval_percent, "episodes": "episodes"}, left=("task",))
         if self.output is not None:
-            self.output.parent.mkdir(parents=True, exist_ok=True)
             write_csv(self.output, list(rows[0]), rows)
         return 0
 
-    def _asked(self, tasks: Sequence[str]) -> dict[str, Any]:
-        """What is measured, as `evaluate` and `plan_cells` take it."""
-        how = {"samplers": self.samplers, "sampling_steps": self.sampling_steps, "temperatures": self.temperatures}
-        return {"stage": self.stage, "tasks": tasks, "episodes": self.episodes, "split": self.split, **how, "device": self.device}
-
-    def _rows(self, folder: RunFolder, tasks: Sequence[str], progress: Progress, episodes: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    def _rows(self, folder: RunFolder, asked: Asked, progress: Progress, episodes: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """The table, and on the way a row per episode into `episodes`."""
         from reconverge.launch.checkpoint_evaluation import evaluate
 
         check_device(self.device or folder.config.device)
-        return evaluate(folder, progress, **self._asked(tasks), each=episodes.append)
+        return evaluate(folder, progress, asked, episodes.append)
 
-    def _rows_on_ray(self, folder: RunFolder, tasks: Sequence[str], progress: Progress) -> list[dict[str, Any]]:
+    def _rows_on_ray(self, folder: RunFolder, asked: Asked, progress: Progress) -> list[dict[str, Any]]:
         """The same from cells; the cluster is asked only for those that are missing."""
         from reconverge.launch.evaluation_cells import measure_cells, missing_cells, plan_cells, table_rows
 
-        cells = plan_cells(folder, self.cells_dir, **self._asked(tasks))
+        cells = plan_cells(folder, self.cells_dir, asked)
         if missing := missing_cells(cells):
             with self.cluster.connected(folder.config.threads, self.device or folder.config.device) as (ray, limit):
                 measure_cells(ray.start, missing, limit, progress)
         return table_rows(cells, progress)
+
+
+def _make_room_for(file: Path) -> None:
+    """Make the folder of a file and see that it can be written there: better now than with everything measured."""
+    if file.is_dir():
+        raise ConfigError(f"{file} is a folder; give the name of a file")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    try_to_write(file.parent)
 
 
 @dataclass(frozen=True)
@@ -180,12 +190,15 @@ class Recover(Command):
         at_least("--updates", self.updates, 1)
         at_least("--episodes", self.episodes, 1)
         tasks = [find_task(name).name for name in self.tasks]
-        with RunFolder.resume(self.path) as folder, Progress.in_terminal(self.quiet) as progress:
-            check_device(self.device or folder.config.device)
-            from reconverge.launch.recovery_probe import recover
+        try:
+            with RunFolder.resume(self.path) as folder, Progress.in_terminal(self.quiet) as progress:
+                check_device(self.device or folder.config.device)
+                from reconverge.launch.recovery_probe import recover
 
-            rows = recover(folder, progress, self.updates, self.episodes, stages=self.stages, tasks=tasks, device=self.device)
-            report_on([folder], folder.report_html, progress)
+                rows = recover(folder, progress, self.updates, self.episodes, stages=self.stages, tasks=tasks, device=self.device)
+                report_on([folder], folder.report_html, progress)
+        except KeyboardInterrupt:  # what was probed is kept, so that whatever came next can be taken up again
+            raise Stopped(f"go on with the same command: {command_line}") from None
         columns: Columns = {"stage": "stage", "task": "task", "threshold %": "threshold", "updates": _updates, "dip, points": _dip}
         print_table(rows, columns)
         print(f"{self.episodes or folder.config.recovery.episodes} episodes a point of each curve, one seed")
