@@ -145,7 +145,7 @@ def sweep_abandoned(folder: Path) -> None:
 
 def file_system_now_s(folder: Path) -> float:
     """The file system's own clock, which is what the age of a file must be compared with."""
-    probe = folder / f".clock-{secrets.token_hex(16)}"
+    probe = draft_of(folder / "clock")
     probe.touch()
     try:
         return probe.stat().st_mtime

@@ -101,8 +101,9 @@ def collect(
     check_expert(task)
     with Simulators(config.workers) as own:
         recorded = task.expert is not None and task.expert.recorded
-        batches = recorded_batches(task, config.hold_steps, BATCH) if recorded else _attempted(task, config, store, simulators or own)
-        kept, attempts = _first_successes(task, episodes, batches, progress)
+        attempted = (_batch(task, config, store, simulators or own, batch) for batch in count())
+        batches = recorded_batches(task, config.hold_steps, BATCH) if recorded else attempted
+        kept, attempts = _first_successes(task, episodes, batches, progress, acts=not recorded)
     if store is not None:
         _finish(store, task, kept, attempts)
     return Demonstrations(task, kept, attempts, len(kept))
@@ -141,7 +142,7 @@ def collect_from(expert: Expert, task: Task, config: DemonstrationConfig, episod
     env = make_env(task)
     try:
         settings = config.hold_steps, config.action_noise
-        batches = (([run_expert(env, expert, seed, *settings) for seed in _seeds(task, config, batch)]) for batch in count())
+        batches = ([run_expert(env, expert, seed, *settings) for seed in _seeds(task, config, batch)] for batch in count())
         kept, attempts = _first_successes(task, episodes, batches, progress)
     finally:
         env.close()
@@ -169,11 +170,6 @@ def _seeds(task: Task, config: DemonstrationConfig, batch: int) -> list[int]:
     return [episode_seed("demonstration", config.seed, task.name, attempt) for attempt in range(batch * BATCH, (batch + 1) * BATCH)]
 
 
-def _attempted(task: Task, config: DemonstrationConfig, store: EpisodeStore | None, simulators: Simulators) -> Iterator[list[Episode | None]]:
-    """Batch after batch of attempts."""
-    return (_batch(task, config, store, simulators, batch) for batch in count())
-
-
 def _batch(task: Task, config: DemonstrationConfig, store: EpisodeStore | None, simulators: Simulators, batch: int) -> list[Episode | None]:
     """Attempts, None for a failed one; read from the partial folder where an earlier run, or another machine, has made them."""
     seeds = _seeds(task, config, batch)
@@ -189,8 +185,11 @@ def _batch(task: Task, config: DemonstrationConfig, store: EpisodeStore | None, 
     return runs
 
 
-def _first_successes(task: Task, wanted: int, batches: Iterator[list[Episode | None]], progress: OnProgress | None) -> tuple[list[Episode], int]:
-    """The first `wanted` successes and how many attempts they took."""
+def _first_successes(
+    task: Task, wanted: int, batches: Iterator[list[Episode | None]], progress: OnProgress | None, acts: bool = True
+) -> tuple[list[Episode], int]:
+    """The first `wanted` successes and how many attempts they took. An expert that `acts` is given up where it hardly ever succeeds; what is
+    recorded is read to its end."""
     kept: list[Episode] = []
     attempts = 0
     while len(kept) < wanted:
@@ -206,7 +205,7 @@ def _first_successes(task: Task, wanted: int, batches: Iterator[list[Episode | N
                 kept.append(run)
             if len(kept) == wanted:
                 break
-        if _hopeless(len(kept), attempts):
+        if len(kept) < wanted and acts and _hopeless(len(kept), attempts):
             raise UnsupportedEnvironment(f"the expert of '{task.name}' reached its goal in {len(kept)} of {attempts} attempts; it cannot teach it")
         if progress is not None:
             progress(len(kept), wanted)

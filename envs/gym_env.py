@@ -24,11 +24,10 @@ from reconverge.envs.errors import RenderingUnavailable, UnknownName, Unsupporte
 from reconverge.envs.gym_name import GymName, read_gym_name
 from reconverge.envs.rendering import find_renderer
 from reconverge.envs.seeding import next_episode
-from reconverge.envs.success_rule import RETURN, SuccessRule
+from reconverge.envs.success_rule import RETURN, SUCCESS_KEYS, SuccessRule
 from reconverge.envs.task import ObservationLayout, Task
 
 DEFAULT_HORIZON = 200
-SUCCESS_KEYS = ("success", "is_success")
 
 
 @lru_cache(maxsize=256)

@@ -61,9 +61,8 @@ def _recording(demo: GuardedGroup, number: int, keys: tuple[str, ...], rule: Suc
 def _success(demo: GuardedGroup, steps: int, rule: SuccessRule | None) -> np.ndarray | None:
     """Per step, (T,) bool: by the task's rule where what it judges was recorded, else as `success` says; None where the data do not say."""
     if rule is not None and rule.quantity == RETURN:
-        total = np.cumsum(demo.numbers("rewards", steps)[:, 0])
-        return np.array([rule.holds({}, total[step], step == steps - 1) for step in range(steps)], bool)
-    if rule is not None and rule.quantity in demo.names:
+        return rule.over_rewards(demo.numbers("rewards", steps)[:, 0])
+    if rule is not None and rule.quantity in demo:  # also in a group of its own, as to/goal
         values = demo.numbers(rule.quantity, steps)[:, 0]
         return np.array([rule.holds({rule.quantity: value}, 0.0, False) for value in values], bool)
     return demo.numbers("success", steps)[:, 0] > 0 if "success" in demo.names else None

@@ -23,10 +23,8 @@ from reconverge.envs.gym_name import rule_of
 from reconverge.envs.hdf5_group import GuardedGroup, opened
 from reconverge.envs.plain_json import read_json_object
 from reconverge.envs.recording import Recording
-from reconverge.envs.success_rule import RETURN, SuccessRule
+from reconverge.envs.success_rule import RETURN, SUCCESS_KEYS, SuccessRule
 from reconverge.envs.task import Task
-
-SUCCESS_KEYS = ("success", "is_success")
 
 
 def minari_episodes(place: str, task: Task) -> Iterator[Recording]:
@@ -63,8 +61,7 @@ def _success(episode: GuardedGroup, steps: int, rule: SuccessRule | None) -> np.
     wanted = SUCCESS_KEYS if rule is None else (str(rule), rule.quantity, *SUCCESS_KEYS)
     key = next((key for key in wanted if f"infos/{key}" in episode), None)
     if rule is not None and rule.quantity == RETURN and key != str(rule):
-        total = np.cumsum(episode.numbers("rewards", steps)[:, 0])
-        return np.array([rule.holds({}, total[step], step == steps - 1) for step in range(steps)], bool)
+        return rule.over_rewards(episode.numbers("rewards", steps)[:, 0])
     if key is None:
         return None
     values = episode.numbers(f"infos/{key}", steps, one_more=True)[:, 0]

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -80,7 +81,7 @@ def _check_depth(value: Any) -> None:
 
 def _check_text(value: Any, data: bytes) -> None:
     """Refuse half a surrogate pair and NUL, which only an escape can bring in."""
-    if b"\\u0000" in data:
+    if re.search(rb"(?<!\\)(?:\\\\)*\\u0000", data):  # after an even number of backslashes it is the escape
         raise ValueError("a NUL in a text")
     if b"\\ud" in data or b"\\uD" in data:
         try:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import importlib
+import os
 import sys
 from collections.abc import Iterable
 from functools import cache
@@ -70,7 +71,7 @@ def gym_fingerprint(environment: str) -> str:
     if spec is not None and spec.id != name.environment.rpartition(":")[2]:  # an id without a version stands for the newest
         parts.append(f"that is {spec.id}")
     # An option may name a file, such as the model to simulate.
-    files = [Path(value) for value in name.arguments.values() if isinstance(value, str) and Path(value).is_file()]
+    files = [Path(value) for value in name.arguments.values() if isinstance(value, str) and os.path.isfile(value)]  # no error for a long text
     parts += [f"file {path.name} {hashlib.sha256(path.read_bytes()).hexdigest()[:DIGITS]}" for path in files]
     module = _registering_module(spec)
     package = module.partition(".")[0]

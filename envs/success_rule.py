@@ -15,10 +15,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from reconverge.envs.errors import CurriculumError, UnknownName, shown
 
 RETURN = "return"
 """Stands for the sum of an episode's rewards; no key of `info` can be called so in a rule."""
+SUCCESS_KEYS = ("success", "is_success")
+"""Flags of `info` by which an environment without a rule says that it is solved."""
 KEYS = ("info", "at_least", "at_most", "return_at_least")
 _TEXT = re.compile(r"([A-Za-z_][A-Za-z0-9_./-]{0,99})(?:(>=|<=)(-?\d{1,20}(?:\.\d{1,20})?(?:e[+-]?\d{1,3})?))?", re.ASCII)
 
@@ -57,6 +61,12 @@ class SuccessRule:
             return bool(value)
         number = float(value)
         return number >= self.bound if self.relation == ">=" else number <= self.bound
+
+
+    def over_rewards(self, rewards: np.ndarray) -> np.ndarray:
+        """Per step of an episode with these rewards (T,), (T,) bool: of a rule on the return, which the last step decides."""
+        total = np.cumsum(rewards)
+        return np.array([self.holds({}, total[step], step == len(total) - 1) for step in range(len(total))], bool)
 
 
 def parse_rule(text: str, place: str) -> SuccessRule:

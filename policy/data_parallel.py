@@ -68,6 +68,8 @@ class Ranks:
         return ranks
 
     def leave(self) -> None:
+        """Part from the others. A group that is still held when the interpreter ends has threads by which it aborts."""
+        self._gradients = self._messages = None
         dist.destroy_process_group()
 
     # an update

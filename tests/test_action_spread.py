@@ -2,9 +2,9 @@ import dataclasses
 
 import pytest
 import torch
+from small_policy import random_windows, small_policy
 
 from reconverge.eval.action_spread import action_spread
-from tests.small_policy import random_windows, small_policy
 
 
 def stream() -> torch.Generator:

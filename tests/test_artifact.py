@@ -143,14 +143,12 @@ def test_what_others_may_still_be_writing_is_left(tmp_path: Path, monkeypatch: p
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize(("module", "call"), [(os, "open"), (os, "readlink"), (os, "lstat"), (Path, "stat"), (Path, "is_symlink"), (os, "fstat")])
+@pytest.mark.parametrize(("module", "call"), [(os, "open"), (Path, "stat"), (Path, "is_symlink"), (os, "fstat")])
 def test_a_file_system_that_does_not_answer_is_no_damage(module: object, call: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patched:
         patched.setattr(module, call, no_answer)
-        try:
+        with pytest.raises(OSError, match="Stale file handle"):
             Artifact(folder)
-        except OSError as error:
-            assert error.errno == errno.ESTALE
     Artifact(folder)
 
 

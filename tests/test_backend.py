@@ -16,3 +16,4 @@ def test_the_last_words_are_the_jobs_own(tmp_path: Path) -> None:
     assert last_words(1, log, len(earlier)) == "worker 3 has ended"
     log.write_text(f"{earlier}worker 3 has ended\n")
     assert last_words(2, log, len(earlier)) == "exit code 2"
+    assert last_words(-9, log) == "ended by SIGKILL; is there enough memory?" and last_words(-35, log) == "ended by signal 35"

@@ -226,6 +226,8 @@ def test_a_checkpoint_is_evaluated_again_with_other_samplers(tmp_path: Path) -> 
         evaluate(RunFolder.open(path), Progress("quiet"), Asked(sampling_steps=(51,)))
     rows = evaluate(RunFolder.open(path), Progress("quiet"), Asked(temperatures=(0.0, 1.0)))
     assert [row["temperature"] for row in pooled(rows)] == [0.0, 1.0]
+    asked = Asked(tasks=["point-reach-1", "point-reach-1"], temperatures=(0.0, 0.0))
+    assert [(row["task"], row["episodes"]) for row in evaluate(RunFolder.open(path), Progress("quiet"), asked)] == [("point-reach-1", 3)]  # once
     with pytest.raises(ConfigError, match=r"--temperatures 1\.5 .* from 0 to 1"):
         evaluate(RunFolder.open(path), Progress("quiet"), Asked(temperatures=(1.5,)))
 

@@ -1,6 +1,7 @@
 """Demonstrations: the same bytes for any number of workers and after any interruption."""
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from folder_contents import contents
 from reconverge.envs.demonstrations import (
     BATCH,
     Demonstrations,
+    _first_successes,
     batch_folder,
     collect,
     collect_batch,
@@ -277,3 +279,22 @@ def same(first: Demonstrations, second: Demonstrations) -> None:
         np.testing.assert_array_equal(a.observations, b.observations)
         np.testing.assert_array_equal(a.actions, b.actions)
         np.testing.assert_array_equal(a.success, b.success)
+
+
+def outcomes(*successes: int) -> Iterator[list[Episode | None]]:
+    """Batches of attempts, of which those with these numbers, counted from 1, succeed."""
+    (episode,) = collect(TASK, CONFIG, 1).episodes
+    return ([episode if first + place in successes else None for place in range(1, BATCH + 1)] for first in itertools.count(0, BATCH))
+
+
+def test_an_expert_that_hardly_ever_succeeds_is_given_up_but_not_with_all_that_is_wanted() -> None:
+    nine = (*range(1, 9), 5 * BATCH)
+    assert _first_successes(TASK, 9, outcomes(*nine), None)[1] == 5 * BATCH
+    with pytest.raises(UnsupportedEnvironment, match=f"reached its goal in 9 of {5 * BATCH} attempts"):
+        _first_successes(TASK, 10, outcomes(*nine), None)
+
+
+def test_recorded_episodes_are_read_to_their_end() -> None:
+    """A replay buffer may begin with failures."""
+    kept, attempts = _first_successes(TASK, 2, outcomes(7 * BATCH, 8 * BATCH), None, acts=False)
+    assert len(kept) == 2 and attempts == 8 * BATCH

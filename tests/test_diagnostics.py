@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from small_policy import random_windows, small_policy
 from torch import Tensor
 
 from reconverge.envs.demonstrations_config import DemonstrationConfig
@@ -28,7 +29,6 @@ from reconverge.launch.run_folder import RunFolder
 from reconverge.policy.fisher import Draws, denoising_losses, draw_gradients
 from reconverge.policy.flat_parameters import FlatParameters
 from reconverge.policy.random_streams import torch_stream
-from tests.small_policy import random_windows, small_policy
 
 
 def products_of(gradients: Tensor) -> GradientProducts:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -233,12 +234,7 @@ def test_the_command_writes_hdf5_and_a_run_learns_from_it(tmp_path: Path, capsys
 
 @pytest.mark.parametrize(("write", "package"), [(write_lerobot, "pyarrow"), (write_minari, "minari"), (write_hdf5, "h5py")])
 def test_without_the_package_the_line_that_installs_it_is_said(write, package: str, found, tmp_path: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
-    import importlib
-
-    def absent(name: str) -> object:
-        raise ImportError(name)
-
-    monkeypatch.setattr(importlib, "import_module", absent)
+    monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(MissingLibrary, match="pip install -e '"):
         write(found, tmp_path / "set")
     assert list(tmp_path.iterdir()) == []

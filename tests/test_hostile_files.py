@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -17,7 +18,7 @@ import numpy as np
 import pytest
 from changed_setting import changed
 from hostile_files import FILES, HUGE_POLICIES, KINDS, consistent, handed_over, hostile_cases, hostile_policy, load, mutated
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load_file
 from safetensors.numpy import save as save_arrays
@@ -118,14 +119,13 @@ def test_what_is_no_regular_file_is_refused_and_not_waited_for(folder: Path, nam
             case "device":
                 path.symlink_to("/dev/zero")
             case "socket":
-                os.chdir(path.parent)  # the path of a socket is short
-                listening.bind(path.name)
+                with contextlib.chdir(path.parent):  # the path of a socket is short
+                    listening.bind(path.name)
         started = time.monotonic()
         with pytest.raises(ReconvergeError):
             load(folder, name)
         assert time.monotonic() - started < 10
     finally:
-        os.chdir(Path(__file__).parent)
         listening.close()
         path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink()
         aside.rename(path)
@@ -310,7 +310,7 @@ def test_an_error_of_another_process_says_the_same(error: ReconvergeError) -> No
 def test_a_file_that_changes_while_it_is_read_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_artifact(tmp_path / "a", {"raw": b"x" * 1000})
     real = os.fstat
-    for content in (b"y" * 1000, b"x" * 500, b"x" * 1001, b""):
+    for content in (b"y" * 1000, b"x" * 500, b""):
         (tmp_path / "a" / "raw").write_bytes(b"x" * 1000)
 
         def change(handle: int, content: bytes = content) -> os.stat_result:
@@ -327,6 +327,22 @@ def test_a_file_that_changes_while_it_is_read_is_noticed(tmp_path: Path, monkeyp
     artifact = Artifact(tmp_path / "a")
     (tmp_path / "a" / "raw").write_bytes(b"y" * 1000)
     assert artifact.bytes("raw") == b"x" * 1000  # what was checked is what is used
+
+
+def test_a_file_that_grows_is_read_as_far_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the log of a run that somebody watches."""
+    path, real = tmp_path / "metrics.jsonl", os.fstat
+
+    def grow(handle: int) -> os.stat_result:
+        found = real(handle)
+        with open(path, "ab") as file:
+            file.write(b"more\n")
+        return found
+
+    monkeypatch.setattr(os, "fstat", grow)
+    for content in (b"", b"a\n"):
+        path.write_bytes(content)
+        assert read_bounded(path, 1000) == content
 
 
 def test_a_size_that_is_not_the_manifests_is_refused_unread(tmp_path: Path) -> None:
@@ -379,10 +395,18 @@ json_values = st.recursive(
 )
 
 
+@example("\\u0000")  # a backslash and letters
+@example("\\")
 @given(json_values)
 def test_json_that_python_writes_reads_back(value: object) -> None:
     assert parse_json(json.dumps(value).encode(), "x") == value
     assert parse_json(json.dumps(value, ensure_ascii=False, indent=1).encode(), "x") == value
+
+
+def test_an_escaped_nul_is_refused_wherever_it_stands() -> None:
+    for text in ("\0", "\\\0", "\\\\\0", "a\0b"):
+        with pytest.raises(DamagedFile, match="NUL"):
+            parse_json(json.dumps(text).encode(), "x")
 
 
 # Configurations ------------------------------------------------------------------------------------------------------------------

@@ -162,3 +162,8 @@ def test_a_sweep_has_one_thread_a_job_unless_told_otherwise() -> None:
     for words, threads in (("--preset quickstart", 1), ("--preset quickstart --threads 3", 3)):
         command = parse(Sweep, words.split(), "reconverge sweep")
         assert isinstance(command, Sweep) and command.config.threads == threads
+
+
+def test_two_names_of_one_curriculum_are_one_job() -> None:
+    jobs = plan_jobs(find_preset("smoke"), "smoke", ["replay"], [0], [{"curriculum": "cw10"}, {"curriculum": "cw10:10"}])
+    assert [str(job.path) for job in jobs] == ["replay/curriculum=cw10/seed-0"]

@@ -396,6 +396,16 @@ def test_an_hdf5_file_that_says_little_is_taken_whole_but_for_the_last_action(tm
     assert all(len(episode.actions) == 24 and episode.success.tolist() == [False] * 23 + [True] for episode in found.episodes)
 
 
+def test_an_hdf5_file_keeps_what_the_rule_judges_in_a_group_of_its_own(tmp_path: Path) -> None:
+    h5py = pytest.importorskip("h5py")
+    path = write_hdf5(tmp_path / "set.hdf5", success=False)
+    with h5py.File(path, "a") as file:
+        for number, (_, _, gaps, _) in enumerate(EPISODES):
+            file[f"data/demo_{number}/to/goal"] = gaps[1:]
+    task = replace(_plain(), name=f"gym:{ENV}#to/goal<=0.1", expert=read_expert(f"hdf5:{path}#place", "here"))
+    assert [episode.seed for episode in collect(task, CONFIG, 6).episodes] == [0, 2, 3, 5, 6, 8]
+
+
 def test_a_return_judges_the_rewards_of_an_hdf5_file(tmp_path: Path) -> None:
     path = write_hdf5(tmp_path / "set.hdf5", success=False)
     middle = float(np.median([rewards.sum() for *_, rewards in EPISODES]))

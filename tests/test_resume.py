@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from command_process import wait_for
 
 from reconverge.envs.seeding import numpy_stream
 
@@ -50,37 +51,35 @@ def final_state(run: Path) -> dict[str, bytes]:
 
 
 @pytest.fixture(scope="module")
-def golden(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, bytes], float]:
-    """The uninterrupted run, and how long its part after the start-up took."""
+def golden(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, bytes]]:
+    """The uninterrupted run, and the folder in which it lies and the demonstrations are."""
     folder = tmp_path_factory.mktemp("resume")
-    finish(start(folder, *SHORT, "--output-dir", "warm-up"))  # collects the demonstrations
-    began = time.monotonic()
     finish(start(folder, *SHORT, "--output-dir", "golden"))
-    return folder, final_state(folder / "golden"), time.monotonic() - began
+    return folder, final_state(folder / "golden")
 
 
-def kill_and_resume(golden: tuple[Path, dict[str, bytes], float], number: int) -> None:
-    folder, expected, duration = golden
-    name = f"killed-{number}"
+def kill_and_resume(golden: tuple[Path, dict[str, bytes]], number: int) -> None:
+    folder, expected = golden
+    name, moment = f"killed-{number}", numpy_stream("kill", number)
     process = start(folder, *SHORT, "--output-dir", name)
-    time.sleep(float(numpy_stream("kill", number).uniform(0.3, 0.98)) * duration)
+    begun = folder / name / "checkpoints" / f"stage-{moment.integers(3):02d}"  # of the stages before the last
+    wait_for(begun.exists, 120)
+    time.sleep(float(moment.uniform(0, 0.4)))
     process.send_signal(signal.SIGKILL)
     process.communicate()
-    if (folder / name / "config.yaml").exists():
-        finish(start(folder, "--resume", name))
-    else:  # killed before the run had begun
-        finish(start(folder, *SHORT, "--output-dir", name))
+    assert process.returncode == -signal.SIGKILL, "it has ended before"
+    finish(start(folder, "--resume", name))
     found = final_state(folder / name)
     assert [key for key in expected if found[key] != expected[key]] == []
 
 
-def test_a_killed_run_resumes_to_the_same_bits(golden: tuple[Path, dict[str, bytes], float]) -> None:
+def test_a_killed_run_resumes_to_the_same_bits(golden: tuple[Path, dict[str, bytes]]) -> None:
     kill_and_resume(golden, 0)
 
 
 @pytest.mark.faults
 @pytest.mark.parametrize("number", range(1, 10))
-def test_nine_more_random_moments(golden: tuple[Path, dict[str, bytes], float], number: int) -> None:
+def test_nine_more_random_moments(golden: tuple[Path, dict[str, bytes]], number: int) -> None:
     kill_and_resume(golden, number)
 
 

@@ -172,3 +172,8 @@ def test_the_digests_are_made_once_per_process(monkeypatch: pytest.MonkeyPatch) 
     first = simulator_fingerprint.metaworld_fingerprint()
     monkeypatch.setattr(simulator_fingerprint, "metaworld_digests", lambda package: pytest.fail("read again"))
     assert simulator_fingerprint.metaworld_fingerprint() == first
+
+
+def test_an_option_that_is_a_long_text_names_no_file() -> None:
+    """Such as a model that is given as it stands."""
+    assert ", file " not in simulator_fingerprint.gym_fingerprint(f'Reacher-v5?xml_file="{"x" * 300}"')

@@ -77,7 +77,8 @@ def test_a_folder_that_is_no_stages_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in HOSTILE if len(name) < 400][::20])
-def test_a_curriculum_of_hostile_names_is_refused_and_writes_nothing(name: str, tmp_path: Path) -> None:
+def test_a_curriculum_of_hostile_names_is_refused_and_writes_nothing(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(ReconvergeError):
         load_curriculum(name)
     assert list(tmp_path.iterdir()) == []

@@ -49,7 +49,6 @@ def learned_and_kept(results: RunResults) -> tuple[float, float, float]:
         ("ftml", {"method": "ftml"}),
         ("vr-mcl", {"method": "vr-mcl"}),
         ("adaptive-trust-region", {"method": "adaptive-trust-region"}),
-        ("radius", {"method": "trust-region", "train": replace(TRAIN, trust_region=TrustRegionConfig(draws=1024, form="constraint", radius=1e-3))}),
         ("teacher", {"method": "replay", "replay": replace(SMOKE.replay, source="teacher-rollouts", successes_only=True, pool="redrawn")}),
         ("stored", {"method": "replay", "replay": replace(SMOKE.replay, source="stored", stored_megabytes=0.02)}),
     ],

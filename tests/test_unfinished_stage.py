@@ -36,6 +36,18 @@ class World:
         # Saved after every one of few updates: how often does not depend on the clock, so every run changes the disk in the same order.
         self.folder, self.config = folder, replace(config, train=replace(config.train, updates=8))
         self.expected = everything(run(folder / "golden", self.config))
+        self.changes = self._changes_of_a_run()
+
+    def _changes_of_a_run(self) -> int:
+        """How often a whole run changes the disk: files opened, flushed, renamed, removed."""
+
+        def count() -> None:
+            changes = before_change(-1, die)
+            start_or_resume(self.folder / "counted", self.config)
+            (self.folder / "changes").write_text(str(changes()))
+
+        assert forked(count) == 0
+        return int((self.folder / "changes").read_text())
 
     def break_off(self, name: str, work: Callable[[], object], after_s: float | None = None) -> int:
         """Run in a child that `work` may bring to its end; then go on, and compare."""
@@ -112,30 +124,18 @@ def test_a_run_that_was_taken_over_changes_no_file(moment: str, world: World, tm
 # killed
 
 
-def changes_of_a_run(world: World) -> int:
-    def count() -> None:
-        changes = before_change(-1, die)
-        start_or_resume(world.folder / "counted", world.config)
-        (world.folder / "changes").write_text(str(changes()))
-
-    assert forked(count) == 0
-    return int((world.folder / "changes").read_text())
-
-
 def test_killed_ahead_of_a_change_of_the_disk(world: World) -> None:
     """Six changes, drawn among all that a run makes: files opened, flushed, renamed, removed."""
-    changes = changes_of_a_run(world)
-    for number in sorted(numpy_stream("changes").choice(changes, 6, replace=False) + 1):
+    for number in sorted(numpy_stream("changes").choice(world.changes, 6, replace=False) + 1):
         assert world.break_off(f"change-{number}", lambda number=number: before_change(number, die)) == -9
 
 
 @pytest.mark.faults
 def test_killed_ahead_of_every_change_of_the_disk(world: World) -> None:
-    changes = changes_of_a_run(world)
-    for number in range(1, changes + 1):
+    for number in range(1, world.changes + 1):
         assert world.break_off("every-change", lambda number=number: before_change(number, die)) == -9
         shutil.rmtree(world.folder / "every-change")
-    print(f"killed ahead of each of {changes} changes of the disk: {changes} of {changes} runs ended with the same bits")
+    print(f"killed ahead of each of {world.changes} changes of the disk: {world.changes} of {world.changes} runs ended with the same bits")
 
 
 @pytest.mark.parametrize("count", [2, pytest.param(50, marks=pytest.mark.faults)])
@@ -167,8 +167,7 @@ def test_killed_again_and_again(world: World) -> None:
 @pytest.mark.parametrize("count", [4, pytest.param(None, marks=pytest.mark.faults)])
 def test_a_disk_that_takes_nothing_more_ends_the_run_and_loses_nothing(count: int | None, world: World) -> None:
     """From some change on, every one fails as on a full disk; then there is room again."""
-    changes = changes_of_a_run(world)
-    numbers = range(1, changes + 1) if count is None else sorted(numpy_stream("full").choice(changes, count, replace=False) + 1)
+    numbers = range(1, world.changes + 1) if count is None else sorted(numpy_stream("full").choice(world.changes, count, replace=False) + 1)
     for number in numbers:
 
         def fill(number: int = number) -> None:
@@ -216,8 +215,7 @@ def test_a_power_cut_leaves_the_old_or_the_new(old: bool, tmp_path: Path) -> Non
 @pytest.mark.parametrize("count", [4, pytest.param(None, marks=pytest.mark.faults)])
 def test_a_power_cut_in_a_run_loses_nothing(count: int | None, world: World) -> None:
     """Ahead of some change, all that was not flushed is gone; then the run goes on."""
-    changes = changes_of_a_run(world)
-    numbers = range(1, changes + 1) if count is None else sorted(numpy_stream("power").choice(changes, count, replace=False) + 1)
+    numbers = range(1, world.changes + 1) if count is None else sorted(numpy_stream("power").choice(world.changes, count, replace=False) + 1)
     for number in numbers:
         place = world.folder / "power"
         assert world.break_off("power", lambda number=number, place=place: lose_power_before(number, place)) == 9

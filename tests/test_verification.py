@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from edited_run import keep_lines
 from small_run import run, toy_config
 
 from reconverge.eval.config import EvaluationConfig, RecoveryConfig
@@ -174,6 +175,16 @@ def test_a_stage_of_which_every_task_failed_is_not_lacking(unsealed: Path) -> No
     with (unsealed / "failures.csv").open("a") as file:
         file.write("1,matrix,20,point-reach-0,7,3,it fell over\n1,matrix,20,point-reach-1,7,3,it fell over\n")
     assert "lacks stage 1" not in said(unsealed)
+
+
+def test_a_task_that_is_named_beside_a_failure_has_not_failed(unsealed: Path) -> None:
+    shutil.rmtree(unsealed / "checkpoints")
+    lines = (unsealed / "episodes.csv").read_text().splitlines(True)
+    last = [line for line in lines if line.startswith("matrix,2") and ",point-reach-1," in line][-1]
+    keep_lines(unsealed / "episodes.csv", lambda line: line != last)
+    with (unsealed / "failures.csv").open("a") as file:
+        file.write("1,matrix,20,point-reach-0,7,3,beside point-reach-1\n")
+    assert "matrix of point-reach-1, stage 2" in said(unsealed)
 
 
 def test_another_seed_a_double_episode_and_a_rate_above_one_are_named(unsealed: Path) -> None:
