@@ -2,20 +2,28 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import gymnasium
 import numpy as np
 import pytest
 import torch
 from small_policy import small_policy
+from small_run import run, tiny
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import Monitor
 
 from reconverge.envs.curriculum import CW10, load_curriculum
 from reconverge.envs.own_task import own_task
+from reconverge.envs.tasks import find_task
+from reconverge.eval.config import VideoConfig
+from reconverge.launch.cli import main
+from reconverge.policy.config import PolicyConfig, ResidualMLPConfig
 from reconverge.policy.diffusion_policy import DiffusionPolicy
 from reconverge.policy.normalizer import Normalizer
 
@@ -85,3 +93,24 @@ def test_stable_baselines3_evaluates_the_policy_in_a_gymnasium_environment() -> 
     env.reset(seed=0)
     returns, lengths = evaluate_policy(policy, env, n_eval_episodes=3, return_episode_rewards=True)
     assert isinstance(lengths, list) and lengths == [12, 12, 12] and len(set(returns)) == 3  # type: ignore[arg-type]
+
+
+@pytest.mark.mujoco
+def test_the_policy_of_the_readme_acts_in_its_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hammer = find_task("hammer")
+    sizes, config = (hammer.observation_size, hammer.action_size), PolicyConfig(mlp=ResidualMLPConfig(width=16, blocks=1))
+    folder = tmp_path / "runs" / "quickstart" / "trust-region" / "seed-0" / "checkpoints" / "stage-03"
+    DiffusionPolicy(config, (hammer.name,), *sizes, Normalizer.for_task(hammer, None), 0).save(folder)
+    (code,) = re.findall(r"```python\n(.*?)```", (EXAMPLES.parent / "README.md").read_text(), re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    exec(compile(code, "README.md", "exec"), names)
+    assert names["truncated"] and not names["solved"] and names["action"].shape == (4,)
+
+
+def test_what_the_readme_does_with_a_run(tmp_path: Path) -> None:
+    path = run(tmp_path / "run", replace(tiny(tmp_path, curriculum="point-reach:2"), video=VideoConfig(episodes=1)))
+    assert main(["render", str(path), "--quiet"]) == 0 and (path / "videos" / "grid.mp4").stat().st_size > 0
+    few = [word for setting in ("draws", "batch", "windows", "starts") for word in (f"--{setting}", "4")]
+    assert main(["diagnose", str(path), "--stages", "2", "--quiet", *few]) == 0
+    assert (path / "diagnostics").is_dir()

@@ -29,12 +29,14 @@ def test_every_task_equals_stock_to_the_last_bit(name: str) -> None:
     plain.step(np.ones(4))  # a history
     for seed, (led, wild) in PLANS:
         stock, random = make_stock(task.name), np.random.default_rng(seed)
+        seen: list[tuple[np.ndarray, bytes]] = []
         observation = reset_stock(stock, seed)
         for env in (rewarding, plain):
             assert env.reset(seed=seed)[0].tobytes() == observation.tobytes(), (seed, "reset")
         for step in range(led + wild):
             action = expert.act(observation) if step < led else random.uniform(-1, 1, 4)
             observation, reward, _, _, info = stock.step(action)
+            seen.append((action, observation.tobytes()))
             expected = observation.tobytes(), {"success": bool(info["success"]), "invalid": False}
             for env, its_reward in ((rewarding, float(reward)), (plain, 0.0)):
                 result = env.step(action)
@@ -42,3 +44,5 @@ def test_every_task_equals_stock_to_the_last_bit(name: str) -> None:
                 assert result[1] == its_reward, (seed, step)
         for field in ("qpos", "qvel", "qacc_warmstart", "xpos", "site_xpos"):
             assert getattr(plain._stock.data, field).tobytes() == getattr(stock.data, field).tobytes(), (seed, field)
+        rewarding.reset(seed=seed)  # from the start that was kept
+        assert [rewarding.step(action)[0].tobytes() for action, _ in seen] == [shown for _, shown in seen], seed

@@ -192,6 +192,15 @@ def test_an_interruption_ends_the_wait_at_once_and_the_pool_can_start_again(pool
     assert pool.start([EpisodeStart(SOUND[0], 1)]).shape == (1, 4)
 
 
+def test_ctrl_c_reaches_the_whole_group_and_a_worker_lets_its_parent_decide(pool: Beset) -> None:
+    pool.start([EpisodeStart(SOUND[0], seed) for seed in range(2)])
+    processes = [side.process for side in pool._sides]  # type: ignore[attr-defined]
+    for process in processes:
+        os.kill(process.pid, signal.SIGINT)
+    pool.step(np.arange(2), np.zeros((2, 4, 2)))
+    assert [side.process for side in pool._sides] == processes and all(process.is_alive() for process in processes)  # type: ignore[attr-defined]
+
+
 def test_closing_is_bounded_whatever_state_workers_are_in(pool: Beset) -> None:
     pool.start([EpisodeStart(SOUND[0], seed) for seed in range(2)])
     processes = [side.process for side in pool._sides]  # type: ignore[attr-defined]
