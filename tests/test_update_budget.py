@@ -13,7 +13,7 @@ from reconverge.policy.fisher import Draws, denoising_draws, denoising_losses, d
 from reconverge.policy.flat_parameters import FlatParameters
 from reconverge.policy.learner import Learner
 from reconverge.policy.methods import adaptive as adaptive_module
-from reconverge.policy.methods.adaptive import UpdateBudget, adaptive, adaptive_trust_region
+from reconverge.policy.methods.adaptive import StageBudget, UpdateBudget, adaptive, adaptive_trust_region
 from reconverge.policy.methods.ewc import Rank1Penalty
 from reconverge.policy.update_budget import alignment, hard_budget, module_gains, modules_of, soft_budget
 
@@ -114,7 +114,7 @@ def test_a_frozen_module_does_not_move_and_a_scaled_one_moves_by_its_share() -> 
     free = Learner(small_policy(), adaptive(config), config, seed=0)
     free.parameters.values.copy_(learner.parameters.values)
     free.begin_stage(2, random_windows(task=1, seed=2), 3)
-    hook.multipliers = torch.where(torch.arange(len(learner.parameters)) < 100, 0.0, 0.25)
+    hook.budget = replace(hook.budget, parameters=torch.where(torch.arange(len(learner.parameters)) < 100, 0.0, 0.25))
     before = learner.parameters.values.clone()
     learner.update()
     free.update()
@@ -136,7 +136,7 @@ def test_what_it_remembers_goes_through_arrays() -> None:
         each.begin_stage(2, random_windows(task=1, seed=2), 3)
     first, second = learner.method.hooks[0], other.method.hooks[0]
     assert isinstance(first, UpdateBudget) and isinstance(second, UpdateBudget) and first.budget is not None and second.budget is not None
-    assert torch.equal(first.budget, second.budget)
+    assert torch.equal(first.budget.parameters, second.budget.parameters)
 
 
 def budgeted(form: str = "soft") -> tuple[Learner, UpdateBudget]:
@@ -165,9 +165,10 @@ def test_a_stage_is_scored_by_its_gradient_against_the_move_of_the_last() -> Non
     move = learner.parameters.values - start
     learner.begin_stage(2, random_windows(task=1, seed=2), 3)
     draws = denoising_draws(learner.policy, learner.windows, 32, learner.streams, "budget")
-    assert torch.allclose(hook.scores, alignment(gradient_of(learner, draws), move, list(hook.modules.values())), atol=1e-4)
+    assert hook.budget is not None
+    assert torch.allclose(hook.budget.decided_by, alignment(gradient_of(learner, draws), move, list(hook.modules.values())), atol=1e-4)
     halves = [gradient_of(learner, tuple(part[rows] for part in draws)) for rows in (slice(16), slice(16, None))]
-    assert hook.reliability == pytest.approx(float(torch.nn.functional.cosine_similarity(*halves, dim=0)), abs=1e-5)
+    assert hook.budget.reliability == pytest.approx(float(torch.nn.functional.cosine_similarity(*halves, dim=0)), abs=1e-5)
 
 
 def test_only_the_hard_form_measures_curvature() -> None:
@@ -210,7 +211,7 @@ def test_the_figures_are_the_budgets_and_the_mean_alignment() -> None:
     hook = UpdateBudget(UpdateBudgetConfig())
     assert hook.figures() == {}
     hook.modules = {"a": slice(0, 1), "b": slice(1, 2)}
-    hook.budget, hook.scores, hook.reliability = torch.tensor([0.5, 1.0]), torch.tensor([0.2, -0.4]), 0.75
+    hook.budget = StageBudget(torch.tensor([0.5, 1.0]), torch.tensor([0.5, 1.0]), torch.tensor([0.2, -0.4]), 0.75)
     assert hook.figures() == {"budget.a": 0.5, "budget.b": 1.0, "alignment": pytest.approx(-0.1), "alignment_reliability": 0.75}
 
 

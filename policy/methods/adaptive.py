@@ -6,7 +6,7 @@ on top of the trust region it scales the steps that replay and penalty leave.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -23,54 +23,66 @@ from reconverge.policy.saved_arrays import take
 from reconverge.policy.update_budget import alignment, hard_budget, module_gains, modules_of, soft_budget
 
 
+@dataclass(frozen=True)
+class StageBudget:
+    """What limits the steps of a stage.
+
+    Attributes:
+        modules: (M,) step multiplier of every module. parameters: (P,) the same, of every parameter.
+        decided_by: (M,) alignments by which the soft form decided; () that of all parameters together, by which the hard form did.
+        reliability: the cosine between g_new of two halves of the draws; near 0, the alignments are noise.
+    """
+
+    modules: Tensor
+    parameters: Tensor
+    decided_by: Tensor
+    reliability: float
+
+
 class UpdateBudget(Hook):
     """Scale or freeze modules for the length of a stage.
 
     Attributes:
-        budget: (M,) step multiplier of every module in this stage; None where nothing limits it.
-        scores: (M,) alignments by which the soft form decides. overall: () that of all parameters together, by which the hard form does.
-        reliability: the cosine between g_new of two halves of the draws; near 0, the alignments are noise.
+        budget: of this stage; None where nothing limits it.
     """
 
     name = "update budget"
-    budget: Tensor | None = None
-    reliability = 0.0
 
     def __init__(self, config: UpdateBudgetConfig) -> None:
         self.config = config
+        self.budget: StageBudget | None = None
         self.move: Tensor | None = None  # (P,) what the last stage did to the parameters
         self.curvature: Tensor | None = None  # (M,) sum over earlier tasks of E||g_m||^2, which only the hard form asks for
 
     def on_stage_start(self, learner: Learner) -> None:
         self.start = learner.parameters.values.clone()
         self.modules = modules_of(learner.parameters)
-        self.budget = None
-        if self.move is None:
-            return
-        self.move = self.move.to(self.start)
+        self.budget = None if self.move is None else self._budget(learner, self.move.to(self.start))
+
+    def _budget(self, learner: Learner, move: Tensor) -> StageBudget:
         parts, generator = list(self.modules.values()), learner.streams.generator("update budget")
-        gradient = self._gradient(learner)
-        self.scores, self.overall = alignment(gradient, self.move, parts), cosine_similarity(gradient, -self.move, dim=0)
+        gradient, reliability = self._gradient(learner)
         if self.config.form == "soft":
-            self.budget = soft_budget(self.scores, self.config, generator)
+            decided_by = alignment(gradient, move, parts)
+            budget = soft_budget(decided_by, self.config, generator)
         else:
             assert self.curvature is not None
-            gains = module_gains(gradient, self.curvature.to(self.start), parts)
-            self.budget = hard_budget(self.overall, gains, self.config, generator)
-        sizes = torch.tensor([part.stop - part.start for part in parts], device=self.budget.device)
-        self.multipliers = self.budget.repeat_interleave(sizes)
+            decided_by = cosine_similarity(gradient, -move, dim=0)
+            budget = hard_budget(decided_by, module_gains(gradient, self.curvature.to(move), parts), self.config, generator)
+        sizes = torch.tensor([part.stop - part.start for part in parts], device=budget.device)
+        return StageBudget(budget, budget.repeat_interleave(sizes), decided_by, reliability)
 
-    def _gradient(self, learner: Learner) -> Tensor:
+    def _gradient(self, learner: Learner) -> tuple[Tensor, float]:
+        """(P,) of the new task's loss at the start, and how far its two halves agree."""
         draws = denoising_draws(learner.policy, learner.windows, self.config.draws, learner.streams, "budget")
         losses = denoising_losses(learner.policy, learner.parameters)
         half = self.config.draws // 2
         first, second = (mean_gradient(losses, self.start, tuple(part[rows] for part in draws)) for rows in (slice(half), slice(half, None)))
-        self.reliability = float(cosine_similarity(first, second, dim=0))
-        return (first + second) / 2
+        return (first + second) / 2, float(cosine_similarity(first, second, dim=0))
 
     def adjust_step(self, learner: Learner, before: Tensor) -> None:
         if self.budget is not None:
-            learner.parameters.values.sub_(before).mul_(self.multipliers).add_(before)
+            learner.parameters.values.sub_(before).mul_(self.budget.parameters).add_(before)
 
     def on_stage_end(self, learner: Learner) -> None:
         self.move = learner.parameters.values - self.start
@@ -87,9 +99,8 @@ class UpdateBudget(Hook):
     def figures(self) -> dict[str, float]:
         if self.budget is None:
             return {}
-        budgets = {f"budget.{name}": float(value) for name, value in zip(self.modules, self.budget, strict=True)}
-        decided_by = self.scores.mean() if self.config.form == "soft" else self.overall
-        return budgets | {"alignment": float(decided_by), "alignment_reliability": self.reliability}
+        budgets = {f"budget.{name}": float(value) for name, value in zip(self.modules, self.budget.modules, strict=True)}
+        return budgets | {"alignment": float(self.budget.decided_by.mean()), "alignment_reliability": self.budget.reliability}
 
     def kept(self) -> dict[str, int]:
         return {"last stage's move, curvature per module": sum(part.nbytes for part in self.arrays().values())}
