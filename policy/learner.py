@@ -56,12 +56,17 @@ class Learner:
 
     Attributes:
         policy: the network in training; its parameters are `parameters.values`.
-        loss_weights: of the current and of the replayed windows; a hook may set them.
-        last_losses: of the update under way, for hooks.
         averaged: (P,) exponential moving average of the parameters: what acts, teaches and is handed over.
         teacher: the frozen policy of the end of the previous stage; None in the first.
         second_moment: what the optimizer of the previous stage hands to the next, where it is carried over.
         ranks: the processes that share the rows of every batch, set after `begin_stage` until the stage ends.
+
+    Within a stage, from `begin_stage` on:
+        updates, update_index: how many there will be, and how many were begun.
+        windows, current_tasks: what is learned, on the policy's device, and the tasks in it, by their index in the policy.
+        streams, optimizer, watch: randomness of this stage, its AdamW with its schedule, and who looks for gradients that are not finite.
+        loss_weights: of the current and of the replayed windows; a hook may set them.
+        last_losses: of the update under way, for hooks.
     """
 
     def __init__(self, policy: DiffusionPolicy, method: Method, config: TrainConfig, seed: int) -> None:
