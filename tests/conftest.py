@@ -12,5 +12,6 @@ torch.set_num_threads(1)
 settings.register_profile("reconverge", deadline=None, derandomize=True, print_blob=True)
 settings.load_profile("reconverge")
 with contextlib.suppress(ValueError):  # not in the main thread
-    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as in the background; some tests interrupt themselves
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+        if signal.getsignal(number) == signal.SIG_IGN:  # as in the background, or under nohup; some tests send these to themselves
+            signal.signal(number, handler)

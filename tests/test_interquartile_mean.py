@@ -35,7 +35,7 @@ def test_the_bootstrap_is_that_of_every_table_that_can_be_drawn() -> None:
     for confidence in (0.95, 0.5):
         found = bootstrap_interval(rates, confidence)
         expected = np.quantile(tables, [(1 - confidence) / 2, (1 + confidence) / 2])
-        assert found == pytest.approx((interquartile_mean(rates), *expected, 10), abs=0.01)
+        assert found[:4] == pytest.approx((interquartile_mean(rates), *expected, 10), abs=0.01)
 
 
 def test_tasks_of_a_run_are_drawn_together() -> None:

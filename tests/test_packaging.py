@@ -6,7 +6,7 @@ import os
 import re
 import subprocess
 import tomllib
-from importlib.metadata import requires, version
+from importlib.metadata import EntryPoint, requires, version
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +57,8 @@ def test_what_is_installed_is_what_is_locked() -> None:
 
 
 def test_the_command_exists() -> None:
-    assert PROJECT["project"]["scripts"] == {"reconverge": "reconverge.launch.cli:main"}
+    assert PROJECT["project"]["scripts"] == {"reconverge": "reconverge.launch.cli:enter"}
+    assert callable(EntryPoint("reconverge", PROJECT["project"]["scripts"]["reconverge"], "console_scripts").load())
 
 
 def test_data_files_are_in_the_wheel_list() -> None:
