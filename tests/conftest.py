@@ -7,7 +7,7 @@ import pytest
 import torch
 from hypothesis import settings
 
-pytest.register_assert_rewrite("beset_workers", "command_process")  # so that a failure shows what was compared, as in a test module
+pytest.register_assert_rewrite("beset_workers", "command_process", "run_files")  # so that a failure shows what was compared, as in a test module
 torch.set_num_threads(1)
 settings.register_profile("reconverge", deadline=None, derandomize=True, print_blob=True)
 settings.load_profile("reconverge")

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from pathlib import Path
 from types import ModuleType
 
-DOCS = Path(__file__).resolve().parent.parent / "docs"
+from source_files import ROOT
+
+DOCS = ROOT / "docs"
 
 
 def load(name: str) -> ModuleType:

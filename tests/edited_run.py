@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -14,6 +15,13 @@ def with_settings(folder: Path, **settings: object) -> Path:
     """Change settings in a run's config.yaml, given as mappings of top-level keys."""
     config = yaml.safe_load((folder / "config.yaml").read_text())
     (folder / "config.yaml").write_text(HEADER + yaml.safe_dump({**config, **settings}))
+    return folder
+
+
+def with_fingerprint(folder: Path, **facts: object) -> Path:
+    """Change what a run's fingerprint.json says, by top-level keys."""
+    fingerprint = json.loads((folder / "fingerprint.json").read_text())
+    (folder / "fingerprint.json").write_text(json.dumps({**fingerprint, **facts}))
     return folder
 
 

@@ -15,6 +15,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from command_process import alive
+
 HOME = Path(os.environ.get("FAKE_SLURM", "."))
 
 
@@ -37,11 +39,9 @@ def attempt(job: Path, restarts: int) -> None:
     (job / "restarts").write_text(str(restarts))
 
 
-def alive(job: Path) -> bool:
-    try:
-        return Path("/proc", (job / "pid").read_text(), "stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
+def runs(job: Path) -> bool:
+    """Whether the job's process is alive."""
+    return (job / "pid").exists() and alive((job / "pid").read_text())
 
 
 def sbatch(*words: str) -> str:
@@ -56,12 +56,12 @@ def sbatch(*words: str) -> str:
 
 
 def squeue(*words: str) -> str:
-    return "\n".join(job.name for job in HOME.iterdir() if job.is_dir() and alive(job))
+    return "\n".join(job.name for job in HOME.iterdir() if job.is_dir() and runs(job))
 
 
 def scancel(*words: str) -> str:
     job = HOME / words[-1]
-    if "--state=PENDING" not in words and alive(job):
+    if "--state=PENDING" not in words and runs(job):
         os.kill(int((job / "pid").read_text()), signal.SIGTERM if "--signal=TERM" in words else signal.SIGKILL)
     return ""
 

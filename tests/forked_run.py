@@ -11,6 +11,8 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
+from run_files import TABLES
+
 from reconverge.launch.config import RunConfig
 from reconverge.launch.curriculum_run import train
 from reconverge.launch.progress import Progress
@@ -19,12 +21,10 @@ from reconverge.launch.run_folder import RunFolder
 CHANGES = ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "shutil.rmtree")
 """Audit events of changes of the disk, beside writing and flushing a file."""
 
-UNTIMED = ("episodes.csv", "success_matrix.csv", "recovery_curves.csv", "recovery.csv", "ledger.csv", "fisher.csv", "metrics.jsonl", "ceilings.csv")
-
 
 def everything(path: Path) -> dict[str, bytes]:
     """Every table and every array of every checkpoint of a run, by name; the seconds that it took are left out."""
-    files = [path / name for name in UNTIMED] + sorted((path / "checkpoints").rglob("*.safetensors"))
+    files = [path / name for name in TABLES] + sorted((path / "checkpoints").rglob("*.safetensors"))
     return {str(file.relative_to(path)): file.read_bytes() for file in files}
 
 

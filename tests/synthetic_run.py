@@ -14,6 +14,7 @@ from safetensors.numpy import save_file
 from reconverge.envs.seeding import numpy_stream
 from reconverge.eval import recovery
 from reconverge.eval.intervals import wilson
+from reconverge.launch.config_file import HEADER
 
 POINT_REACH = ("point-reach-0", "point-reach-1", "point-reach-2")
 GRID = (2, 6, 10, 25, 50, 100, 200, 400)
@@ -72,7 +73,7 @@ def _write_settings(folder: Path, stages: Sequence[str], method: str, seed: int)
         "policy": {"window": 2, "horizon": 4, "sampler": "ddim"},
         "evaluation": {"episodes": EPISODES},
     }
-    (folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+    (folder / "config.yaml").write_text(HEADER + yaml.safe_dump(config, sort_keys=False))
     entries = [{"task": task, "updates": UPDATES, "demonstrations": 100} for task in stages]
     (folder / "curriculum.yaml").write_text(yaml.safe_dump({"name": "synthetic", "tasks": entries}))
     (folder / "command.txt").write_text(f"reconverge train --curriculum synthetic --method {method} --seed {seed}\n")

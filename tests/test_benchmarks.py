@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from source_files import ROOT
 
 from benchmarks import __main__ as runner
 from benchmarks.harness import Bench, Equality, GateFailed, Peer, Side, Timing, close, identical, median_interval, relatively_close
 
 PEER = Peer("a peer", "1.0")
-ROOT = Path(__file__).resolve().parent.parent
 
 
 class FakeClock:

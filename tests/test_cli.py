@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import errno
 import os
@@ -16,6 +15,7 @@ from typing import Any
 
 import pytest
 import yaml
+from toy_sweep import fill
 
 from reconverge.envs.demonstrations_config import DemonstrationConfig
 from reconverge.envs.errors import ConfigError, RenderingUnavailable
@@ -45,15 +45,6 @@ def refused(capsys: pytest.CaptureFixture[str], *words: str) -> str:
     said = capsys.readouterr()
     assert said.out == "" and said.err.startswith("reconverge: ") and len(said.err.splitlines()) <= 2
     return said.err
-
-
-def write_results(folder: RunFolder) -> None:
-    """The tables of a finished run of one stage, as far as the command line reads them."""
-    folder.curriculum_yaml.write_text(yaml.safe_dump({"name": "mine", "tasks": [{"task": "point-reach-0", "updates": 5}]}))
-    with open(folder.success_matrix_csv, "w", newline="") as file:
-        rows = csv.writer(file)
-        rows.writerow(["stage", "task", "episodes", "successes", "rate", "wilson_low", "wilson_high"])
-        rows.writerow([1, "point-reach-0", 20, 15, 0.75, 0.53, 0.89])
 
 
 @pytest.fixture
@@ -223,7 +214,7 @@ def test_what_is_wrong_is_named_with_its_mend(
 def test_train_keeps_the_command_renders_reports_and_shows_the_outcome(training: Callable[..., None], capsys: pytest.CaptureFixture[str]) -> None:
     def train(config: RunConfig, folder: RunFolder, progress: Progress) -> None:
         assert config == folder.config
-        write_results(folder)
+        fill(folder)
 
     def render(run: Path, *_: Any) -> None:
         (run / "videos").mkdir()
@@ -234,7 +225,7 @@ def test_train_keeps_the_command_renders_reports_and_shows_the_outcome(training:
     folder = RunFolder.open(Path("runs/smoke/replay/seed-2"))
     assert folder.command_txt.read_text() == "reconverge train --preset smoke --method replay --seed 2\n"
     shown = capsys.readouterr().out
-    assert re.search(r"point-reach-0 +75 +75 +53 to 89 +nan +- +20", shown)  # no episodes and no ceiling were written
+    assert re.search(r"point-reach-0 +80 +80 +49 to 94 +nan +- +10", shown)  # no episodes and no ceiling were written
     assert str(folder.report_html) in shown and str(folder.videos / "grid.mp4") in shown
 
 
@@ -242,7 +233,7 @@ def test_a_machine_that_cannot_render_still_gets_its_report(training: Callable[.
     def render(*_: Any) -> None:
         raise RenderingUnavailable("no off-screen OpenGL; install one with: apt-get install x")
 
-    training(lambda config, folder, progress: write_results(folder), render)
+    training(lambda config, folder, progress: fill(folder), render)
     assert main(["train", "--preset", "smoke", "--output-dir", "out"]) == 0
     said = capsys.readouterr()
     assert "apt-get install x" in said.err and "reconverge render out" in said.err
@@ -257,13 +248,13 @@ def test_an_interrupted_run_says_how_to_go_on_and_can(training: Callable[..., No
     assert main(["train", "--preset", "smoke", "--seed", "4", "--output-dir", "out"]) == 75
     assert "reconverge train --resume out" in capsys.readouterr().err
 
-    training(lambda config, folder, progress: write_results(folder))
+    training(lambda config, folder, progress: fill(folder))
     assert main(["train", "--resume", "out"]) == 0
     assert RunFolder.open(Path("out")).config.seed == 4
 
 
 def test_a_second_run_needs_resume_or_overwrite(training: Callable[..., None], capsys: pytest.CaptureFixture[str]) -> None:
-    training(lambda config, folder, progress: write_results(folder))
+    training(lambda config, folder, progress: fill(folder))
     words = ["train", "--preset", "smoke", "--output-dir", "out"]
     assert main(words) == 0
     capsys.readouterr()
@@ -273,7 +264,7 @@ def test_a_second_run_needs_resume_or_overwrite(training: Callable[..., None], c
 
 
 def test_resume_with_another_setting_is_refused(training: Callable[..., None], capsys: pytest.CaptureFixture[str]) -> None:
-    training(lambda config, folder, progress: write_results(folder))
+    training(lambda config, folder, progress: fill(folder))
     assert main(["train", "--preset", "smoke", "--output-dir", "out"]) == 0
     capsys.readouterr()
     assert "train.updates was" in refused(capsys, "train", "--resume", "out", "--train.updates", "7")
@@ -313,7 +304,7 @@ def test_a_table_whose_reader_has_gone_is_no_bug() -> None:
 def test_published_tables_are_not_taken_for_a_run_that_has_not_got_far(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with RunFolder.create(tmp_path / "out", find_preset("smoke"), "x") as folder:
         assert "no checkpoint yet; let it finish a stage" in refused(capsys, "evaluate", str(folder.path))
-        write_results(folder)
+        fill(folder)
     said = refused(capsys, name, str(tmp_path / "out"))
     assert "holds the tables of a run alone" in said and f"the command in {folder.command_txt}" in said
 
@@ -350,7 +341,7 @@ def test_evaluate_makes_the_folder_of_its_output_and_shows_its_table_whatever_be
     row = {"stage": 1, "task": "point-reach-0", "sampler": "ddim", "steps": 4, "temperature": 1.0, "episodes": 2, "successes": 1, **rates}
     other = {**row, "task": "point-reach-1", "episodes": 6, "successes": 5}
     monkeypatch.setattr("reconverge.launch.checkpoint_evaluation.evaluate", lambda *given, **named: [row, other])
-    training(lambda config, folder, progress: write_results(folder))
+    training(lambda config, folder, progress: fill(folder))
     assert main(["train", "--preset", "smoke", "--output-dir", "out"]) == 0
     assert main(["evaluate", "out", "--output", "new/deep/x.csv"]) == 0
     assert Path("new/deep/x.csv").read_text().startswith("stage,task,")
@@ -392,7 +383,7 @@ def test_a_file_that_the_system_refuses_is_a_line_with_advice(number: int, capsy
 def test_a_place_that_cannot_be_written_is_two_lines_at_most(
     words: str, training: Callable[..., None], capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    training(lambda config, folder, progress: write_results(folder))
+    training(lambda config, folder, progress: fill(folder))
     assert main(["train", "--preset", "smoke", "--output-dir", "out"]) == 0
     capsys.readouterr()
     before = sorted(path.name for path in tmp_path.iterdir())

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
+from edited_run import with_fingerprint
 from synthetic_run import write_run
 
 from reconverge.eval.comparison import unlike
@@ -16,8 +16,7 @@ def test_the_page_names_commits_and_versions_of_torch(tmp_path: Path) -> None:
     folders = [write_run(tmp_path / str(seed), seed=seed) for seed in range(3)]
     assert unlike([read_run(folder) for folder in folders]) == []
     for folder, commit, torch in ((folders[1], "f" * 40 + "+changes", "2.9.0"), (folders[2], None, "2.10.0")):
-        found = json.loads((folder / "fingerprint.json").read_text())
-        (folder / "fingerprint.json").write_text(json.dumps({**found, "git_commit": commit, "versions": {"torch": torch}}))
+        with_fingerprint(folder, git_commit=commit, versions={"torch": torch})
     torch_by_run = f"the version of torch (2.9.0: {folders[0]}, {folders[1]}; 2.10.0: {folders[2]})"
     assert unlike([read_run(folder) for folder in folders]) == ["commits of the code (3)", torch_by_run]
     page = write_report(folders, tmp_path / "page.html").read_text()

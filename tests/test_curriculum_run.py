@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import product
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from csv_rows import rows_of
 from forked_run import everything
 from small_run import run, tiny
 
@@ -203,8 +203,7 @@ def test_a_missing_stage_is_answered_with_those_there_are(tmp_path: Path) -> Non
 def test_a_run_on_validation_episodes_meets_those_alone(tmp_path: Path) -> None:
     config = tiny(tmp_path, method="replay", curriculum="point-reach:2")
     path = run(tmp_path / "run", replace(config, evaluation=replace(config.evaluation, split="validation")))
-    with (path / "episodes.csv").open() as file:
-        played = [(row["purpose"], row["task"], int(row["episode_seed"])) for row in csv.DictReader(file)]
+    played = [(row["purpose"], row["task"], int(row["episode_seed"])) for row in rows_of(path / "episodes.csv")]
     assert {purpose for purpose, _, _ in played} == {"matrix", "recovery"}
     for task in ("point-reach-0", "point-reach-1"):
         assert {seed for _, name, seed in played if name == task} == set(evaluation_seeds(find_task(task), 3, "validation"))
@@ -235,9 +234,8 @@ def test_a_checkpoint_is_evaluated_again_with_other_samplers(tmp_path: Path) -> 
 def test_episodes_of_an_evaluation_are_those_of_the_run_with_how_the_policy_acted(tmp_path: Path) -> None:
     path, output = run(tmp_path / "run", tiny(tmp_path, curriculum="point-reach:2")), tmp_path / "new" / "episodes.csv"
     assert main(["evaluate", str(path), "--temperatures", "0", "1", "--episodes-output", str(output), "--quiet"]) == 0
-    with open(path / "episodes.csv") as ours, open(output) as theirs:
-        in_run = [row for row in csv.DictReader(ours) if (row["purpose"], row["stage"]) == ("matrix", "2")]
-        rows = list(csv.DictReader(theirs))
+    in_run = [row for row in rows_of(path / "episodes.csv") if (row["purpose"], row["stage"]) == ("matrix", "2")]
+    rows = rows_of(output)
     way = {"split": "test", "sampler": "dpm-solver++", "sampling_steps": "5", "temperature": "0.0", "purpose": "evaluate"}
     assert rows[: len(in_run)] == [{**row, **way} for row in in_run] and [row["temperature"] for row in rows[len(in_run) :]] == ["1.0"] * len(in_run)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import importlib
 import sys
 from dataclasses import replace
@@ -12,13 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from csv_rows import rows_of
 from PIL import Image
 from scipy.linalg import sqrtm
+from source_files import ROOT
 
 from reconverge.policy.diffusion_policy import DiffusionPolicy
 
-EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
-sys.path.insert(0, str(EXAMPLES))
+sys.path.insert(0, str(ROOT / "examples"))
 digits, image_classes, image_quality = (importlib.import_module(name) for name in ("digits", "image_classes", "image_quality"))
 Gaussian, frechet_distance = image_quality.Gaussian, image_quality.frechet_distance
 
@@ -95,11 +95,6 @@ def test_a_folder_that_cannot_be_learned_is_refused_with_the_fix(tmp_path: Path,
 # The example
 
 
-def read(path: Path) -> list[dict[str, str]]:
-    with open(path) as file:
-        return list(csv.DictReader(file))
-
-
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pytest.importorskip("sklearn")
@@ -110,9 +105,9 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.slow
 def test_finetune_forgets_the_first_digits_and_replay_keeps_them(small: Path) -> None:
-    figures = {(row["method"], row["figure"]): float(row["mean"]) for row in read(small / "summary.csv")}
-    learned = {(row["method"], row["class"]): float(row["share"]) for row in read(small / "quality.csv") if row["stage"] == "1"}
-    ended = {(row["method"], row["class"]): float(row["share"]) for row in read(small / "quality.csv") if row["stage"] == "2"}
+    figures = {(row["method"], row["figure"]): float(row["mean"]) for row in rows_of(small / "summary.csv")}
+    learned = {(row["method"], row["class"]): float(row["share"]) for row in rows_of(small / "quality.csv") if row["stage"] == "1"}
+    ended = {(row["method"], row["class"]): float(row["share"]) for row in rows_of(small / "quality.csv") if row["stage"] == "2"}
     for digit in "01":
         assert min(learned[method, digit] for method in ("finetune", "replay", "trust-region")) > 0.6
         assert ended["finetune", digit] < 0.3 and ended["replay", digit] > 0.5
@@ -123,8 +118,8 @@ def test_finetune_forgets_the_first_digits_and_replay_keeps_them(small: Path) ->
 
 @pytest.mark.slow
 def test_the_tables_and_pictures_are_whole(small: Path) -> None:
-    assert len(read(small / "quality.csv")) == 3 * (2 + 4)
-    fisher = read(small / "fisher.csv")
+    assert len(rows_of(small / "quality.csv")) == 3 * (2 + 4)
+    fisher = rows_of(small / "fisher.csv")
     assert [(row["method"], row["stage"]) for row in fisher] == [("trust-region", "1"), ("trust-region", "2")]
     assert all(0 <= float(row["rank1_error"]) < 1.5 for row in fisher)
     for name in ("images.png", "curves.png"):
@@ -139,7 +134,7 @@ def test_a_model_that_was_saved_generates_the_same_images(small: Path) -> None:
     model = DiffusionPolicy.load(small / "models" / "replay-seed-0")
     assert model.observation_size == 0 and model.tasks == tuple("0123")
     judge = image_quality.ImageJudge(image_classes.digits().first(4))
-    ended = {row["class"]: float(row["distance"]) for row in read(small / "quality.csv") if (row["method"], row["stage"]) == ("replay", "2")}
+    ended = {row["class"]: float(row["distance"]) for row in rows_of(small / "quality.csv") if (row["method"], row["stage"]) == ("replay", "2")}
     for label, name in enumerate(model.tasks):
         assert judge.quality(digits.generate(model, label, 60, seed=0), label).distance == ended[name]
 
@@ -167,7 +162,7 @@ def test_a_folder_of_coloured_images_is_learned(tmp_path: Path) -> None:
     pytest.importorskip("sklearn")
     words = ["--images", str(write_images(tmp_path / "images")), "--size", "4", "--colour", "--small", "--classes-per-stage", "1"]
     assert digits.main([*words, "--methods", "replay", "--output-dir", str(tmp_path / "out")]) == 0
-    last = {row["class"]: float(row["share"]) for row in read(tmp_path / "out" / "quality.csv") if row["stage"] == "2"}
+    last = {row["class"]: float(row["share"]) for row in rows_of(tmp_path / "out" / "quality.csv") if row["stage"] == "2"}
     assert set(last) == {"blue", "red"} and min(last.values()) > 0.8
 
 

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 from docs_module import load
+from source_files import ROOT, TOWER
 
 from reconverge.launch.commands import COMMANDS
 from reconverge.launch.config import RunConfig
 from reconverge.launch.config_file import flat
 from reconverge.launch.presets import find_preset
 
-ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "examples").rglob("*.md"))]
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
 CODE = re.compile(r"```.*?```|`[^`]+`", re.DOTALL)
@@ -54,7 +54,7 @@ def test_the_page_of_settings_has_every_setting_with_its_meaning_and_what_preset
     assert rows["recovery.grid"].endswith(f"| 2 4 ... 50000, {len(find_preset('cw10-paper').recovery.grid)} values")
 
 
-@pytest.mark.parametrize("room", ["launch", "eval", "replay", "policy", "envs"])
+@pytest.mark.parametrize("room", TOWER)
 def test_every_module_stands_in_the_map_of_the_code(room: str) -> None:
     words = re.split(r"^\w+/ ", (ROOT / "docs" / "architecture.md").read_text().partition(f"\n{room}/ ")[2], flags=re.MULTILINE)[0]
     named, families = set(re.findall(r"(\w+)\.py", words)), tuple(re.findall(r"(\w+_)\*\.py", words))

@@ -15,6 +15,7 @@ import pytest
 import torch
 from small_policy import small_policy
 from small_run import run, tiny
+from source_files import ROOT
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import Monitor
 
@@ -27,7 +28,7 @@ from reconverge.policy.config import PolicyConfig, ResidualMLPConfig
 from reconverge.policy.diffusion_policy import DiffusionPolicy
 from reconverge.policy.normalizer import Normalizer
 
-EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
+EXAMPLES = ROOT / "examples"
 SCRIPT = EXAMPLES / "mujoco_curriculum.py"
 NOTEBOOK = SCRIPT.with_suffix(".ipynb")
 

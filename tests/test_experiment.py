@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from csv_rows import rows_of
-from edited_run import add_lines, keep_lines, with_settings, with_updates
+from edited_run import add_lines, keep_lines, with_fingerprint, with_settings, with_updates
 from hand_run import A, B, C, group_of, hand_run
 from synthetic_run import POINT_REACH, write_run
 
@@ -31,9 +31,7 @@ def test_where_no_run_is_finished_all_count(tmp_path: Path) -> None:
 
 def test_warnings_are_about_the_runs_that_count(tmp_path: Path) -> None:
     finished = write_run(tmp_path / "a", method="replay")
-    unfinished = write_run(tmp_path / "b", method="replay", seed=1, done=1)
-    found = json.loads((unfinished / "fingerprint.json").read_text())
-    (unfinished / "fingerprint.json").write_text(json.dumps({**found, "git_commit": "f" * 40}))
+    unfinished = with_fingerprint(write_run(tmp_path / "b", method="replay", seed=1, done=1), git_commit="f" * 40)
     assert summarise([read_run(finished), read_run(unfinished)]).warnings == ()
 
 

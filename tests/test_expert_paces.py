@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import csv
 from collections import defaultdict
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
+from csv_rows import rows_of
+from source_files import ROOT
 
 from reconverge.envs.demonstrations import collection_name
 from reconverge.envs.demonstrations_config import DemonstrationConfig
 from reconverge.envs.expert_paces import DEPENDABLE, fastest_dependable, unhurried
 from reconverge.envs.tasks import METAWORLD_NAMES, find_task
 
-MEASURED = Path(__file__).resolve().parent.parent / "results" / "expert_paces.csv"
+MEASURED = ROOT / "results" / "expert_paces.csv"
 PACES = (1.0, 0.7, 0.5, 0.35)
 
 
@@ -38,9 +38,8 @@ def test_paces_above_it_are_left_out() -> None:
 
 def test_the_table_is_what_was_measured() -> None:
     rates: dict[str, dict[float, float]] = defaultdict(dict)
-    with open(MEASURED, encoding="utf-8") as file:
-        for row in csv.DictReader(file):
-            rates[row["task"]][float(row["pace"])] = int(row["successes"]) / int(row["attempts"])
+    for row in rows_of(MEASURED):
+        rates[row["task"]][float(row["pace"])] = int(row["successes"]) / int(row["attempts"])
     assert set(rates) == {f"{name}-v3" for name in METAWORLD_NAMES}
     assert {task: pace for task, found in rates.items() if (pace := fastest_dependable(found)) < max(found)} == DEPENDABLE
 

@@ -17,7 +17,6 @@ from synthetic_run import POINT_REACH, write_run
 from reconverge.envs.artifact import Artifact, write_artifact
 from reconverge.envs.errors import ReconvergeError, RunFolderError
 from reconverge.launch.cli import main
-from reconverge.launch.config_file import HEADER
 from reconverge.launch.policy_export import refuse_foreign_export
 from reconverge.launch.run_tables import StageRecord
 from reconverge.policy.config import UnetConfig
@@ -31,8 +30,6 @@ UNET = UnetConfig(channels=(8, 16), kernel=3, groups=4, timestep_features=8, att
 def run(tmp_path: Path) -> Path:
     """A finished run of three stages whose last two have checkpoints."""
     folder = write_run(tmp_path / "run")
-    config = folder / "config.yaml"
-    config.write_text(HEADER + config.read_text())
     for stage in (2, 3):
         policy = small_policy(POINT_REACH, seed=stage)
         record = {"record": asdict(StageRecord(stage, [POINT_REACH[stage - 1]], 500)), "seconds": {}}

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from csv_rows import rows_of
+from edited_run import with_fingerprint
 from forked_run import everything, forked, lose_power_before
 from small_run import run, tiny, toy_config
 
@@ -229,11 +230,8 @@ def test_a_task_that_comes_again_with_more_demonstrations_brings_them(two: tuple
 
 
 def test_what_is_told_of_a_run_is_told_of_the_one_that_extends_it(two: tuple[Path, RunConfig], tmp_path: Path) -> None:
-    before = tmp_path / "before"
-    shutil.copytree(two[0], before)
-    told = read_json_object(before / "fingerprint.json")
-    more = {"processes": 2, "begun_again": ["the loss leapt"], "resumed_with": ["torch 1 -> 2"]}
-    (before / "fingerprint.json").write_text(json.dumps(told | more))
+    told, more = read_json_object(two[0] / "fingerprint.json"), {"processes": 2, "begun_again": ["the loss leapt"], "resumed_with": ["torch 1 -> 2"]}
+    before = with_fingerprint(shutil.copytree(two[0], tmp_path / "before"), **more)
     with extend(before, longer(two[1]), tmp_path / "four", "reconverge train") as folder:
         found = folder.read_fingerprint()
     assert {name: found[name] for name in more} == more
@@ -242,9 +240,7 @@ def test_what_is_told_of_a_run_is_told_of_the_one_that_extends_it(two: tuple[Pat
 
 @pytest.mark.parametrize(("name", "value"), [("resumed_with", 5), *(("extended_after", value) for value in (5, "2", {}, [True], [-3]))])
 def test_a_fingerprint_that_says_something_else_is_damaged(name: str, value: object, two: tuple[Path, RunConfig], tmp_path: Path) -> None:
-    shutil.copytree(two[0], tmp_path / "odd")
-    told = read_json_object(tmp_path / "odd" / "fingerprint.json")
-    (tmp_path / "odd" / "fingerprint.json").write_text(json.dumps({**told, name: value}))
+    with_fingerprint(shutil.copytree(two[0], tmp_path / "odd"), **{name: value})
     with pytest.raises(DamagedFile, match=f"'{name}' must be a list"):
         extend(tmp_path / "odd", longer(two[1]), tmp_path / "longer", "reconverge train")
     assert not (tmp_path / "longer").exists()

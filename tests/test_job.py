@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 from changed_setting import with_value
+from edited_run import with_fingerprint
 from toy_sweep import toy, toy_job, write_result
 
 from reconverge.launch import job as jobs_in_folders
@@ -139,9 +140,9 @@ def test_the_table_by_which_a_run_is_finished_is_written_last(tmp_path: Path, mo
 
 def test_a_resumed_run_says_that_its_code_is_another(tmp_path: Path) -> None:
     with RunFolder.create(tmp_path / "run", toy(), "reconverge train") as folder:
-        fingerprint = json.loads(folder.fingerprint_json.read_text())
-        folder.fingerprint_json.write_text(json.dumps({**fingerprint, "git_commit": "0123abc"}))
-        assert folder.version_changes() == [f"git commit 0123abc -> {fingerprint['git_commit']}"]
+        commit = folder.read_fingerprint()["git_commit"]
+        with_fingerprint(folder.path, git_commit="0123abc")
+        assert folder.version_changes() == [f"git commit 0123abc -> {commit}"]
 
 
 def test_a_run_that_was_stopped_before_its_report_is_a_part(tmp_path: Path) -> None:

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from small_policy import small_policy
-from synthetic_run import write_rollouts, write_run
+from hostile_files import consistent, handed_over
+from source_files import FILES, ROOT
 
-from reconverge.envs.artifact import MANIFEST, Artifact, _sha256, write_artifact
+from reconverge.envs.artifact import MANIFEST, Artifact, write_artifact
 from reconverge.envs.curriculum import load_curriculum
-from reconverge.envs.episodes import Episode, EpisodeStore
+from reconverge.envs.episodes import EpisodeStore
 from reconverge.envs.errors import ReconvergeError
 from reconverge.envs.plain_json import parse_json
 from reconverge.envs.plain_yaml import parse_yaml
@@ -25,9 +25,6 @@ from reconverge.launch.config_file import read_config
 from reconverge.launch.job import stored_content
 from reconverge.launch.run_folder import RunFolder
 from reconverge.policy.diffusion_policy import DiffusionPolicy
-
-ROOT = Path(__file__).resolve().parent.parent
-FILES = [path for room in ("envs", "policy", "replay", "eval", "launch") for path in sorted((ROOT / room).rglob("*.py"))]
 
 UNPICKLING = {"pickle", "cPickle", "_pickle", "cloudpickle", "dill", "marshal", "shelve", "joblib", "runpy", "code", "codeop"}
 NETWORK = {"socket", "http", "urllib", "requests", "ftplib", "smtplib", "telnetlib", "xmlrpc", "aiohttp", "httpx", "httpx2", "huggingface_hub"}
@@ -192,45 +189,27 @@ def loaders(folder: Path) -> dict[str, list[Callable[[], object]]]:
         lambda: parse_json((run / "cost.json").read_bytes(), "cost.json"),
         lambda: parse_yaml((run / "config.yaml").read_bytes(), "config.yaml"),
     ]
-    return {"run": of_run, "policy": [lambda: DiffusionPolicy.load(policy)], "episodes": [lambda: EpisodeStore(episodes).read()]}
+    return {
+        "run": of_run,
+        "policy": [lambda: DiffusionPolicy.load(policy)],
+        "episodes": [lambda: EpisodeStore(episodes).read()],
+        "config.yaml": [lambda: read_config(folder / "config.yaml")],
+        "mine.yaml": [lambda: load_curriculum(str(folder / "mine.yaml"))],
+    }
 
 
-@pytest.fixture
-def handed_over(tmp_path: Path) -> Path:
-    """A run, a policy and demonstrations as a colleague might hand them over."""
-    folder = tmp_path / "handed over"
-    write_run(folder / "run")
-    write_rollouts(folder / "run")
+def test_no_payload_runs_whatever_file_it_pretends_to_be(tmp_path: Path) -> None:
+    canary, folder = tmp_path / "canary", handed_over(tmp_path / "handed over")
     (folder / "run" / "diagnostics").mkdir()
     for name in ("fisher_structure", "meta_gradient", "optima_distance", "replay_fidelity", "executed_starts", "window_strokes"):
         (folder / "run" / "diagnostics" / f"{name}.csv").write_text("")
-    small_policy().save(folder / "policy")
-    zeros = np.zeros((4, 5), np.float32)
-    EpisodeStore(folder / "episodes").write([Episode("a", 1, zeros, zeros[:3, :2], np.ones(3, bool))], {"attempts": 1})
-    return folder
-
-
-def _consistent(folder: Path, name: str, data: bytes) -> None:
-    """Put `data` in place of a file and, in an artifact, its size and hash into the manifest: the hash proves nothing about its author."""
-    path = folder / name
-    path.write_bytes(data)
-    if (path.parent / MANIFEST).exists() and path.name != MANIFEST:
-        import json
-
-        manifest = json.loads((path.parent / MANIFEST).read_text())
-        manifest["files"][path.name] = {"sha256": _sha256(data), "bytes": len(data)}
-        (path.parent / MANIFEST).write_text(json.dumps(manifest))
-
-
-def test_no_payload_runs_whatever_file_it_pretends_to_be(handed_over: Path, tmp_path: Path) -> None:
-    canary = tmp_path / "canary"
-    files = [path for path in handed_over.rglob("*") if path.is_file()]
+    files = [path for path in folder.rglob("*") if path.is_file()]
     before = {path: path.read_bytes() for path in files}
     loaded = 0
     for payload in payloads(canary):
         for path in files:
-            _consistent(handed_over, str(path.relative_to(handed_over)), payload)
-            for load in loaders(handed_over)[path.relative_to(handed_over).parts[0]]:
+            consistent(path, payload)
+            for load in loaders(folder)[path.relative_to(folder).parts[0]]:
                 try:
                     load()
                 except ReconvergeError:

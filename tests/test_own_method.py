@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import shutil
@@ -13,8 +12,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from csv_rows import rows_of
 from small_policy import random_windows, small_policy
 from small_run import tiny
+from source_files import ROOT
 
 from reconverge.envs.errors import ConfigError, UnknownName
 from reconverge.envs.plain_json import read_json_object
@@ -37,7 +38,7 @@ from reconverge.policy.learner import Learner
 from reconverge.policy.own_method import OwnMethod
 from reconverge.policy.windows import WindowBatch
 
-EXAMPLE = Path(__file__).resolve().parent.parent / "examples" / "own_method"
+EXAMPLE = ROOT / "examples" / "own_method"
 
 
 @pytest.fixture(scope="module")
@@ -94,8 +95,7 @@ def test_it_trains_resumes_reports_and_is_a_job_like_any_other(installed: Path, 
     assert "a-gem" in whole.report_html.read_text() and read_run(whole.path).finished
     logged = [json.loads(line) for line in whole.metrics_jsonl.read_text().splitlines()]
     assert any(row["vetoed"] > 0 for row in logged if row["stage"] > 1) and all(row["replay_loss"] is None for row in logged if row["stage"] == 1)
-    with open(whole.path / "ledger.csv") as file:
-        assert any("generator" in row["item"] for row in csv.DictReader(file))
+    assert any("generator" in row["item"] for row in rows_of(whole.path / "ledger.csv"))
 
     # stopped at an update of the second stage, and taken up again: the same bits
     broken, updates = tmp_path / "broken", 0

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 from packaging.requirements import Requirement
+from source_files import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
 LOCK = [Requirement(line) for line in (ROOT / "requirements.lock").read_text().splitlines() if not line.startswith("#")]
 

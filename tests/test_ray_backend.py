@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from command_process import finished, start_command, wait_for
 from folder_contents import contents
+from run_files import differing_tables
 from toy_sweep import TOY
 
 from reconverge.envs.errors import BackendUnavailable, ConfigError
@@ -23,9 +24,6 @@ from reconverge.launch import ray_backend
 from reconverge.launch.backend import Need, Order
 from reconverge.launch.cli import main
 from reconverge.launch.ray_backend import NOT_SHARED, Errand, RayBackend, RayJob, run_errand
-
-TABLES = ("episodes.csv", "success_matrix.csv", "recovery.csv", "recovery_curves.csv", "ledger.csv", "fisher.csv", "ceilings.csv", "failures.csv")
-
 
 # without a cluster -----------------------------------------------------------------------------------------------------------------
 
@@ -126,12 +124,6 @@ def sweep(folder: Path, words: str) -> subprocess.Popen[str]:
 def reconverge(folder: Path, words: str) -> subprocess.Popen[str]:
     folder.mkdir(exist_ok=True)
     return start_command([sys.executable, "-m", "reconverge.launch", *words.split()], folder)
-
-
-def differing_tables(a: Path, b: Path) -> list[str]:
-    compared = [name for name in TABLES if (a / name).exists() or (b / name).exists()]
-    assert {"episodes.csv", "success_matrix.csv", "recovery.csv", "ledger.csv"} <= set(compared)
-    return [name for name in compared if (a / name).read_bytes() != (b / name).read_bytes()]
 
 
 def rows(run: Path) -> int:

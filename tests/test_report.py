@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
+from edited_run import with_fingerprint
 from synthetic_run import POINT_REACH, write_run
 
 from reconverge.envs.curriculum import CW10
@@ -211,10 +211,8 @@ def test_a_task_that_is_learned_twice_is_outlined_twice_and_only_in_stages_that_
 
 
 def test_how_a_run_was_made_is_said_in_words(tmp_path: Path) -> None:
-    run = write_run(tmp_path / "run")
-    said = json.loads((run / "fingerprint.json").read_text())
-    said |= {"demonstrations": {"point-reach-0": "10eb0fc97ffb" + "0" * 52}, "begun_again": ["the loss leapt", "again"]}
-    (run / "fingerprint.json").write_text(json.dumps(said))
+    digests = {"point-reach-0": "10eb0fc97ffb" + "0" * 52}
+    run = with_fingerprint(write_run(tmp_path / "run"), demonstrations=digests, begun_again=["the loss leapt", "again"])
     write_report([run], tmp_path / "report.html")
     page = (tmp_path / "report.html").read_text()
     assert "<dt>demonstrations</dt><dd>point-reach-0 10eb0fc97ffb</dd><dt>begun again</dt><dd>the loss leapt; again</dd>" in page

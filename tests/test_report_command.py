@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from csv_rows import rows_of
-from edited_run import with_settings
+from folder_contents import contents
 from synthetic_run import write_run
 from toy_sweep import toy, write_result
 
@@ -17,7 +17,7 @@ from reconverge.launch.commands import Report
 
 def test_the_command_finds_runs_at_any_depth(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for method, seed in (("replay", 10), ("replay", 2), ("ewc", 2)):
-        with_settings(write_run(tmp_path / "results" / method / f"seed-{seed}", method=method, seed=seed))
+        write_run(tmp_path / "results" / method / f"seed-{seed}", method=method, seed=seed)
     output, tables = tmp_path / "page.html", tmp_path / "tables"
     arguments = (tmp_path / "results", tmp_path / "results" / "ewc")
     assert Report(arguments, output=output, tables=tables, reference="ewc").run("") == 0
@@ -46,9 +46,8 @@ def test_a_page_about_a_folder_leaves_the_only_run_in_it_as_it_is(tmp_path: Path
     monkeypatch.chdir(tmp_path)
     run = tmp_path / "results" / "replay" / "seed-0"
     write_result(run, toy(method="replay"))
-    contents = lambda: {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}  # noqa: E731
-    before = contents()
+    before = contents(run)
     assert main(["report", "results"]) == 0
-    assert contents() == before and Path("runs/comparison.html").exists()
+    assert contents(run) == before and Path("runs/comparison.html").exists()
     assert main(["report", str(run)]) == 0
     assert (run / "summary.png").exists() and (run / "report.html").read_text() != "<html>"

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from command_process import wait_for
+from command_process import finished, start_command, wait_for
+from run_files import TABLES
 
 from reconverge.envs.seeding import numpy_stream
 
-TABLES = ("episodes.csv", "success_matrix.csv", "recovery_curves.csv", "recovery.csv", "ledger.csv", "fisher.csv", "metrics.jsonl", "ceilings.csv")
 SHORT = [
     word
     for line in (
@@ -27,20 +27,9 @@ SHORT = [
 ]
 
 
-def start(tmp_path: Path, *words: str) -> subprocess.Popen[bytes]:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        [sys.executable, "-m", "reconverge.launch", "train", *words, "--quiet"],
-        cwd=tmp_path,
-        env=environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-    )
-
-
-def finish(process: subprocess.Popen[bytes]) -> None:
-    _, said = process.communicate(timeout=300)
-    assert process.returncode == 0, said.decode()
+def start(tmp_path: Path, *words: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "reconverge.launch", "train", *words, "--quiet"]
+    return start_command(command, tmp_path, {**os.environ, "OMP_NUM_THREADS": "1"})
 
 
 def final_state(run: Path) -> dict[str, bytes]:
@@ -54,7 +43,7 @@ def final_state(run: Path) -> dict[str, bytes]:
 def golden(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, bytes]]:
     """The uninterrupted run, and the folder in which it lies and the demonstrations are."""
     folder = tmp_path_factory.mktemp("resume")
-    finish(start(folder, *SHORT, "--output-dir", "golden"))
+    finished(start(folder, *SHORT, "--output-dir", "golden"))
     return folder, final_state(folder / "golden")
 
 
@@ -68,7 +57,7 @@ def kill_and_resume(golden: tuple[Path, dict[str, bytes]], number: int) -> None:
     process.send_signal(signal.SIGKILL)
     process.communicate()
     assert process.returncode == -signal.SIGKILL, "it has ended before"
-    finish(start(folder, "--resume", name))
+    finished(start(folder, "--resume", name))
     found = final_state(folder / name)
     assert [key for key in expected if found[key] != expected[key]] == []
 
@@ -97,7 +86,7 @@ def test_asked_to_stop_at_any_moment_a_meta_world_run_has_left_within_five_secon
         process.send_signal(signal.SIGTERM)
         _, said = process.communicate(timeout=60)
         took_s.append(time.monotonic() - began_s)
-        assert process.returncode in (0, 75, 130), said.decode()  # 130: before the run had begun
+        assert process.returncode in (0, 75, 130), said  # 130: before the run had begun
         begun = (tmp_path / "run" / "config.yaml").exists()
         process = start(tmp_path, *(["--resume", "run"] if begun else [*words, "--output-dir", "run"]))
     process.communicate(timeout=300)

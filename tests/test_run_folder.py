@@ -17,8 +17,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from edited_run import with_fingerprint
 
-from reconverge.envs.artifact import write_file
 from reconverge.envs.errors import DamagedFile, RunFolderError
 from reconverge.envs.plain_json import read_json
 from reconverge.launch import run_lock
@@ -69,9 +69,7 @@ def test_the_policy_joins_the_fingerprint(run: Path) -> None:
 
 def test_another_version_is_noticed(run: Path) -> None:
     folder = RunFolder.open(run)
-    fingerprint = json.loads(folder.fingerprint_json.read_text())
-    fingerprint["versions"]["numpy"] = "1.0.0"
-    folder.fingerprint_json.write_text(json.dumps(fingerprint))
+    with_fingerprint(run, versions={**folder.read_fingerprint()["versions"], "numpy": "1.0.0"})
     assert [change.split(" -> ")[0] for change in folder.version_changes()] == ["numpy 1.0.0"]
 
 
@@ -327,7 +325,7 @@ def test_what_is_told_of_a_run_is_told_once(run: Path) -> None:
         for _ in range(2):
             folder.note_in_fingerprint("resumed_with", ["torch 2.12.0 -> 2.13.0"])
         assert folder.lines_of("resumed_with") == ["torch 2.12.0 -> 2.13.0"]
-        write_file(run / "fingerprint.json", json.dumps({**read_json(run / "fingerprint.json"), "simulators": ["a"]}))
+        with_fingerprint(run, simulators=["a"])
         with pytest.raises(DamagedFile, match="'simulators' must be a mapping"):
             folder.keep_facts("simulators", {"a": "1"})
 

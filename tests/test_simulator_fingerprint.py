@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from edited_run import with_fingerprint
 from synthetic_run import write_run
 
 from reconverge.envs import demonstrations, simulator_fingerprint
@@ -137,10 +137,7 @@ def test_the_data_digest_is_of_every_byte_that_is_learned_from() -> None:
 
 
 def run_with(folder: Path, **fingerprint: object) -> RunResults:
-    write_run(folder, method=folder.name)
-    path = folder / "fingerprint.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), **fingerprint}))
-    return read_run(folder)
+    return read_run(with_fingerprint(write_run(folder, method=folder.name), **fingerprint))
 
 
 PINNED = {"torch": "2.13.0", "mujoco": "3.3.0", "metaworld": "3.1.1"}

@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 from docs_module import DOCS, load
 from packaging.requirements import Requirement
-
-ROOT = Path(__file__).resolve().parent.parent
+from source_files import ROOT
 
 GOOD = (
     '<a href="b.html#there">b</a> <a href="https://example.org">elsewhere, to be followed</a> <img src="p.png">'

@@ -13,6 +13,7 @@ from pathlib import Path
 import fake_slurm
 import pytest
 from command_process import finished, start_command, wait_for
+from run_files import differing_tables
 from toy_sweep import TOY
 
 from reconverge.envs.errors import BackendUnavailable, ConfigError
@@ -23,7 +24,6 @@ from reconverge.launch.slurm_backend import SlurmBackend, SlurmOptions
 
 HOSTILE = "it's $(touch canary); `touch canary` & %j \"x\""
 """A folder's name with all that a shell or Slurm's patterns could take amiss."""
-TABLES = ("episodes.csv", "success_matrix.csv", "recovery.csv", "recovery_curves.csv", "ledger.csv", "fisher.csv", "ceilings.csv", "failures.csv")
 
 
 @pytest.fixture
@@ -266,9 +266,7 @@ def test_a_run_that_meets_its_time_limit_is_requeued_once_and_ends_with_the_same
     assert "saved; requeued as Slurm job 1" in log and re.search(r"resumed after stage 0 of 2, at update \d+ of stage 1", log)
     local = tmp_path / "local" / there
     assert updates(run) == updates(local) and len(updates(run)) == 300
-    compared = [name for name in TABLES if (local / name).exists()]
-    assert {"episodes.csv", "success_matrix.csv", "recovery.csv", "ledger.csv"} <= set(compared)
-    assert [name for name in compared if (run / name).read_bytes() != (local / name).read_bytes()] == []
+    assert differing_tables(run, local) == []
     assert "1 of 1" in finished(sweep(tmp_path / "in a queue", f"{LONGER} --backend slurm")) and len(calls(slurm, "sbatch")) == 1
 
 
@@ -281,4 +279,4 @@ def test_ctrl_c_ends_the_job_saved_and_without_requeueing(slurm: Path, tmp_path:
     _, said = process.communicate(timeout=60)
     assert process.returncode == 75 and "go on with the same command" in said
     assert calls(slurm, "scontrol") == [] and (run / "checkpoints").is_dir() and not list(run.glob(".lock-*"))
-    assert not fake_slurm.alive(slurm / "1")
+    assert not fake_slurm.runs(slurm / "1")

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
-from command_process import start_command
+from command_process import start_command, wait_for
+from source_files import ROOT
 from toy_sweep import TOY, toy, toy_job, write_result
 
 from reconverge.envs import artifact
@@ -36,8 +37,6 @@ from reconverge.launch.job_plan import make_job, with_settings
 from reconverge.launch.run_folder import RunFolder
 from reconverge.launch.sweep import copy_tables
 from reconverge.launch.sweep_summary import _over_seeds
-
-ROOT = Path(__file__).resolve().parent.parent
 
 
 class Finished:
@@ -430,13 +429,6 @@ def start(folder: Path, words: str) -> subprocess.Popen[str]:
     return start_command(command, folder, {**os.environ, "OMP_NUM_THREADS": "1"})
 
 
-def wait_for(there: Callable[[], bool], process: subprocess.Popen[str]) -> None:
-    deadline = time.monotonic() + 120
-    while not there() and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert there(), process.communicate(timeout=60)
-
-
 LONG = "--methods finetune --seeds 0 --train.updates 30000 --train.log-every 1"
 
 
@@ -444,7 +436,7 @@ LONG = "--methods finetune --seeds 0 --train.updates 30000 --train.log-every 1"
 def test_a_sweep_that_is_stopped_leaves_no_process_and_its_job_resumes(blow: signal.Signals, tmp_path: Path) -> None:
     folder = tmp_path / "runs/sweep/smoke-point-reach-2/finetune/seed-0"
     process = start(tmp_path, LONG)
-    wait_for(lambda: (folder / "metrics.jsonl").exists(), process)
+    wait_for((folder / "metrics.jsonl").exists, process=process)
     process.send_signal(blow)
     _, said = process.communicate(timeout=60)
     assert process.returncode == (-9 if blow == signal.SIGKILL else 75)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 import yaml
+from csv_rows import rows_of
 from edited_run import keep_lines
 from synthetic_run import POINT_REACH, UPDATES, write_csv, write_run
 
@@ -108,7 +108,7 @@ def test_only_common_seeds_of_an_order_are_compared(folders: list[Path]) -> None
 
 def test_the_orders_stand_in_tables_and_page(folders: list[Path], tmp_path: Path) -> None:
     write_tables(folders, tmp_path / "tables")
-    rows = list(csv.DictReader((tmp_path / "tables" / "orders.csv").read_text().splitlines()))
+    rows = rows_of(tmp_path / "tables" / "orders.csv")
     assert [(row["method"], row["orders"], row["runs"]) for row in rows] == [("replay", "forth back", "4"), ("ewc", "forth back", "3")]
     assert rows[1]["success_lowest_order"] == "0.4" and float(rows[1]["success_difference"]) == pytest.approx((-0.2 - 0.5) / 2)
     text = (tmp_path / "tables" / "tables.md").read_text()

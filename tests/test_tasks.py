@@ -8,6 +8,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 import pytest
+import slider_world
 from gymnasium.spaces import Box
 from gymnasium.utils.env_checker import check_env
 
@@ -55,30 +56,22 @@ def test_the_simulator_version_names_the_physics() -> None:
     assert "metaworld 3." in simulator_version(find_task("hammer")) and "mujoco 3." in simulator_version(find_task("hammer"))
 
 
-class Slider(gymnasium.Env):
-    """One number pushed to 1 by an action in [-2, 6]; reports success under `key`."""
+class Slider(slider_world.Slider):
+    """It reports success, and its actions may be without bound."""
 
-    def __init__(self, key: str = "is_success", bounded: bool = True) -> None:
-        self.observation_space = Box(-10.0, 10.0, (1,), np.float32)
-        self.action_space = Box(np.float32([-2.0]), np.float32([6.0] if bounded else [np.inf]))
-        self.key, self.state = key, np.zeros(1)
+    def __init__(self, largest: float = 6.0) -> None:
+        super().__init__()
+        self.action_space = Box(np.float32([-2.0]), np.float32([largest]))
 
-    def reset(self, *, seed=None, options=None):
-        super().reset(seed=seed)
-        self.state = self.np_random.uniform(-1, 1, 1)
-        return self.state.astype(np.float32), {}
-
-    def step(self, action):
-        self.last_action = action
-        self.state = self.state + 0.1 * action
-        return self.state.astype(np.float32), 0.0, False, False, {self.key: bool(self.state[0] > 1)}
+    def _info(self):
+        return {**super()._info(), "is_success": self.state > 1}
 
 
 @pytest.fixture(autouse=True, scope="module")
 def _registered():
     gymnasium.register("ReconvergeSlider-v0", Slider, max_episode_steps=25)
-    gymnasium.register("ReconvergeMute-v0", lambda: Slider(key="score"), max_episode_steps=25)
-    gymnasium.register("ReconvergeUnbounded-v0", lambda: Slider(bounded=False), max_episode_steps=25)
+    gymnasium.register("ReconvergeMute-v0", slider_world.Slider, max_episode_steps=25)
+    gymnasium.register("ReconvergeUnbounded-v0", lambda: Slider(np.inf), max_episode_steps=25)
     yield
     for name in ("Slider", "Mute", "Unbounded"):
         del gymnasium.registry[f"Reconverge{name}-v0"]

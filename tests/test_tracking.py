@@ -21,15 +21,8 @@ from reconverge.eval.run_results import read_run
 from reconverge.launch import trackers, tracking
 from reconverge.launch.cli import main
 from reconverge.launch.commands import Train
-from reconverge.launch.config_file import HEADER
 from reconverge.launch.run_folder import RunFolder
 from reconverge.launch.tracking import Tracking, points, run_name
-
-
-def run_at(folder: Path, **settings: Any) -> Path:
-    write_run(folder, **settings)
-    (folder / "config.yaml").write_text(HEADER + (folder / "config.yaml").read_text())
-    return folder
 
 
 class Recorder:
@@ -57,7 +50,7 @@ def recorder(monkeypatch: pytest.MonkeyPatch) -> Recorder:
 
 
 def test_points_are_the_tables_in_order_of_updates(tmp_path: Path) -> None:
-    run = read_run(run_at(tmp_path / "run", method="finetune"))
+    run = read_run(write_run(tmp_path / "run", method="finetune"))
     found = points(run)
     assert [point.step for point in found] == sorted(point.step for point in found)
     assert len({point.key for point in found}) == len(found)
@@ -70,7 +63,7 @@ def test_points_are_the_tables_in_order_of_updates(tmp_path: Path) -> None:
 
 
 def test_following_sends_everything_once_as_it_comes(tmp_path: Path, recorder: Recorder) -> None:
-    folder = run_at(tmp_path / "run", done=1)
+    folder = write_run(tmp_path / "run", done=1)
     follow = Tracking(tmp_path, ("tensorboard",), print)
     follow.catch_up()
     follow.catch_up()
@@ -86,8 +79,8 @@ def test_following_sends_everything_once_as_it_comes(tmp_path: Path, recorder: R
 
 def test_a_tracker_that_fails_is_told_of_once_and_the_run_goes_on(tmp_path: Path, recorder: Recorder) -> None:
     recorder.fails_at = 3
-    run_at(tmp_path / "a")
-    run_at(tmp_path / "b", seed=1)
+    write_run(tmp_path / "a")
+    write_run(tmp_path / "b", seed=1)
     said: list[str] = []
     with Tracking(tmp_path, ("tensorboard",), said.append) as follow:
         pass
@@ -99,11 +92,11 @@ def test_runs_that_were_not_sent_are_named_and_the_others_sent(
     tmp_path: Path, recorder: Recorder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("reconverge.launch.commands.track.check_trackers", lambda *given: None)
-    sent = len(points(read_run(run_at(tmp_path / "a"))))
+    sent = len(points(read_run(write_run(tmp_path / "a"))))
     assert main(["track", str(tmp_path)]) == 0
     assert "1 runs sent to tensorboard" in capsys.readouterr().out and len(recorder.logged) == sent
-    (run_at(tmp_path / "b", seed=1) / "cost.json").write_bytes(b"\xff")
-    deep = run_at(tmp_path.joinpath(*map(str, range(20))), seed=2)
+    (write_run(tmp_path / "b", seed=1) / "cost.json").write_bytes(b"\xff")
+    deep = write_run(tmp_path.joinpath(*map(str, range(20))), seed=2)
     assert main(["track", str(tmp_path)]) == 2
     said = capsys.readouterr()
     assert "1 of 3 runs sent to tensorboard; left out: " in said.err and said.out == ""
@@ -148,7 +141,7 @@ def test_a_tracked_run_has_the_results_of_an_untracked_one(tmp_path: Path, monke
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_tensorboard_holds_what_the_folder_holds_and_a_second_time_replaces_it(tmp_path: Path) -> None:
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-    folder = run_at(tmp_path / "runs" / "toy" / "seed-0")
+    folder = write_run(tmp_path / "runs" / "toy" / "seed-0")
     for _ in range(2):
         with Tracking(folder, ("tensorboard",), print, tmp_path / "out"):
             pass
@@ -189,7 +182,7 @@ def test_offline_trackers_take_two_runs_at_once_and_ask_nobody(
         pytest.skip(f"no {kind} here")
     monkeypatch.setenv("TRACKIO_SPACE_ID", "somebody/space")
     monkeypatch.setenv("TRACKIO_DIR", "put back afterwards")
-    folders = [run_at(tmp_path / "runs" / "toy" / f"seed-{seed}", seed=seed) for seed in (0, 1)]
+    folders = [write_run(tmp_path / "runs" / "toy" / f"seed-{seed}", seed=seed) for seed in (0, 1)]
     said: list[str] = []
     follow = Tracking(tmp_path / "runs", (kind,), said.append, tmp_path / "out")
     follow.catch_up()

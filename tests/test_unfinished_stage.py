@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from edited_run import with_fingerprint
 from forked_run import before_change, die, everything, forked, lose_power_before, start_or_resume
 from small_run import run, tiny
 
@@ -307,8 +308,7 @@ def test_a_checkpoint_that_stepped_aside_for_a_new_one_comes_back(world: World) 
     os.rename(path / "checkpoints" / "stage-01", path / "checkpoints" / ".stage-01.writing-1-0-old")
     (path / "videos").mkdir(exist_ok=True)
     (path / "videos" / ".grid.mp4.writing-1-0.mp4").touch()
-    fingerprint = json.loads((path / "fingerprint.json").read_text())
-    (path / "fingerprint.json").write_text(json.dumps({**fingerprint, "extended_after": [1]}))
+    with_fingerprint(path, extended_after=[1])
     start_or_resume(path, world.config)
     assert everything(path) == world.expected and [found for found in path.rglob("*") if ".writing-" in found.name] == []
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import csv
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from csv_rows import rows_of
 from edited_run import keep_lines
+from run_files import TABLES
 from small_run import run, toy_config
+from source_files import ROOT
 
 from reconverge.eval.config import EvaluationConfig, RecoveryConfig
 from reconverge.launch import verification
@@ -24,8 +26,7 @@ from reconverge.launch.table_differences import table_differences
 from reconverge.launch.verification import verify
 from reconverge.launch.verified_run import Check, VerifiedRun
 
-TABLES = ("success_matrix.csv", "recovery_curves.csv", "recovery.csv", "ledger.csv", "fisher.csv", "metrics.jsonl", "episodes.csv", "ceilings.csv")
-RESULTS = Path(__file__).resolve().parent.parent / "results" / "cw10-one-pace" / "replay" / "seed-0"
+RESULTS = ROOT / "results" / "cw10-one-pace" / "replay" / "seed-0"
 
 
 @pytest.fixture(scope="module")
@@ -276,8 +277,7 @@ def test_published_recovery_that_the_matrix_belies_is_found(tmp_path: Path) -> N
     path = Path(shutil.copytree(RESULTS, tmp_path / "run"))
     (path / SEAL).unlink(missing_ok=True)
     curves = [line.split(",") for line in (path / "recovery_curves.csv").read_text().splitlines()[1:]]
-    rows = list(csv.DictReader((path / "recovery.csv").read_text().splitlines()))
-    references = {(row["stage"], row["task"]): float(row["reference_rate"]) for row in rows}
+    references = {(row["stage"], row["task"]): float(row["reference_rate"]) for row in rows_of(path / "recovery.csv")}
     written_anew(path, curves, references)
     assert not wrong(path)
 

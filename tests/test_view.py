@@ -16,13 +16,13 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
+from source_files import ROOT
 from synthetic_run import write_run
 
 from reconverge.envs.errors import ConfigError, DamagedFile
 from reconverge.eval.run_results import read_run
 from reconverge.launch import live_status
 from reconverge.launch.config import RunConfig
-from reconverge.launch.config_file import HEADER
 from reconverge.launch.live_status import Liveness, LiveStatus, read_liveness
 from reconverge.launch.progress import Progress
 from reconverge.launch.remaining_time import planned_work, remaining
@@ -35,20 +35,12 @@ from reconverge.launch.view_server import ViewServer, listed
 IDLE = Liveness(False, False)
 
 
-def run_at(folder: Path, **settings: Any) -> Path:
-    """A synthetic run that `holds_run` recognises."""
-    write_run(folder, **settings)
-    config = folder / "config.yaml"
-    config.write_text(HEADER + config.read_text())
-    return folder
-
-
 @pytest.fixture
 def runs(tmp_path: Path) -> Path:
     root = tmp_path / "runs"
-    run_at(root / "toy/replay/seed-10", method="replay", seed=10)
-    run_at(root / "toy/replay/seed-2", method="replay", seed=2, done=1)
-    run_at(root / "toy/finetune/seed-0", method="finetune")
+    write_run(root / "toy/replay/seed-10", method="replay", seed=10)
+    write_run(root / "toy/replay/seed-2", method="replay", seed=2, done=1)
+    write_run(root / "toy/finetune/seed-0", method="finetune")
     return root
 
 
@@ -98,7 +90,7 @@ def serving(root: Path) -> Iterator[Reader]:
 
 
 def test_runs_are_found_at_any_depth_but_not_behind_links_or_dots(runs: Path, tmp_path: Path) -> None:
-    outside = run_at(tmp_path / "elsewhere")
+    outside = write_run(tmp_path / "elsewhere")
     (runs / "linked").symlink_to(outside)
     shutil.copytree(outside, runs / ".draft")
     assert sorted(str(path.relative_to(runs)) for path in find_runs(runs)) == ["toy/finetune/seed-0", "toy/replay/seed-10", "toy/replay/seed-2"]
@@ -143,7 +135,7 @@ def test_a_comparison_has_every_run_and_says_what_is_not_like_for_like(runs: Pat
 
 def test_time_left_by_hand(tmp_path: Path) -> None:
     """500 updates a stage at 10 a second; consolidation 7 s, evaluation 1 s a task: two after stages 1 and 2, then three... as planned."""
-    run = read_run(run_at(tmp_path / "run", done=1))
+    run = read_run(write_run(tmp_path / "run", done=1))
     work = planned_work(run)
     assert [stage["evaluate"] for stage in work] == [3, 2, 3, 3] and [stage["recovery"] for stage in work] == [0, 0, 8, 16]
     seconds = {"update": 60.0, "fisher": 2.0, "generator": 5.0, "evaluate/simulate": 4.0, "evaluate": 1.0, "recovery": 4.0}
@@ -158,7 +150,7 @@ def test_time_left_by_hand(tmp_path: Path) -> None:
 
 
 def test_time_left_does_not_leap_while_a_point_of_recovery_is_measured(tmp_path: Path) -> None:
-    run = read_run(run_at(tmp_path / "run", done=1))
+    run = read_run(write_run(tmp_path / "run", done=1))
     seconds = {"update": 60.0, "fisher": 2.0, "generator": 5.0, "evaluate": 5.0, "recovery": 4.0}
     where = {"stage": 2, "update": 250, "seconds": seconds}
     between = remaining(run, {**where, "phase": "update", "done": 250, "total": 500, "rate": 750 / 60})
@@ -167,7 +159,7 @@ def test_time_left_does_not_leap_while_a_point_of_recovery_is_measured(tmp_path:
 
 
 def test_what_was_never_seen_makes_it_a_lower_bound(tmp_path: Path) -> None:
-    run = read_run(run_at(tmp_path / "run", done=1))
+    run = read_run(write_run(tmp_path / "run", done=1))
     first = remaining(run, {"stage": 1, "phase": "update", "update": 100, "done": 100, "total": 500, "rate": 10.0, "seconds": {}})
     assert first is not None and not first.whole and first.seconds == pytest.approx(40 + 100)
     for nowhere in ({}, {"stage": 3, "phase": "render"}, {"stage": 9, "phase": "update"}):
@@ -263,7 +255,7 @@ def test_figures_that_overflow_hide_no_other_run(get: Reader, runs: Path) -> Non
     assert len(get.json("/api/runs")["runs"]) == 3
     assert get.json("/api/run?path=toy/replay/seed-2")["path"] == "toy/replay/seed-2"
     (runs / "toy" / "caf\udce9").mkdir()
-    run_at(runs / "toy" / "caf\udce9" / "seed-0")
+    write_run(runs / "toy" / "caf\udce9" / "seed-0")
     assert len(get.json("/api/runs")["runs"]) == 3
     with socket.create_connection(("127.0.0.1", get.port), timeout=10) as connection:  # an address that no client of Python's would send
         connection.sendall(b"GET http://[x/ HTTP/1.1\r\nHost: localhost\r\n\r\n")
@@ -274,7 +266,7 @@ def test_runs_come_and_go(get: Reader, runs: Path) -> None:
     shutil.rmtree(runs / "toy/finetune")
     assert [entry["path"] for entry in get.json("/api/runs")["runs"]] == ["toy/replay/seed-2", "toy/replay/seed-10"]
     assert get("/api/run?path=toy/finetune/seed-0")[0] == get("/api/comparison?path=toy/finetune/seed-0")[0] == 404
-    run_at(runs / "new")
+    write_run(runs / "new")
     assert "new" in [entry["path"] for entry in get.json("/api/runs")["runs"]]
     shutil.rmtree(runs)
     assert get.json("/api/runs")["runs"] == []
@@ -303,7 +295,7 @@ def test_a_run_is_read_again_only_when_it_changed(runs: Path, monkeypatch: pytes
 
 
 def test_published_tables_are_shown(tmp_path: Path) -> None:
-    published = Path(__file__).resolve().parent.parent / "results" / "cw10-one-pace" / "replay"
+    published = ROOT / "results" / "cw10-one-pace" / "replay"
     found = listed(Catalogue(published))
     assert [entry["path"] for entry in found] == [f"seed-{seed}" for seed in range(len(found))] and len(found) > 1
     assert all(entry["state"] == "finished" and entry["stages"] == 10 and entry["success"]["mean"] > 0.8 for entry in found)
@@ -398,7 +390,7 @@ def test_long_addresses_are_nothing_at_once(get: Reader) -> None:
     "path", ["..", "../elsewhere", "toy/../toy/finetune/seed-0", "/etc", "toy//finetune/seed-0", "./toy/finetune/seed-0", "%00", "."]
 )
 def test_only_runs_below_the_folder_are_told_of(get: Reader, tmp_path: Path, path: str) -> None:
-    run_at(tmp_path / "elsewhere")
+    write_run(tmp_path / "elsewhere")
     assert get(f"/api/run?path={path}")[0] == get(f"/api/comparison?path={path}&path=toy/finetune/seed-0")[0] == 404
 
 
@@ -449,7 +441,7 @@ def browser() -> Iterator[Any]:
 
 @pytest.mark.slow
 def test_in_a_browser_runs_are_listed_opened_compared_and_names_stay_text(browser: Any, runs: Path) -> None:
-    odd = run_at(runs / "odd & <b>bold</b>" / "#1 100%", stages=("point-reach-0", HOSTILE))
+    odd = write_run(runs / "odd & <b>bold</b>" / "#1 100%", stages=("point-reach-0", HOSTILE))
     (odd / ".failure.json").write_text(json.dumps({"error": HOSTILE}))
     wrong: list[str] = []
     with serving(runs) as reader:

@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 import torch
 from beset_workers import Beset, assert_same
+from command_process import alive, wait_for
 from faulty_reach import FAULTY
 
 from reconverge.envs.errors import ReconvergeError
@@ -239,12 +240,12 @@ def test_nothing_is_left_when_the_parent_is_killed(tmp_path: Path) -> None:
     try:
         children = [int(pid) for pid in parent.stdout.readline().split()]
         assert len(children) == 2
-        _until(lambda: len(list(tmp_path.glob("fault-*"))) == 2)
+        wait_for(lambda: len(list(tmp_path.glob("fault-*"))) == 2, 20)
         os.kill(children[0], signal.SIGSTOP)
     finally:
         parent.kill()
         parent.communicate()
-    _until(lambda: not any(_runs(pid) for pid in children))
+    wait_for(lambda: not any(map(alive, children)), 20)
 
 
 def test_a_worker_that_dies_in_the_middle_of_an_answer_has_died(pool: Beset) -> None:
@@ -279,18 +280,3 @@ def test_a_policy_of_nan_is_named_and_no_simulator_is_asked() -> None:
     with pytest.raises(NotFiniteAction, match=r"the policy's action for task 'point-reach-0'.*its weights hold NaN"):
         rollout(broken, evaluation_starts(SOUND, 2), Counted(0))
     assert asked == []
-
-
-def _until(happened: Callable[[], bool], within_s: float = 20.0) -> None:
-    deadline = time.monotonic() + within_s
-    while not happened():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
-def _runs(pid: int) -> bool:
-    """Whether the process is there and more than an entry that nobody has collected."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except OSError:
-        return False

@@ -34,14 +34,19 @@ def toy_job(**changes: Any) -> Job:
 
 
 def write_result(folder: Path, config: RunConfig, command: str = "reconverge train", successes: int = 8, stages: int | None = None) -> None:
-    """The tables of a run as training leaves them, finished or up to a stage."""
-    job = make_job(config, "smoke")
+    """A run folder as `train` leaves it, finished or up to a stage."""
     with RunFolder.create(folder, config, command) as run:
-        run.curriculum_yaml.write_text(job.curriculum.to_yaml())
-        tasks, last = [stage.task.name for stage in job.curriculum.stages], len(job.curriculum.stages) if stages is None else stages
-        rows = [{"stage": stage, "task": task, **rate_columns(successes, 10)} for stage in range(last + 1) for task in tasks]
-        write_csv(run.success_matrix_csv, MATRIX_COLUMNS, rows)
-        run.cost_json.write_text(json.dumps({"phases": {"update": 60.0}, "total_s": 60.0}))
-        run.ceilings_csv.write_text("task,attempts,successes,rate,wilson_low,wilson_high\n")
-        run.episodes_csv.write_text("")
+        fill(run, successes, stages)
         run.report_html.write_text("<html>")
+
+
+def fill(run: RunFolder, successes: int = 8, stages: int | None = None) -> None:
+    """Write the tables of a run, of ten episodes a cell, finished or up to a stage."""
+    learned = make_job(run.config, "smoke").curriculum
+    run.curriculum_yaml.write_text(learned.to_yaml())
+    tasks, last = [stage.task.name for stage in learned.stages], len(learned.stages) if stages is None else stages
+    rows = [{"stage": stage, "task": task, **rate_columns(successes, 10)} for stage in range(last + 1) for task in tasks]
+    write_csv(run.success_matrix_csv, MATRIX_COLUMNS, rows)
+    run.cost_json.write_text(json.dumps({"phases": {"update": 60.0}, "total_s": 60.0}))
+    run.ceilings_csv.write_text("task,attempts,successes,rate,wilson_low,wilson_high\n")
+    run.episodes_csv.write_text("")
