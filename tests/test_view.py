@@ -441,7 +441,7 @@ def browser() -> Iterator[Any]:
 
 @pytest.mark.slow
 def test_in_a_browser_runs_are_listed_opened_compared_and_names_stay_text(browser: Any, runs: Path) -> None:
-    odd = write_run(runs / "odd & <b>bold</b>" / "#1 100%", stages=("point-reach-0", HOSTILE))
+    odd = write_run(runs / "odd & <b>bold</b>" / "#1 100%", stages=("point-reach-0", HOSTILE), done=1)
     (odd / ".failure.json").write_text(json.dumps({"error": HOSTILE}))
     wrong: list[str] = []
     with serving(runs) as reader:
