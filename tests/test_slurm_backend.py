@@ -140,7 +140,8 @@ def test_a_queue_that_stops_answering_is_not_taken_for_an_empty_one(slurm: Path,
 def test_a_job_that_was_told_to_stop_is_waited_for_and_submitted_anew(slurm: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(slurm_backend, "POLL_S", 0.05)
-    saves = "[ -e saved ] && exit 0; trap 'while [ ! -e enough ]; do sleep 0.05; done; touch saved; exit 75' TERM; touch began; while :; do sleep 0.05; done"
+    saves = "trap 'while [ ! -e enough ]; do sleep 0.05; done; touch saved; exit 75' TERM; touch began; while :; do sleep 0.05; done"
+    saves = f"[ -e saved ] && exit 0; {saves}"
     with_command(monkeypatch, "bash", "-c", saves)
     first = SlurmBackend(SlurmOptions()).start(order(tmp_path))
     wait_for((tmp_path / "began").exists, 20)

@@ -459,8 +459,8 @@ def test_in_a_browser_runs_are_listed_opened_compared_and_names_stay_text(browse
         assert tab.locator("tbody tr").count() == 4 and tab.locator("svg polyline").count() == 2
         tab.go_back()
         tab.click("text=replay, seed 2")
-        tab.wait_for_selector("text=stopped, resumable")
-        assert tab.locator("td.own").count() == 1
+        tab.wait_for_selector("td.own")  # of its own page: the list says of it too that it is stopped
+        assert tab.locator("td.own").count() == 1 and "stopped, resumable" in tab.inner_text("#page")
         tab.goto(f"http://127.0.0.1:{reader.port}/#run/{quote(str(odd.relative_to(runs)), safe='')}")
         tab.wait_for_selector(".badge.failed")
         assert HOSTILE in tab.inner_text("#page") and tab.title().startswith("trust-region") and wrong == []
