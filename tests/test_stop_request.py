@@ -216,3 +216,12 @@ def test_a_signal_while_the_folder_is_closed_does_not_change_the_code(tmp_path: 
     in_process = ["--demonstrations.workers", "0", "--evaluation.workers", "0", "--threads", "1"]
     assert main(["train", "--preset", "smoke", *in_process, "--output-dir", "run", "--quiet"]) == REQUEUE
     assert (tmp_path / "run" / "files.json").exists()
+
+
+def test_stopped_before_there_is_a_run_it_says_to_give_the_command_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(RunFolder, "create", lambda *given: os.kill(os.getpid(), signal.SIGTERM))
+    assert main(["train", "--preset", "smoke", "--output-dir", "run", "--quiet"]) == REQUEUE
+    assert capsys.readouterr().err.endswith("\nreconverge: stopped; go on with: reconverge train --preset smoke --output-dir run --quiet\n")

@@ -86,14 +86,14 @@ class Evaluate(Command):
         check_owners(self.cluster.backend, {"--episodes-output": (self.episodes_output is not None, ("local",))})  # a cell keeps its counts alone
         tasks = [find_task(name).name for name in self.tasks]
         folder = RunFolder.open(self.path)
-        if self.expert:
-            return self._of_experts(folder, tasks)
         from reconverge.launch.checkpoint_evaluation import EACH_COLUMNS, Asked, pooled
         from reconverge.launch.run_tables import write_csv
 
         for path in (self.output, self.episodes_output):
             if path is not None:
                 _make_room_for(path)
+        if self.expert:
+            return self._of_experts(folder, tasks)
         how = self.samplers, self.sampling_steps, self.temperatures
         asked, each = Asked(self.stage, tasks, self.episodes, self.split, *how, self.device), list[dict[str, Any]]()
         with Progress.in_terminal(self.quiet) as progress:
@@ -125,8 +125,6 @@ class Evaluate(Command):
         from reconverge.launch.expert_evaluation import evaluate_experts
         from reconverge.launch.run_tables import write_csv
 
-        if self.output is not None:
-            _make_room_for(self.output)
         with Progress.in_terminal(self.quiet) as progress:
             rows = evaluate_experts(folder, progress, tasks, self.episodes, self.split)
         print_table(rows, {"task": "task", "expert %": success_percent, "95 % interval": interval_percent, "episodes": "episodes"}, left=("task",))

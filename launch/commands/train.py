@@ -25,7 +25,7 @@ from reconverge.launch.own_methods import check_method
 from reconverge.launch.presets import runs_folder
 from reconverge.launch.process_rank import ProcessRank, check_shares, process_rank
 from reconverge.launch.progress import Progress
-from reconverge.launch.run_folder import RunFolder, resume_command
+from reconverge.launch.run_folder import RunFolder, holds_run, resume_command
 from reconverge.launch.stop_request import Stopped, StopRequest, interruptions_held
 from reconverge.launch.trackers import TrackerName, check_trackers
 
@@ -103,19 +103,20 @@ class Train(Command):
 
     def _run(self, command_line: str, lead: Lead | None = None) -> int:
         Path(self.config.demonstrations.folder).mkdir(parents=True, exist_ok=True)  # fails here rather than with a run begun
-        with (
-            StopRequest(),  # until the folder is closed
-            self._folder(command_line) as folder,
-            Progress.in_terminal(self.quiet, panel=True) as progress,
-            LiveStatus(folder, progress),
-        ):
-            if self.resume is None and self.extend is None:  # ahead of what takes long: a resumed run has no other
-                write_file(folder.curriculum_yaml, self._curriculum.to_yaml())
-            try:
+        try:
+            with (
+                StopRequest(),  # until the folder is closed
+                self._folder(command_line) as folder,
+                Progress.in_terminal(self.quiet, panel=True) as progress,
+                LiveStatus(folder, progress),
+            ):
+                if self.resume is None and self.extend is None:  # ahead of what takes long: a resumed run has no other
+                    write_file(folder.curriculum_yaml, self._curriculum.to_yaml())
                 with StopRequest(progress.say_at_once):
                     self._train(folder, progress, lead)
-            except KeyboardInterrupt:
-                raise Stopped(f"go on with: {resume_command(folder.path)}") from None
+        except KeyboardInterrupt:
+            again = resume_command(self._path) if holds_run(self._path) else command_line
+            raise Stopped(f"go on with: {again}") from None
         _print_cost(progress)
         _print_outcome(folder)
         return 0
