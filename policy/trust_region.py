@@ -92,7 +92,11 @@ class TrustRegion:
 
     def travelled(self, theta: Tensor) -> float:
         """The left side of equation 6, in *squared* units of the loss: c has none, mu . (theta - theta*) has those of the loss."""
-        return float(0.5 * (self.curvature * self.distances(theta).square()).double().sum())
+        return float(self.travelled_from_each(theta).sum())
+
+    def travelled_from_each(self, theta: Tensor) -> Tensor:
+        """(K,) its terms, one for every optimum, float64."""
+        return 0.5 * (self.curvature * self.distances(theta).square()).double()
 
     def project(self, theta: Tensor, radius: float) -> Projection:
         """Move `theta` (P,) in place to the nearest point that has travelled at most `radius` (> 0, in squared units of the loss).

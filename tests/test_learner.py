@@ -468,6 +468,26 @@ def test_the_fisher_rests_on_as_many_draws_as_asked() -> None:
     assert figures["draws"] == 48
 
 
+@pytest.mark.parametrize("form", ["penalty", "constraint"])
+def test_the_log_says_how_far_was_travelled_from_each_optimum(form: str) -> None:
+    config = replace(SMALL, trust_region=TrustRegionConfig(strength=0.0, form=form, radius=1e9))  # type: ignore[arg-type]
+    learner = learner_of(ewc(config.trust_region, SIZE), config)
+    optima = []
+    for stage in (1, 2, 3):
+        learner.begin_stage(stage, random_windows(task=stage % 2, seed=stage), 3)
+        for _ in range(3):
+            learner.update()
+        if stage < 3:
+            learner.end_stage()
+            optima.append(learner.parameters.values.clone())
+    region = learner.method.hooks[0].region  # type: ignore[attr-defined]
+    moved = torch.stack([learner.parameters.values - optimum for optimum in optima])
+    terms = 0.5 * region.curvature * (region.mu * moved).sum(1).square()
+    figures = learner.method.figures()
+    assert (figures["travelled.1"], figures["travelled.2"]) == pytest.approx(terms.tolist(), rel=1e-3) and min(terms) > 0
+    assert figures["travelled"] == figures["travelled.1"] + figures["travelled.2"]
+
+
 def test_a_diagonal_region_keeps_every_optimum() -> None:
     """The merged quadratic leaves a rest where the optima differ, and its centre lies between them."""
     learner = train(learner_of(METHODS["diagonal"]()))

@@ -6,6 +6,8 @@ With the rank-1 Fisher of diffusion models (arXiv 2509.23593, section 3.3) or th
 
 from __future__ import annotations
 
+from math import fsum
+
 import torch
 from torch import Tensor
 
@@ -20,7 +22,10 @@ from reconverge.policy.trust_region import TrustRegion
 
 
 class Rank1Penalty(QuadraticPenalty):
-    """Keep theta near the optimum of every earlier stage, along that stage's mean gradient."""
+    """Keep theta near the optimum of every earlier stage, along that stage's mean gradient.
+
+    Logged is how far theta has travelled (equation 6's sum), and how far from the optimum of every stage, by the stage's number.
+    """
 
     region: TrustRegion
 
@@ -28,6 +33,9 @@ class Rank1Penalty(QuadraticPenalty):
         self.config = config
         self.region = TrustRegion(config.strength, size, device)
         self.last_figures: dict[str, float] | None = None
+
+    def on_stage_start(self, learner: Learner) -> None:
+        self.theta = learner.parameters.values
 
     def on_stage_end(self, learner: Learner) -> None:
         """Estimate the Fisher at the optimum just reached, on the windows that led there."""
@@ -39,21 +47,25 @@ class Rank1Penalty(QuadraticPenalty):
     def fisher_figures(self) -> dict[str, float] | None:
         return self.last_figures
 
+    def figures(self) -> dict[str, float]:
+        terms = self.region.travelled_from_each(self.theta).tolist()
+        return {"travelled": fsum(terms), **{f"travelled.{stage}": term for stage, term in enumerate(terms, start=1)}}
+
 
 class RadiusConstraint(Rank1Penalty):
     """The same directions as a constraint: after every step theta is put back within the radius."""
 
-    multiplier, travelled = 0.0, 0.0
+    multiplier = 0.0
 
     def add_penalty_gradient(self, learner: Learner) -> Tensor | None:
         return None
 
     def adjust_step(self, learner: Learner, before: Tensor) -> None:
         if len(self.region):
-            self.multiplier, self.travelled = self.region.project(learner.parameters.values, self.config.radius)
+            self.multiplier = self.region.project(learner.parameters.values, self.config.radius).multiplier
 
     def figures(self) -> dict[str, float]:
-        return {"travelled": self.travelled, "radius": self.config.radius, "multiplier": self.multiplier}
+        return {**super().figures(), "radius": self.config.radius, "multiplier": self.multiplier}
 
 
 class DiagonalPenalty(QuadraticPenalty):
