@@ -30,7 +30,9 @@ from reconverge.launch.restored_learner import restore_learner
 from reconverge.launch.run_folder import RunFolder
 from reconverge.launch.stage_plan import StagePlan
 from reconverge.policy.fisher import Draws, denoising_losses, mean_gradient
+from reconverge.policy.hooks import Hook
 from reconverge.policy.methods.quadratic_penalty import Quadratic, QuadraticPenalty
+from reconverge.policy.methods.replay import Rehearse
 from reconverge.policy.random_streams import torch_stream
 from reconverge.policy.trust_region import TrustRegion
 from reconverge.policy.windows import WindowBatch, WindowTable
@@ -203,22 +205,35 @@ class StageDiagnosis:
     def _update(self, replay: Tensor | None, penalty: Tensor | None) -> Tensor | None:
         """A task's own part of the objective's gradient: its share of the replay loss, and its penalty.
 
-        None where the penalty's part is not a task's own (diagonal form) or has a lambda of its own in every update (constraint form).
+        None where there is a penalty and the sum is not a task's own or no fixed one: tasks share one region (diagonal form), lambda is
+        another in every update (constraint form), or the tasks' shares change every few updates (`train.replay_priority`).
         """
-        penalised, form = bool(self._regions()), self.config.train.trust_region.form
-        if penalised and (penalty is None or form == "constraint"):
+        form, rehearse = self.config.train.trust_region.form, self._rehearse()
+        prioritised = rehearse is not None and rehearse.priority > 0
+        if self._regions() and (penalty is None or form == "constraint" or prioritised):
             return None
         if replay is None:
             return penalty
-        rehearsed = len(self._old_tasks())
-        by_tasks_seen = self.config.train.weighting == "tasks-seen"
-        weight = rehearsed / (rehearsed + len(self.plan.tasks)) if by_tasks_seen else self.config.train.replay_weight
-        share = weight / rehearsed * replay
+        share = self._replay_weight() / len(self._old_tasks()) * replay
         return share if penalty is None else share + penalty
 
+    def _replay_weight(self) -> float:
+        """Of the replay loss, which is the mean over all old tasks, as the stage began."""
+        train, rehearse, rehearsed = self.config.train, self._rehearse(), len(self._old_tasks())
+        if rehearse is not None and train.replayed == 0:
+            return 0.0
+        if rehearse is not None and rehearse.weighting == "tasks-seen":
+            return rehearsed / (rehearsed + len(self.plan.tasks))
+        return train.replay_weight
+
+    def _hooks(self) -> Sequence[Hook]:
+        return self.before.learner.method.hooks if self.before is not None else ()
+
+    def _rehearse(self) -> Rehearse | None:
+        return next((hook for hook in self._hooks() if isinstance(hook, Rehearse)), None)
+
     def _regions(self) -> list[Quadratic]:
-        hooks = self.before.learner.method.hooks if self.before is not None else ()
-        return [hook.region for hook in hooks if isinstance(hook, QuadraticPenalty)]
+        return [hook.region for hook in self._hooks() if isinstance(hook, QuadraticPenalty)]
 
     # windows and draws
 
