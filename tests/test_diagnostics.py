@@ -10,6 +10,7 @@ import pytest
 import torch
 from small_policy import random_windows, small_policy
 from torch import Tensor
+from torch.nn.utils import parameters_to_vector
 
 from reconverge.envs.demonstrations_config import DemonstrationConfig
 from reconverge.envs.errors import ConfigError, RunFolderError
@@ -26,6 +27,7 @@ from reconverge.launch.diagnosis import COLUMNS, diagnose
 from reconverge.launch.presets import find_preset
 from reconverge.launch.progress import Progress
 from reconverge.launch.run_folder import RunFolder
+from reconverge.policy.diffusion_policy import DiffusionPolicy
 from reconverge.policy.fisher import Draws, denoising_losses, draw_gradients
 from reconverge.policy.flat_parameters import FlatParameters
 from reconverge.policy.random_streams import torch_stream
@@ -269,6 +271,11 @@ def test_a_run_is_diagnosed_and_its_report_says_so(tmp_path: Path) -> None:
     assert all(abs(row[name]) <= 1 + 1e-9 for row in tables["meta_gradient"] for name in ("update", "replay", "penalty", "new_task", "random"))  # type: ignore[arg-type, operator]
     assert all(row["first_order"] > 0.999 for row in tables["meta_gradient"])  # type: ignore[operator]
     assert len(tables["optima_distance"]) == 6
+    policies = {stage: DiffusionPolicy.load(path / "checkpoints" / f"stage-0{stage}") for stage in (1, 2, 3)}
+    optima = {stage: parameters_to_vector(policy.denoiser.parameters()).detach() for stage, policy in policies.items()}
+    for row in tables["optima_distance"]:
+        one, other = optima[row["stage"]], optima[row["other_stage"]]  # type: ignore[index]
+        assert row["relative"] == pytest.approx(float((one - other).norm() / one.norm()))
     assert [(row["stage"], row["task"], row["starts"], row["executed"], row["off"]) for row in tables["executed_starts"]] == [
         (2, "point-reach-0", 4, 4, 0.0), (3, "point-reach-1", 4, 4, 0.0),
     ]  # fmt: skip
