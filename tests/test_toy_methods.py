@@ -189,7 +189,7 @@ def test_the_constraint_keeps_the_weights_within_the_radius_that_replay_alone_le
     radius = 1e-5
     results = with_region(world, "constraint", "trust-region", TrustRegionConfig(form="constraint", radius=radius))
     assert_kept_and_learned(results, free)
-    assert max(second_stage(results, "travelled")) <= radius * (1 + 1e-6)
+    assert max(second_stage(results, "travelled")) <= radius * 1.01  # to the rounding of float32 weights
     assert max(second_stage(results, "multiplier")) > 0
     region = region_of(results)
     assert travelled(region, results) <= radius < travelled(region, replayed)
