@@ -32,7 +32,7 @@ from reconverge.launch.stage_plan import StagePlan
 from reconverge.policy.fisher import Draws, denoising_losses, mean_gradient
 from reconverge.policy.hooks import Hook
 from reconverge.policy.methods.quadratic_penalty import Quadratic, QuadraticPenalty
-from reconverge.policy.methods.replay import Rehearse
+from reconverge.policy.methods.replay import Rehearse, weights_by_tasks_seen
 from reconverge.policy.random_streams import torch_stream
 from reconverge.policy.trust_region import TrustRegion
 from reconverge.policy.windows import WindowBatch, WindowTable
@@ -219,11 +219,11 @@ class StageDiagnosis:
 
     def _replay_weight(self) -> float:
         """Of the replay loss, which is the mean over all old tasks, as the stage began."""
-        train, rehearse, rehearsed = self.config.train, self._rehearse(), len(self._old_tasks())
+        train, rehearse = self.config.train, self._rehearse()
         if rehearse is not None and train.replayed == 0:
             return 0.0
         if rehearse is not None and rehearse.weighting == "tasks-seen":
-            return rehearsed / (rehearsed + len(self.plan.tasks))
+            return weights_by_tasks_seen(len(self._old_tasks()) + len(self.plan.tasks))[1]
         return train.replay_weight
 
     def _hooks(self) -> Sequence[Hook]:

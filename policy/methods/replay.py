@@ -71,8 +71,7 @@ class Rehearse(Hook):
         self.shares, self.names = {}, learner.policy.tasks
         earlier = set(self.source.tasks) - learner.current_tasks
         if self.weighting == "tasks-seen" and earlier and learner.config.replayed:
-            seen = len(earlier | learner.current_tasks)
-            learner.loss_weights = (1 / seen, (seen - 1) / seen)
+            learner.loss_weights = weights_by_tasks_seen(len(earlier | learner.current_tasks))
 
     def replay_batch(self, learner: Learner, count: int, generator: torch.Generator) -> WindowBatch | None:
         done = learner.update_index - 1
@@ -112,6 +111,11 @@ class Rehearse(Hook):
         if arrays:
             tasks = take(arrays, "tasks", (None,), "underway.safetensors").long().tolist()
             self.shares = dict(zip(tasks, take(arrays, "shares", (len(tasks),), "underway.safetensors").tolist(), strict=True))
+
+
+def weights_by_tasks_seen(seen: int) -> tuple[float, float]:
+    """Of the current loss and of the replay loss, where every one of the tasks seen, this one included, counts the same."""
+    return 1 / seen, (seen - 1) / seen
 
 
 def shares_of(losses: Tensor, priority: float) -> Tensor:
