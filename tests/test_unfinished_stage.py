@@ -59,7 +59,7 @@ class World:
             start_or_resume(path, self.config)
 
         code = forked(child, after_s)
-        assert code != 0 or everything(path) == self.expected  # what ends well is finished
+        assert code != 0 or self.expected.items() <= everything(path).items()  # what ends well is finished, whatever still lies beside it
         if (path / "config.yaml").exists():
             assert [str(check) for check in verify(path) if check.outcome == "DIFFERS"] == []
         start_or_resume(path, self.config)
@@ -168,7 +168,7 @@ def test_killed_again_and_again(world: World) -> None:
 
 @pytest.mark.parametrize("count", [4, pytest.param(None, marks=pytest.mark.faults)])
 def test_a_disk_that_takes_nothing_more_ends_the_run_and_loses_nothing(count: int | None, world: World) -> None:
-    """From some change on, every one fails as on a full disk; then there is room again. Where nothing is left to be done but to
+    """From some change on, every one fails as on a full disk; then there is room again. Where nothing is left to be done but to delete a save,
     seal the folder and let go of its lock, the run ends well."""
     numbers = range(1, world.changes + 1) if count is None else sorted(numpy_stream("full").choice(world.changes, count, replace=False) + 1)
     for number in numbers:
